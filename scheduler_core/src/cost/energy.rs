@@ -1,0 +1,24 @@
+//! What the task's power costs at the meter: IT power x marginal PUE x tariff.
+
+use super::scaled;
+use crate::model::Candidate;
+
+/// Power that the task adds at the IT side under full load.
+pub fn it_power_mw(c: &Candidate<'_>) -> u64 {
+    let cores = scaled(c.cpu_milli(), c.node.node.core_active_power_mw, 1000);
+    let device = c.accelerator_model().and_then(|model| c.node.devices.iter().find(|d| d.model == model));
+    let devices = c.accelerators().zip(device).map_or(0, |(request, d)| scaled(request.milli, d.active_power_mw, 1000));
+    cores.saturating_add(devices)
+}
+
+/// The same at the meter. A site whose PUE is unknown counts as 1: the PUE filter is what keeps it out.
+pub fn facility_power_mw(c: &Candidate<'_>, it_power_mw: u64) -> u64 {
+    let permille = c.site.site.pue.as_ref().map_or(1000, |p| p.marginal_permille.max(1000));
+    scaled(it_power_mw, u64::from(permille), 1000)
+}
+
+/// Cost of that power for an hour.
+pub fn microcny_per_hour(c: &Candidate<'_>, facility_power_mw: u64) -> u64 {
+    let tariff = c.site.site.prices.as_ref().map_or(0, |p| p.energy_kwh_microcny);
+    scaled(facility_power_mw, tariff, 1_000_000)
+}

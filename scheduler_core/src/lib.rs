@@ -1,0 +1,17 @@
+//! The placement engine of Mumian: a snapshot goes in, a plan comes out. It owns no clock,
+//! no entropy and no I/O, so recorded bytes replay bit for bit.
+
+pub mod cost;
+pub mod error;
+pub mod explain;
+pub mod filter;
+pub mod model;
+pub mod place;
+pub mod state;
+pub mod verify;
+
+/// The generated messages of `proto/`.
+#[allow(clippy::all)]
+pub mod wire {
+    include!(concat!(env!("OUT_DIR"), "/wire.rs"));
+}

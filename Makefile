@@ -38,7 +38,7 @@ lint: setup ## Formatting, style, layers, stubs, types
 	$(MAKE) --no-print-directory types
 
 types: setup ## mypy strict, and the native module's stub against the module
-	$(BIN)/mypy -p mumian_core $(SOURCES)
+	$(BIN)/mypy $(SOURCES)
 	$(BIN)/python -m mypy.stubtest mumian_core._native
 
 proto: setup ## Generate the committed Python stubs

@@ -1,4 +1,4 @@
-"""Generate the Python stubs of every proto (`make proto`); with --check, fail when the committed ones differ."""
+"""Generate the Python stubs of every proto (`make proto`); --check fails when the committed ones differ."""
 
 from __future__ import annotations
 

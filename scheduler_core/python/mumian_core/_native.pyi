@@ -1,5 +1,7 @@
 from typing import final
 
+__all__ = ["CoreError", "Engine", "Snapshot"]
+
 class CoreError(Exception): ...
 
 @final

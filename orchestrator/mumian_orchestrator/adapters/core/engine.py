@@ -1,0 +1,144 @@
+"""The Rust engine behind the services' port."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from mumian.api.v1.explanation_pb2 import Explanation
+from mumian.api.v1.fleet_pb2 import Link, Node, Site
+from mumian.api.v1.job_pb2 import Allocation
+from mumian_core import CoreError
+from mumian_core import Engine as NativeEngine
+from mumian_core.v1 import engine_pb2
+
+from mumian_orchestrator.domain.decision import Decision, PendingJob, Placement, TaskId
+from mumian_orchestrator.ports.engine import EngineRefusedError
+
+T = TypeVar("T")
+
+
+class CoreEngine:
+    """One engine for one term; it starts empty and is told everything by `update`.
+
+    Args:
+        policy: the platform's own terms of the cost.
+    """
+
+    def __init__(self, policy: engine_pb2.Policy) -> None:
+        self._native = NativeEngine()
+        self._policy = policy
+
+    def update(
+        self,
+        *,
+        sites: Sequence[Site] = (),
+        nodes: Sequence[Node] = (),
+        links: Sequence[Link] = (),
+        removed_node_ids: Sequence[str] = (),
+        booked: Sequence[Allocation] = (),
+        freed: Sequence[str] = (),
+    ) -> None:
+        """Change the cluster, whole or not at all.
+
+        Raises:
+            EngineRefusedError: the change speaks of sites or nodes that are not there.
+        """
+        delta = engine_pb2.Delta(
+            base_generation=self._native.generation(),
+            sites=sites,
+            nodes=nodes,
+            links=links,
+            removed_node_ids=removed_node_ids,
+            allocations=[
+                engine_pb2.UsedResources(
+                    allocation_id=a.id, node_id=a.node_id, resources=a.resources, devices=a.devices
+                )
+                for a in booked
+            ],
+            removed_allocation_ids=freed,
+        )
+        _refusals_named(self._native.apply, delta.SerializeToString())
+
+    async def place(self, evaluation_id: str, jobs: Sequence[PendingJob]) -> Decision:
+        """Where the pending tasks would go; books nothing. Runs beside the event loop."""
+        request = engine_pb2.PlaceRequest(
+            evaluation_id=evaluation_id, jobs=[_pending(job) for job in jobs], policy=self._policy
+        )
+        snapshot = self._native.snapshot()
+        answer = await asyncio.to_thread(_refusals_named, snapshot.place, request.SerializeToString())
+        plan = engine_pb2.Plan.FromString(answer)
+        explanations: dict[str, list[Explanation]] = defaultdict(list)
+        for entry in plan.explanations:
+            explanations[entry.job_id].append(entry.explanation)
+        return Decision(
+            evaluation_id=plan.evaluation_id,
+            generation=plan.base_generation,
+            placements=[_placement(placement) for placement in plan.placements],
+            explanations=explanations,
+        )
+
+    def verify(self, decision: Decision, jobs: Sequence[PendingJob]) -> Decision:
+        """The decision with only those placements that still hold on the newest state."""
+        plan = engine_pb2.Plan(
+            evaluation_id=decision.evaluation_id,
+            base_generation=decision.generation,
+            placements=[_wire(placement) for placement in decision.placements],
+        )
+        request = engine_pb2.VerifyRequest(plan=plan, jobs=[_pending(job) for job in jobs])
+        answer = _refusals_named(self._native.snapshot().verify, request.SerializeToString())
+        verdicts = engine_pb2.VerifyResponse.FromString(answer).verdicts
+        kept = [p for p, v in zip(decision.placements, verdicts, strict=True) if v.accepted]
+        return Decision(decision.evaluation_id, decision.generation, kept, decision.explanations)
+
+    async def explain(self, job: PendingJob) -> list[Explanation]:
+        """Why the job's tasks would go where they would, or wait, on the state as it is now."""
+        request = engine_pb2.ExplainRequest(job=_pending(job), policy=self._policy)
+        snapshot = self._native.snapshot()
+        answer = await asyncio.to_thread(_refusals_named, snapshot.explain, request.SerializeToString())
+        return list(engine_pb2.ExplainResponse.FromString(answer).explanations)
+
+
+def _refusals_named(call: Callable[[bytes], T], request: bytes) -> T:
+    try:
+        return call(request)
+    except CoreError as error:
+        code, message = error.args
+        raise EngineRefusedError(f"{code}: {message}") from error
+
+
+def _pending(job: PendingJob) -> engine_pb2.PendingJob:
+    indexes: dict[str, list[int]] = defaultdict(list)
+    for task in job.tasks:
+        indexes[task.group].append(task.index)
+    pending = [
+        engine_pb2.PendingTasks(task_group=group, task_indexes=numbers) for group, numbers in indexes.items()
+    ]
+    return engine_pb2.PendingJob(job_id=job.job_id, spec=job.spec, pending=pending, explain=True)
+
+
+def _placement(placement: engine_pb2.Placement) -> Placement:
+    return Placement(
+        job_id=placement.job_id,
+        task=TaskId(placement.task_group, placement.task_index),
+        site_id=placement.site_id,
+        node_id=placement.node_id,
+        devices=tuple(placement.devices),
+        cost=placement.cost,
+        latency=placement.latency if placement.HasField("latency") else None,
+    )
+
+
+def _wire(placement: Placement) -> engine_pb2.Placement:
+    return engine_pb2.Placement(
+        job_id=placement.job_id,
+        task_group=placement.task.group,
+        task_index=placement.task.index,
+        site_id=placement.site_id,
+        node_id=placement.node_id,
+        devices=placement.devices,
+        cost=placement.cost,
+        latency=placement.latency,
+    )

@@ -1,0 +1,90 @@
+"""The agents' door: one stream a site."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+
+from mumian.agent.v1.agent_pb2 import AgentReport, CoordinatorCommand
+from mumian.agent.v1.agent_service_pb2_grpc import AgentServiceServicer
+
+from mumian_orchestrator.adapters.grpc.errors import Context, stream
+from mumian_orchestrator.domain.errors import FieldFault, invalid
+from mumian_orchestrator.services.agent_reports import AgentReports
+from mumian_orchestrator.services.agent_sessions import AgentSessions, Session
+
+log = logging.getLogger(__name__)
+
+# More than any site runs at once; an agent this far behind is better off with a new Welcome.
+_COMMANDS_QUEUED_MAX = 4096
+
+
+class _Outbox:
+    """The commands that wait to go out on one stream."""
+
+    def __init__(self) -> None:
+        self._queue: asyncio.Queue[CoordinatorCommand | None] = asyncio.Queue(_COMMANDS_QUEUED_MAX)
+        self._closed = False
+
+    def send(self, command: CoordinatorCommand) -> None:
+        if self._closed:
+            return
+        try:
+            self._queue.put_nowait(command)
+        except asyncio.QueueFull:
+            self.close("the agent takes its commands too slowly")
+
+    def close(self, reason: str) -> None:
+        if not self._closed:
+            log.warning("agent stream closed: %s", reason)
+            self._closed = True
+            while not self._queue.empty():
+                self._queue.get_nowait()
+            self._queue.put_nowait(None)
+
+    async def commands(self) -> AsyncIterator[CoordinatorCommand]:
+        while (command := await self._queue.get()) is not None:
+            yield command
+
+
+class AgentService(AgentServiceServicer):
+    """`AgentService` over the sessions and the reports."""
+
+    def __init__(self, sessions: AgentSessions, reports: AgentReports) -> None:
+        self._sessions, self._reports = sessions, reports
+
+    @stream
+    async def Connect(
+        self, request: AsyncIterator[AgentReport], context: Context
+    ) -> AsyncIterator[CoordinatorCommand]:
+        first = await anext(request, None)
+        if first is None:
+            return
+        if not first.HasField("hello"):
+            raise invalid([FieldFault("report", "must be hello first")])
+        outbox = _Outbox()
+        session = await self._sessions.open(first.hello, first.agent_epoch, outbox)
+        session.last_sequence = first.sequence
+        self._reports.hello(session, first.hello)
+        reader = asyncio.create_task(self._read(session, request, outbox))
+        try:
+            async for command in outbox.commands():
+                yield command
+            # A reader that broke off has something to say.
+            if reader.done():
+                reader.result()
+        finally:
+            reader.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                await reader
+            self._sessions.close(session)
+
+    async def _read(self, session: Session, reports: AsyncIterator[AgentReport], outbox: _Outbox) -> None:
+        try:
+            async for report in reports:
+                if self._sessions.is_current(session, report.sequence):
+                    self._reports.take(session, report)
+        finally:
+            outbox.close(f"site {session.site_id} ended it")

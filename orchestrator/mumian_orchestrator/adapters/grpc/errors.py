@@ -1,0 +1,104 @@
+"""Refusals on the wire: google.rpc.ErrorInfo with a stable reason, BadRequest with the fields at fault."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, NoReturn, TypeVar
+
+import grpc
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+from grpc_status import rpc_status
+from mumian.api.v1 import error_pb2
+
+from mumian_orchestrator.domain.errors import RequestRefusedError
+from mumian_orchestrator.ports.store import SupersededError
+
+log = logging.getLogger(__name__)
+
+DOMAIN = "mumian.dev"
+_CODES = {
+    error_pb2.ERROR_REASON_INVALID_FIELD: code_pb2.INVALID_ARGUMENT,
+    error_pb2.ERROR_REASON_UNKNOWN_ZONE: code_pb2.INVALID_ARGUMENT,
+    error_pb2.ERROR_REASON_REQUEST_ID_REUSED: code_pb2.ALREADY_EXISTS,
+    error_pb2.ERROR_REASON_JOB_NOT_FOUND: code_pb2.NOT_FOUND,
+    error_pb2.ERROR_REASON_ALLOCATION_NOT_FOUND: code_pb2.NOT_FOUND,
+    error_pb2.ERROR_REASON_SITE_NOT_FOUND: code_pb2.NOT_FOUND,
+    error_pb2.ERROR_REASON_INVALID_PAGE_TOKEN: code_pb2.INVALID_ARGUMENT,
+    error_pb2.ERROR_REASON_MESSAGE_TOO_LARGE: code_pb2.RESOURCE_EXHAUSTED,
+    error_pb2.ERROR_REASON_NOT_LEADER: code_pb2.UNAVAILABLE,
+    error_pb2.ERROR_REASON_STORE_UNAVAILABLE: code_pb2.UNAVAILABLE,
+    error_pb2.ERROR_REASON_SITE_UNREACHABLE: code_pb2.UNAVAILABLE,
+    error_pb2.ERROR_REASON_CLOCK_SKEW: code_pb2.FAILED_PRECONDITION,
+    error_pb2.ERROR_REASON_SITE_ID_TAKEN: code_pb2.ALREADY_EXISTS,
+    error_pb2.ERROR_REASON_INTERNAL: code_pb2.INTERNAL,
+}
+
+Request = TypeVar("Request")
+Response = TypeVar("Response")
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+async def abort(context: Context, refused: RequestRefusedError) -> NoReturn:
+    """End the call with the refusal."""
+    name = error_pb2.ErrorReason.Name(refused.reason).removeprefix("ERROR_REASON_")
+    details = [_packed(error_details_pb2.ErrorInfo(reason=name, domain=DOMAIN))]
+    if refused.faults:
+        bad = error_details_pb2.BadRequest()
+        for fault in refused.faults:
+            bad.field_violations.add(field=fault.field, description=fault.description)
+        details.append(_packed(bad))
+    status = status_pb2.Status(code=_CODES[refused.reason], message=refused.message, details=details)
+    await context.abort_with_status(rpc_status.to_status(status))
+
+
+def _packed(message: Any) -> AnyMessage:
+    packed = AnyMessage()
+    packed.Pack(message)
+    return packed
+
+
+def _as_refusal(error: Exception) -> RequestRefusedError:
+    if isinstance(error, RequestRefusedError):
+        return error
+    if isinstance(error, SupersededError):
+        advice = "this coordinator has stopped leading; try again with the same request_id"
+        return RequestRefusedError(error_pb2.ERROR_REASON_NOT_LEADER, advice)
+    log.error("defect", exc_info=error)
+    return RequestRefusedError(
+        error_pb2.ERROR_REASON_INTERNAL,
+        f"a defect of Mumian ({type(error).__name__}); its log has the details",
+    )
+
+
+def unary(
+    method: Callable[[Any, Request, Context], Awaitable[Response]],
+) -> Callable[[Any, Request, Context], Awaitable[Response]]:
+    """A unary method whose exceptions become refusals."""
+
+    @functools.wraps(method)
+    async def wrapped(self: Any, request: Request, context: Context) -> Response:
+        try:
+            return await method(self, request, context)
+        except Exception as error:
+            await abort(context, _as_refusal(error))
+
+    return wrapped
+
+
+def stream(
+    method: Callable[[Any, Request, Context], AsyncIterator[Response]],
+) -> Callable[[Any, Request, Context], AsyncIterator[Response]]:
+    """A streaming method whose exceptions become refusals."""
+
+    @functools.wraps(method)
+    async def wrapped(self: Any, request: Request, context: Context) -> AsyncIterator[Response]:
+        try:
+            async for response in method(self, request, context):
+                yield response
+        except Exception as error:
+            await abort(context, _as_refusal(error))
+
+    return wrapped

@@ -1,0 +1,59 @@
+"""The fleet, read-only."""
+
+from __future__ import annotations
+
+from mumian.api.v1 import error_pb2
+from mumian.api.v1 import fleet_service_pb2 as pb
+from mumian.api.v1.fleet_service_pb2_grpc import FleetServiceServicer
+
+from mumian_orchestrator.adapters.grpc.errors import Context, unary
+from mumian_orchestrator.domain.errors import RequestRefusedError
+from mumian_orchestrator.domain.pages import page
+from mumian_orchestrator.services.fleet import Fleet
+
+
+class FleetService(FleetServiceServicer):
+    """`FleetService` over the fleet."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+
+    @unary
+    async def ListSites(self, request: pb.ListSitesRequest, context: Context) -> pb.ListSitesResponse:
+        sites, token = page(self._fleet.sites(), lambda site: site.id, request.page_size, request.page_token)
+        return pb.ListSitesResponse(sites=sites, next_page_token=token)
+
+    @unary
+    async def GetSite(self, request: pb.GetSiteRequest, context: Context) -> pb.GetSiteResponse:
+        return pb.GetSiteResponse(site=self._fleet.site(self._known(request.site_id)))
+
+    @unary
+    async def ListNodes(self, request: pb.ListNodesRequest, context: Context) -> pb.ListNodesResponse:
+        nodes = self._fleet.nodes(self._known(request.site_id) if request.site_id else "")
+        shown, token = page(nodes, lambda node: node.id, request.page_size, request.page_token)
+        return pb.ListNodesResponse(nodes=shown, next_page_token=token)
+
+    @unary
+    async def ListZones(self, request: pb.ListZonesRequest, context: Context) -> pb.ListZonesResponse:
+        zones = sorted(self._fleet.zones.values(), key=lambda zone: zone.id)
+        shown, token = page(zones, lambda zone: zone.id, request.page_size, request.page_token)
+        return pb.ListZonesResponse(zones=shown, next_page_token=token)
+
+    @unary
+    async def ListLinks(self, request: pb.ListLinksRequest, context: Context) -> pb.ListLinksResponse:
+        links = self._fleet.links(request.from_id)
+        shown, token = page(
+            # "\0" sorts below every character of an id, so the keys are in the links' order.
+            links,
+            lambda link: f"{link.from_id}\0{link.to_site_id}",
+            request.page_size,
+            request.page_token,
+        )
+        return pb.ListLinksResponse(links=shown, next_page_token=token)
+
+    def _known(self, site_id: str) -> str:
+        if self._fleet.site(site_id) is None:
+            known = ", ".join(site.id for site in self._fleet.sites()) or "none yet"
+            reason = error_pb2.ERROR_REASON_SITE_NOT_FOUND
+            raise RequestRefusedError(reason, f"site {site_id} does not exist; known sites: {known}")
+        return site_id

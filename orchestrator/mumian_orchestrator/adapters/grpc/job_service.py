@@ -1,0 +1,104 @@
+"""The tenants' door."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from mumian.api.v1 import job_service_pb2 as pb
+from mumian.api.v1.job_pb2 import Job
+from mumian.api.v1.job_service_pb2_grpc import JobServiceServicer
+
+from mumian_orchestrator.adapters.grpc.errors import Context, stream, unary
+from mumian_orchestrator.domain.errors import FieldFault, invalid
+from mumian_orchestrator.domain.job_spec import is_name
+from mumian_orchestrator.domain.pages import page
+from mumian_orchestrator.services.admission import Admission
+
+TENANT_DEFAULT = "default"
+_NEWEST_FIRST = 1 << 63
+
+
+class JobService(JobServiceServicer):
+    """`JobService` over the admission service. Without TLS the tenant is whom the caller says it is."""
+
+    def __init__(self, admission: Admission) -> None:
+        self._admission = admission
+
+    @unary
+    async def CreateJob(self, request: pb.CreateJobRequest, context: Context) -> pb.CreateJobResponse:
+        job = await self._admission.create(_tenant(context), request.request_id, request.spec)
+        return pb.CreateJobResponse(job=job)
+
+    @unary
+    async def GetJob(self, request: pb.GetJobRequest, context: Context) -> pb.GetJobResponse:
+        return pb.GetJobResponse(job=self._admission.get(_tenant(context), request.job_id))
+
+    @unary
+    async def ListJobs(self, request: pb.ListJobsRequest, context: Context) -> pb.ListJobsResponse:
+        jobs = self._admission.list(_tenant(context), request.states)
+        shown, token = page(jobs, _page_key, request.page_size, request.page_token)
+        return pb.ListJobsResponse(jobs=[_without_explanations(job) for job in shown], next_page_token=token)
+
+    @stream
+    async def WatchJob(
+        self, request: pb.WatchJobRequest, context: Context
+    ) -> AsyncIterator[pb.WatchJobResponse]:
+        async for job in self._admission.watch(_tenant(context), request.job_id):
+            yield pb.WatchJobResponse(job=job)
+
+    @unary
+    async def CancelJob(self, request: pb.CancelJobRequest, context: Context) -> pb.CancelJobResponse:
+        return pb.CancelJobResponse(job=await self._admission.cancel(_tenant(context), request.job_id))
+
+    @stream
+    async def ReadLogs(
+        self, request: pb.ReadLogsRequest, context: Context
+    ) -> AsyncIterator[pb.ReadLogsResponse]:
+        chunks = self._admission.read_logs(
+            _tenant(context), request.job_id, request.allocation_id, request.follow, request.tail_bytes
+        )
+        async for allocation, chunk in chunks:
+            yield pb.ReadLogsResponse(allocation_id=allocation.id, stream=chunk.stream, data=chunk.data)
+
+    @unary
+    async def PlanJob(self, request: pb.PlanJobRequest, context: Context) -> pb.PlanJobResponse:
+        _tenant(context)
+        decision = await self._admission.plan(request.spec)
+        return pb.PlanJobResponse(
+            explanations=[e for explanations in decision.explanations.values() for e in explanations],
+            tasks=[
+                pb.PlannedTask(
+                    task_group=placement.task.group,
+                    task_index=placement.task.index,
+                    site_id=placement.site_id,
+                    node_id=placement.node_id,
+                    cost=placement.cost,
+                    latency=placement.latency,
+                )
+                for placement in decision.placements
+            ],
+        )
+
+    @unary
+    async def ExplainJob(self, request: pb.ExplainJobRequest, context: Context) -> pb.ExplainJobResponse:
+        explanations = await self._admission.explain(_tenant(context), request.job_id)
+        return pb.ExplainJobResponse(explanations=explanations)
+
+
+def _tenant(context: Context) -> str:
+    metadata = dict(context.invocation_metadata() or ())
+    tenant = str(metadata.get("mumian-tenant", TENANT_DEFAULT))
+    if not is_name(tenant):
+        raise invalid([FieldFault("mumian-tenant", f"({tenant!r}) is no valid tenant; use a-z, 0-9 and -")])
+    return tenant
+
+
+def _page_key(job: Job) -> str:
+    return f"{_NEWEST_FIRST - job.create_time.ToNanoseconds():020d}/{job.id}"
+
+
+def _without_explanations(job: Job) -> Job:
+    copy = Job()
+    copy.CopyFrom(job)
+    copy.ClearField("explanations")
+    return copy

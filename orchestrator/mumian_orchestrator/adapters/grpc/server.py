@@ -1,0 +1,66 @@
+"""One port for tenants, ops and agents, with health and reflection."""
+
+from __future__ import annotations
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from mumian.agent.v1 import agent_service_pb2, agent_service_pb2_grpc
+from mumian.api.v1 import (
+    fleet_service_pb2,
+    fleet_service_pb2_grpc,
+    job_service_pb2,
+    job_service_pb2_grpc,
+)
+
+from mumian_orchestrator.adapters.grpc.agent_service import AgentService
+from mumian_orchestrator.adapters.grpc.fleet_service import FleetService
+from mumian_orchestrator.adapters.grpc.job_service import JobService
+
+MESSAGE_BYTES_MAX = 4 * 1024 * 1024
+_OPTIONS = (
+    ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+    # Two coordinators on one port would share its connections at random.
+    ("grpc.so_reuseport", 0),
+    ("grpc.keepalive_time_ms", 2000),
+    ("grpc.keepalive_timeout_ms", 1000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 1000),
+    ("grpc.http2.max_ping_strikes", 0),
+)
+_SERVICES = (
+    job_service_pb2.DESCRIPTOR.services_by_name["JobService"].full_name,
+    fleet_service_pb2.DESCRIPTOR.services_by_name["FleetService"].full_name,
+    agent_service_pb2.DESCRIPTOR.services_by_name["AgentService"].full_name,
+)
+
+
+class PortTakenError(Exception):
+    """The address cannot be listened on."""
+
+
+async def start_server(
+    listen: str, jobs: JobService, fleet: FleetService, agents: AgentService
+) -> grpc.aio.Server:
+    """Serve on `listen` (host:port).
+
+    Raises:
+        PortTakenError: somebody else listens there, or the address is not this machine's.
+    """
+    server = grpc.aio.server(options=_OPTIONS)
+    job_service_pb2_grpc.add_JobServiceServicer_to_server(jobs, server)
+    fleet_service_pb2_grpc.add_FleetServiceServicer_to_server(fleet, server)
+    agent_service_pb2_grpc.add_AgentServiceServicer_to_server(agents, server)
+    checks = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(checks, server)
+    for name in ("", *_SERVICES):
+        await checks.set(name, health_pb2.HealthCheckResponse.SERVING)
+    reflection.enable_server_reflection((*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+    try:
+        server.add_insecure_port(listen)
+    except RuntimeError:
+        raise PortTakenError(
+            f"listen ({listen}) cannot be listened on; is another coordinator there?"
+        ) from None
+    await server.start()
+    return server

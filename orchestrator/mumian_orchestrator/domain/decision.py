@@ -1,0 +1,50 @@
+"""What is asked of the engine and what it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from mumian.api.v1.explanation_pb2 import CostBreakdown, Explanation, LatencyBreakdown
+from mumian.api.v1.job_pb2 import JobSpec
+from mumian.api.v1.resources_pb2 import DeviceShare
+
+
+@dataclass(frozen=True, slots=True)
+class TaskId:
+    """One task of a job."""
+
+    group: str
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class PendingJob:
+    """A job with the tasks that have no place."""
+
+    job_id: str
+    spec: JobSpec  # normalised
+    tasks: tuple[TaskId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where one task goes, and what it will cost and take there."""
+
+    job_id: str
+    task: TaskId
+    site_id: str
+    node_id: str
+    devices: Sequence[DeviceShare]
+    cost: CostBreakdown
+    latency: LatencyBreakdown | None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The engine's answer: placements, and the newest explanations by job."""
+
+    evaluation_id: str
+    generation: int
+    placements: Sequence[Placement]
+    explanations: Mapping[str, Sequence[Explanation]]

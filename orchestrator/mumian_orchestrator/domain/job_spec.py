@@ -1,0 +1,183 @@
+"""What a job spec may say, and what it means where it is silent."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator
+
+from mumian.api.v1 import error_pb2, job_pb2
+from mumian.api.v1.job_pb2 import JobSpec, TaskGroup
+from mumian.api.v1.resources_pb2 import AcceleratorRequest
+
+from mumian_orchestrator.domain.errors import FieldFault, RequestRefusedError, invalid
+
+NAME_LENGTH_MAX = 40
+GROUPS_MAX = 16
+TASKS_MAX = 1000
+PRIORITY_DEFAULT, PRIORITY_MAX = 50, 100
+CPU_MILLI_DEFAULT, MEMORY_MIB_DEFAULT = 1000, 256
+RESTARTS_DEFAULT = {job_pb2.JOB_KIND_BATCH: 0, job_pb2.JOB_KIND_GANG: 0, job_pb2.JOB_KIND_SERVICE: 10}
+QUANTITY_MAX = 1 << 40
+ARCHS = ("x86_64", "arm64")
+WHOLE_DEVICE_MILLI = 1000
+PUE_LEAST_PERMILLE = 1000
+
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
+_NAME_ADVICE = f"use 1 to {NAME_LENGTH_MAX} of a-z, 0-9 and -, not - at an end"
+_ENTRY_POINT = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+_ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def is_name(text: str) -> bool:
+    """Whether it can be the name of a job, a task group or a site."""
+    return len(text) <= NAME_LENGTH_MAX and _NAME.fullmatch(text) is not None
+
+
+def normalise(spec: JobSpec, zone_ids: Collection[str]) -> JobSpec:
+    """The spec with every default filled in.
+
+    Raises:
+        RequestRefusedError: INVALID_FIELD with every wrong field, or UNKNOWN_ZONE.
+    """
+    full = JobSpec()
+    full.CopyFrom(spec)
+    full.kind = full.kind or job_pb2.JOB_KIND_BATCH
+    full.priority = full.priority or PRIORITY_DEFAULT
+    for group in full.task_groups:
+        _fill(group, full.kind)
+    if len(full.task_groups) == 1:
+        full.task_groups[0].name = full.task_groups[0].name or "main"
+    faults = [*_job_faults(full)]
+    for number, group in enumerate(full.task_groups):
+        path = f"task_groups[{number}]"
+        faults += [FieldFault(f"{path}.{fault.field}", fault.description) for fault in _group_faults(group)]
+    if faults:
+        raise invalid(faults)
+    _refuse_unknown_zones(full, zone_ids)
+    return full
+
+
+def _fill(group: TaskGroup, kind: job_pb2.JobKind.ValueType) -> None:
+    group.count = group.count or 1
+    # An empty `resources` asks for the default; one that names only an accelerator means no CPU to speak of.
+    if not group.resources.ByteSize():
+        group.resources.cpu_milli = CPU_MILLI_DEFAULT
+        group.resources.memory_mib = MEMORY_MIB_DEFAULT
+    if not group.HasField("max_restarts"):
+        group.max_restarts = RESTARTS_DEFAULT.get(kind, 0)
+
+
+def _job_faults(spec: JobSpec) -> Iterator[FieldFault]:
+    if not is_name(spec.name):
+        yield FieldFault("name", f"({spec.name!r}) is no valid name; {_NAME_ADVICE}")
+    if spec.kind not in RESTARTS_DEFAULT:
+        yield FieldFault("kind", f"({spec.kind}) is unknown; use batch, service or gang")
+    if spec.priority > PRIORITY_MAX:
+        yield FieldFault("priority", f"({spec.priority}) must be 0 to {PRIORITY_MAX}")
+    if spec.pue_max_permille and spec.pue_max_permille < PUE_LEAST_PERMILLE:
+        yield FieldFault(
+            "pue_max_permille",
+            f"({spec.pue_max_permille}) is below 1000: no site can use less than its IT; 1250 means 1.25",
+        )
+    both = set(spec.operators_allowed) & set(spec.operators_denied)
+    if both:
+        yield FieldFault(
+            "operators_denied", f"({min(both)}) is also in operators_allowed; remove it from one"
+        )
+    if not spec.task_groups:
+        yield FieldFault("task_groups", "is empty; add a group with a command or an entry_point")
+    if len(spec.task_groups) > GROUPS_MAX:
+        yield FieldFault("task_groups", f"({len(spec.task_groups)} groups) must be at most {GROUPS_MAX}")
+    task_count = sum(group.count for group in spec.task_groups)
+    if task_count > TASKS_MAX:
+        yield FieldFault("task_groups", f"({task_count} tasks together) must be at most {TASKS_MAX} a job")
+    names = [group.name for group in spec.task_groups]
+    for number, name in enumerate(names):
+        if name in names[:number]:
+            yield FieldFault(f"task_groups[{number}].name", f"({name!r}) is taken by an earlier group")
+
+
+def _group_faults(group: TaskGroup) -> Iterator[FieldFault]:
+    if not is_name(group.name):
+        yield FieldFault("name", f"({group.name!r}) is no valid name; {_NAME_ADVICE}")
+    yield from _command_faults(group.command)
+    yield from _resource_faults(group)
+    for arch in group.archs:
+        if arch not in ARCHS:
+            yield FieldFault("archs", f"({arch!r}) is unknown; use {' or '.join(ARCHS)}")
+    if group.listen_port > 65535:
+        yield FieldFault("listen_port", f"({group.listen_port}) must be 1 to 65535, or 0 for none")
+    if group.listen_port and group.listen_port_auto:
+        yield FieldFault("listen_port_auto", f"is set beside listen_port ({group.listen_port}); set one")
+    if group.HasField("latency_slo"):
+        yield from _slo_faults(group.latency_slo)
+
+
+def _command_faults(command: job_pb2.Command) -> Iterator[FieldFault]:
+    if bool(command.argv) == bool(command.entry_point):
+        both = "both argv and entry_point are" if command.argv else "neither argv nor entry_point is"
+        yield FieldFault("command", f"is unclear: {both} set; set exactly one")
+    if command.argv and not command.argv[0]:
+        yield FieldFault("command.argv[0]", "is empty; name the program to run")
+    if command.entry_point and not _ENTRY_POINT.fullmatch(command.entry_point):
+        yield FieldFault("command.entry_point", f"({command.entry_point!r}) must be package.module:function")
+    for name, value in command.environment.items():
+        if not _ENVIRONMENT_NAME.fullmatch(name):
+            yield FieldFault(
+                "command.environment", f"({name!r}) is no name of a variable; use A-Z, 0-9 and _"
+            )
+        if "\0" in value:
+            yield FieldFault(f"command.environment[{name}]", "holds a zero byte; remove it")
+    if any("\0" in part for part in [*command.argv, command.working_directory]):
+        yield FieldFault("command", "holds a zero byte; remove it")
+
+
+def _resource_faults(group: TaskGroup) -> Iterator[FieldFault]:
+    resources = group.resources
+    for name in ("cpu_milli", "memory_mib"):
+        value = getattr(resources, name)
+        if value > QUANTITY_MAX:
+            yield FieldFault(f"resources.{name}", f"({value}) must be at most {QUANTITY_MAX}")
+    if resources.HasField("accelerators"):
+        yield from _accelerator_faults(resources.accelerators)
+
+
+def _accelerator_faults(request: AcceleratorRequest) -> Iterator[FieldFault]:
+    field, milli = "resources.accelerators.milli", request.milli
+    if milli == 0:
+        yield FieldFault(field, "(0) must be positive; leave accelerators out to ask for none")
+    elif milli > QUANTITY_MAX:
+        yield FieldFault(field, f"({milli}) must be at most {QUANTITY_MAX}")
+    elif milli > WHOLE_DEVICE_MILLI and milli % WHOLE_DEVICE_MILLI:
+        whole = milli // WHOLE_DEVICE_MILLI
+        yield FieldFault(
+            field,
+            f"({milli}) is neither a share of one device nor whole devices; "
+            f"use at most 999, {whole * WHOLE_DEVICE_MILLI} or {(whole + 1) * WHOLE_DEVICE_MILLI}",
+        )
+
+
+def _slo_faults(slo: job_pb2.LatencySlo) -> Iterator[FieldFault]:
+    if not slo.zone_ids:
+        yield FieldFault("latency_slo.zone_ids", "is empty; name the zones where the users are")
+    if not slo.budget_us:
+        yield FieldFault("latency_slo.budget_us", "(0) must be positive; 20000 means 20 ms")
+    elif slo.client_us >= slo.budget_us:
+        yield FieldFault(
+            "latency_slo.client_us",
+            f"({slo.client_us}) leaves nothing of the budget ({slo.budget_us}) for the rest",
+        )
+
+
+def _refuse_unknown_zones(spec: JobSpec, zone_ids: Collection[str]) -> None:
+    faults = [
+        FieldFault(f"task_groups[{number}].latency_slo.zone_ids", f"({zone!r}) is unknown")
+        for number, group in enumerate(spec.task_groups)
+        for zone in group.latency_slo.zone_ids
+        if zone not in zone_ids
+    ]
+    if faults:
+        known = ", ".join(sorted(zone_ids)) or "none are configured"
+        message = "; ".join(f"{fault.field} {fault.description}" for fault in faults)
+        reason = error_pb2.ERROR_REASON_UNKNOWN_ZONE
+        raise RequestRefusedError(reason, f"{message}; known zones: {known}", faults)

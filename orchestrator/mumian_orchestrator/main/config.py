@@ -1,0 +1,127 @@
+"""The coordinator's configuration file."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import ipaddress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from mumian.api.v1.fleet_pb2 import Zone
+from mumian_core.v1 import engine_pb2
+
+from mumian_orchestrator.domain.job_spec import is_name
+
+OBJECTIVES = {
+    name.removeprefix("OBJECTIVE_").lower(): value
+    for name, value in engine_pb2.Objective.items()
+    if value != engine_pb2.OBJECTIVE_UNSPECIFIED
+}
+
+
+class ConfigError(Exception):
+    """A configuration that cannot be used, in one line that names the field and says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What a coordinator needs to know. The defaults are those of one machine."""
+
+    listen: str = "127.0.0.1:7070"
+    etcd: str = "127.0.0.1:2379"
+    key_prefix: str = "/mumian/"
+    zones: tuple[Zone, ...] = ()
+    carbon_kg_microcny: int = 80_000  # CNY 80 a tonne, about the national market's price
+    objective: str = "cost"
+    heartbeat_interval_ms: int = 1000
+    unreachable_after_ms: int = 10_000
+    lease_ttl_s: int = 5
+
+    @property
+    def policy(self) -> engine_pb2.Policy:
+        """The platform's own terms of the cost."""
+        return engine_pb2.Policy(
+            carbon_kg_microcny=self.carbon_kg_microcny, objective=OBJECTIVES[self.objective]
+        )
+
+
+def load(path: Path) -> Config:
+    """Read a YAML file.
+
+    Raises:
+        ConfigError: it cannot be read, or a field is unknown or wrong.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"config {path}: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"config {path} is no YAML: {' '.join(str(error).split())}") from error
+    if raw is None:
+        raw = {}
+    if not isinstance(raw, dict):
+        raise ConfigError(f"config {path} must be a mapping of fields to values")
+    fields = {field.name: field for field in dataclasses.fields(Config)}
+    for name in raw:
+        if name not in fields:
+            near = difflib.get_close_matches(str(name), fields, 1)
+            advice = f"did you mean {near[0]}?" if near else f"known: {', '.join(fields)}"
+            raise ConfigError(f"{name} in {path} is unknown; {advice}")
+    if "zones" in raw:
+        raw["zones"] = _zones(raw["zones"])
+    for name, value in raw.items():
+        wanted = type(fields[name].default)
+        if not isinstance(value, wanted) or isinstance(value, bool):
+            raise ConfigError(f"{name} ({value!r}) in {path} must be of type {wanted.__name__}")
+        if isinstance(value, int) and value <= 0:
+            raise ConfigError(f"{name} ({value}) in {path} must be positive")
+    config = Config(**raw)
+    if config.objective not in OBJECTIVES:
+        raise ConfigError(f"objective ({config.objective!r}) is unknown; use one of {', '.join(OBJECTIVES)}")
+    for name in ("listen", "etcd"):
+        host_and_port(name, getattr(config, name))
+    return config
+
+
+def host_and_port(name: str, address: str) -> tuple[str, int]:
+    """The two parts of an address.
+
+    Raises:
+        ConfigError: it has another form.
+    """
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise ConfigError(f"{name} ({address!r}) must be host:port, such as 127.0.0.1:7070")
+    return host, int(port)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach it."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def _zones(raw: Any) -> tuple[Zone, ...]:
+    if not isinstance(raw, list):
+        raise ConfigError(f"zones ({raw!r}) must be a list of {{id, title, reflector}}")
+    zones: list[Zone] = []
+    for number, entry in enumerate(raw):
+        if not isinstance(entry, dict) or not set(entry) <= {"id", "title", "reflector"}:
+            raise ConfigError(f"zones[{number}] ({entry!r}) must have id, title and reflector, nothing else")
+        zone_id = str(entry.get("id", ""))
+        if not is_name(zone_id):
+            raise ConfigError(f"zones[{number}].id ({zone_id!r}) is no valid name; use a-z, 0-9 and -")
+        if any(zone.id == zone_id for zone in zones):
+            raise ConfigError(f"zones[{number}].id ({zone_id}) is taken by an earlier zone")
+        reflector = str(entry.get("reflector", ""))
+        if reflector:
+            host_and_port(f"zones[{number}].reflector", reflector)
+        zones.append(Zone(id=zone_id, title=str(entry.get("title", zone_id)), reflector=reflector))
+    return tuple(zones)

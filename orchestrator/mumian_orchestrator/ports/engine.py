@@ -1,0 +1,41 @@
+"""The placement engine as the services see it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from mumian.api.v1.explanation_pb2 import Explanation
+from mumian.api.v1.fleet_pb2 import Link, Node, Site
+from mumian.api.v1.job_pb2 import Allocation
+
+from mumian_orchestrator.domain.decision import Decision, PendingJob
+
+
+class EngineRefusedError(Exception):
+    """The engine refused a request as malformed; a job that admission let through should never cause it."""
+
+
+class Engine(Protocol):
+    """A cache of the cluster that decides where tasks go."""
+
+    def update(
+        self,
+        *,
+        sites: Sequence[Site] = (),
+        nodes: Sequence[Node] = (),
+        links: Sequence[Link] = (),
+        removed_node_ids: Sequence[str] = (),
+        booked: Sequence[Allocation] = (),
+        freed: Sequence[str] = (),
+    ) -> None:
+        """Change the cluster, whole or not at all."""
+
+    async def place(self, evaluation_id: str, jobs: Sequence[PendingJob]) -> Decision:
+        """Where the pending tasks would go; books nothing."""
+
+    def verify(self, decision: Decision, jobs: Sequence[PendingJob]) -> Decision:
+        """The part of a decision that still holds on the newest state; the rest is moved to unplaced."""
+
+    async def explain(self, job: PendingJob) -> list[Explanation]:
+        """Why the job's tasks would go where they would, or wait, on the state as it is now."""

@@ -1,0 +1,209 @@
+"""A tenant's requests about its jobs: what is accepted, and what the answer is."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import secrets
+from collections.abc import AsyncIterator, Sequence
+
+from mumian.agent.v1.agent_pb2 import LogChunk
+from mumian.api.v1 import error_pb2, job_pb2
+from mumian.api.v1.explanation_pb2 import Explanation
+from mumian.api.v1.job_pb2 import Allocation, Job, JobSpec
+
+from mumian_orchestrator.domain.decision import Decision, PendingJob
+from mumian_orchestrator.domain.errors import FieldFault, RequestRefusedError, invalid, job_not_found
+from mumian_orchestrator.domain.job_spec import normalise
+from mumian_orchestrator.domain.job_state import TERMINAL_JOB_STATES, tasks_of, unplaced_tasks
+from mumian_orchestrator.ports.clock import Clock
+from mumian_orchestrator.ports.engine import Engine
+from mumian_orchestrator.services.agent_sessions import AgentSessions
+from mumian_orchestrator.services.fleet import Fleet
+from mumian_orchestrator.services.job_table import JobTable
+from mumian_orchestrator.services.plan_applier import ALLOCATIONS_PER_COMMIT
+from mumian_orchestrator.services.reconciler import Reconciler
+from mumian_orchestrator.services.scheduler import Scheduler
+
+REQUEST_ID_LENGTH_MAX = 64
+# A caller is told to try again rather than left to wait for a store that does not answer.
+DURABLE_WITHIN_S = 5.0
+
+
+class Admission:
+    """The tenant API without its transport. Every method is about one tenant and shows it nothing else."""
+
+    def __init__(
+        self,
+        table: JobTable,
+        fleet: Fleet,
+        engine: Engine,
+        scheduler: Scheduler,
+        reconciler: Reconciler,
+        sessions: AgentSessions,
+        clock: Clock,
+    ) -> None:
+        self._table, self._fleet, self._engine = table, fleet, engine
+        self._scheduler, self._reconciler, self._sessions = scheduler, reconciler, sessions
+        self._clock = clock
+        self._in_flight: dict[str, asyncio.Future[None]] = {}
+
+    async def create(self, tenant_id: str, request_id: str, spec: JobSpec) -> Job:
+        """Store a job durably, once for each request_id.
+
+        Raises:
+            RequestRefusedError: INVALID_FIELD, UNKNOWN_ZONE, REQUEST_ID_REUSED or STORE_UNAVAILABLE.
+        """
+        if not 0 < len(request_id) <= REQUEST_ID_LENGTH_MAX:
+            length = len(request_id)
+            advice = f"has {length} characters; make one of 1 to {REQUEST_ID_LENGTH_MAX} for each submission"
+            raise invalid([FieldFault("request_id", advice)])
+        key = f"{tenant_id}/{request_id}"
+        digest = hashlib.sha256(spec.SerializeToString(deterministic=True)).hexdigest()
+        known = self._table.request(key)
+        if known is not None:
+            job_id, known_digest = known.split()
+            if known_digest != digest:
+                raise RequestRefusedError(
+                    error_pb2.ERROR_REASON_REQUEST_ID_REUSED,
+                    f"request_id ({request_id}) was used for job {job_id} with another spec; use a new one",
+                    [FieldFault("request_id", "was used with another spec")],
+                )
+        else:
+            job_id = self._add(tenant_id, key, digest, spec)
+        if key in self._in_flight:
+            await _durable(self._in_flight[key])
+        return self._published(tenant_id, job_id)
+
+    def _add(self, tenant_id: str, key: str, digest: str, spec: JobSpec) -> str:
+        full = self._normalise(spec)
+        job = Job(
+            id=f"{full.name}-{secrets.token_hex(4)}",
+            tenant_id=tenant_id,
+            spec=full,
+            create_time=self._clock.now(),
+        )
+        durable = self._table.create(job, key, f"{job.id} {digest}")
+        self._in_flight[key] = durable
+        durable.add_done_callback(lambda _: self._in_flight.pop(key, None))
+        self._scheduler.evaluate(job.id)
+        return job.id
+
+    def get(self, tenant_id: str, job_id: str) -> Job:
+        """One job of the tenant.
+
+        Raises:
+            RequestRefusedError: JOB_NOT_FOUND.
+        """
+        return self._published(tenant_id, job_id)
+
+    def list(self, tenant_id: str, states: Sequence[job_pb2.JobState.ValueType]) -> Sequence[Job]:
+        """The tenant's jobs in these states (none: in all), newest first."""
+        found = [
+            job
+            for job in self._table.all_published()
+            if job.tenant_id == tenant_id and (not states or job.state in states)
+        ]
+        return sorted(found, key=lambda job: (-job.create_time.ToNanoseconds(), job.id))
+
+    async def watch(self, tenant_id: str, job_id: str) -> AsyncIterator[Job]:
+        """The job as it is, then at every change, until it is terminal. Quick changes are merged.
+
+        Raises:
+            RequestRefusedError: JOB_NOT_FOUND.
+        """
+        self._published(tenant_id, job_id)
+        changed = self._table.watch(job_id)
+        try:
+            while True:
+                changed.clear()
+                job = self._published(tenant_id, job_id)
+                yield job
+                if job.state in TERMINAL_JOB_STATES:
+                    return
+                await changed.wait()
+        finally:
+            self._table.unwatch(job_id, changed)
+
+    async def cancel(self, tenant_id: str, job_id: str) -> Job:
+        """Record durably that the job is to stop. A job that has ended stays as it ended.
+
+        Raises:
+            RequestRefusedError: JOB_NOT_FOUND or STORE_UNAVAILABLE.
+        """
+        self._published(tenant_id, job_id)
+        job = self._table.get(job_id)
+        if job is not None and job.state not in TERMINAL_JOB_STATES and not job.cancel_requested:
+            await _durable(self._reconciler.cancel(job))
+        return self._published(tenant_id, job_id)
+
+    async def plan(self, spec: JobSpec) -> Decision:
+        """Where a job would go now; reserves and stores nothing.
+
+        Raises:
+            RequestRefusedError: INVALID_FIELD or UNKNOWN_ZONE.
+        """
+        full = self._normalise(spec)
+        return await self._engine.place("plan", [PendingJob(full.name, full, tuple(tasks_of(full)))])
+
+    async def explain(self, tenant_id: str, job_id: str) -> Sequence[Explanation]:
+        """Why the job is where it is, or why it waits as things are now.
+
+        Raises:
+            RequestRefusedError: JOB_NOT_FOUND.
+        """
+        job = self._published(tenant_id, job_id)
+        waiting = unplaced_tasks(job)
+        if not waiting or job.state in TERMINAL_JOB_STATES:
+            return job.explanations
+        return await self._engine.explain(PendingJob(job.id, job.spec, waiting))
+
+    async def read_logs(
+        self, tenant_id: str, job_id: str, allocation_id: str, follow: bool, tail_bytes: int
+    ) -> AsyncIterator[tuple[Allocation, LogChunk]]:
+        """What one allocation has written; without an id, the newest one of the first task.
+
+        Raises:
+            RequestRefusedError: JOB_NOT_FOUND, ALLOCATION_NOT_FOUND or SITE_UNREACHABLE.
+        """
+        job = self._published(tenant_id, job_id)
+        chosen = (
+            [a for a in job.allocations if a.id == allocation_id] if allocation_id else _of_first_task(job)
+        )
+        if not chosen:
+            known = ", ".join(a.id for a in job.allocations) or "none yet; the job waits for a place"
+            raise RequestRefusedError(
+                error_pb2.ERROR_REASON_ALLOCATION_NOT_FOUND,
+                f"job {job_id} has no allocation {allocation_id or 'to read logs of'}; it has: {known}",
+            )
+        async for chunk in self._sessions.read_logs(chosen[-1], follow, tail_bytes):
+            yield chosen[-1], chunk
+
+    def _normalise(self, spec: JobSpec) -> JobSpec:
+        full = normalise(spec, self._fleet.zones.keys())
+        tasks = sum(group.count for group in full.task_groups)
+        if full.kind == job_pb2.JOB_KIND_GANG and tasks > ALLOCATIONS_PER_COMMIT:
+            advice = f"({tasks} tasks together) must be at most {ALLOCATIONS_PER_COMMIT} in a gang"
+            raise invalid([FieldFault("task_groups", advice)])
+        return full
+
+    def _published(self, tenant_id: str, job_id: str) -> Job:
+        job = self._table.published(job_id)
+        if job is None or job.tenant_id != tenant_id:
+            raise job_not_found(job_id)
+        return job
+
+
+def _of_first_task(job: Job) -> list[Allocation]:
+    first = next(iter(tasks_of(job.spec)))
+    return [a for a in job.allocations if (a.task_group, a.task_index) == (first.group, first.index)]
+
+
+async def _durable(future: asyncio.Future[None]) -> None:
+    try:
+        await asyncio.wait_for(asyncio.shield(future), DURABLE_WITHIN_S)
+    except TimeoutError:
+        raise RequestRefusedError(
+            error_pb2.ERROR_REASON_STORE_UNAVAILABLE,
+            f"not stored within {DURABLE_WITHIN_S:.0f} s; try again with the same request_id",
+        ) from None

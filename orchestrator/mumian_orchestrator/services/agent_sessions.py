@@ -1,0 +1,241 @@
+"""The connected agents: who speaks for a site, what it is told, and the logs it reads out."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections.abc import AsyncIterator
+
+from mumian.agent.v1.agent_pb2 import (
+    AllocationStatus,
+    AllocationStatusStored,
+    CoordinatorCommand,
+    Hello,
+    LogChunk,
+    ProbeTarget,
+    ProbeTargets,
+    ReadLogs,
+    RunAllocation,
+    StopAllocation,
+    StopReadingLogs,
+    Welcome,
+)
+from mumian.api.v1 import error_pb2
+from mumian.api.v1.job_pb2 import Allocation, Job
+
+from mumian_orchestrator.domain.errors import FieldFault, RequestRefusedError, invalid
+from mumian_orchestrator.domain.job_spec import is_name
+from mumian_orchestrator.ports.agent_link import AgentLink
+from mumian_orchestrator.ports.clock import Clock
+from mumian_orchestrator.services.fleet import Fleet
+from mumian_orchestrator.services.job_table import JobTable
+
+log = logging.getLogger(__name__)
+
+# Leases and measurements are compared across clocks; beyond this the comparison means nothing.
+CLOCK_SKEW_MAX_S = 60
+_LOG_CHUNKS_QUEUED_MAX = 1024
+_OVERRUN = "they came faster than they were read; read the last part with tail_bytes"
+
+
+class Session:
+    """One agent's stream, from its hello to its end."""
+
+    def __init__(self, site_id: str, agent_epoch: int, link: AgentLink) -> None:
+        self.site_id, self.agent_epoch, self.link = site_id, agent_epoch, link
+        self.last_sequence = 0
+        self.heard = asyncio.Event()
+
+
+class AgentSessions:
+    """At most one session a site. Commands to a site without one are dropped: its next Welcome holds them."""
+
+    def __init__(
+        self, term: int, fleet: Fleet, table: JobTable, clock: Clock, heartbeat_interval_ms: int
+    ) -> None:
+        self._term, self._fleet, self._table, self._clock = term, fleet, table, clock
+        self._heartbeat_interval_ms = heartbeat_interval_ms
+        self._sessions: dict[str, Session] = {}
+        self._log_readers: dict[int, asyncio.Queue[LogChunk]] = {}
+        self._read_ids = itertools.count(1)
+
+    async def open(self, hello: Hello, agent_epoch: int, link: AgentLink) -> Session:
+        """Let an agent speak for its site.
+
+        Raises:
+            RequestRefusedError: CLOCK_SKEW, SITE_ID_TAKEN or INVALID_FIELD; nothing has changed.
+        """
+        self._check(hello)
+        await self._refuse_a_double(hello.site.id, agent_epoch)
+        session = Session(hello.site.id, agent_epoch, link)
+        self._sessions[session.site_id] = session
+        self._fleet.join(hello)
+        self._send(session.site_id, CoordinatorCommand(welcome=self._welcome(session.site_id)))
+        self._announce_probe_targets()
+        log.info("site %s joined (agent epoch %d)", session.site_id, agent_epoch)
+        return session
+
+    def close(self, session: Session) -> None:
+        """The stream has ended; the site stays as it was until it has been silent for too long."""
+        if self._sessions.get(session.site_id) is session:
+            del self._sessions[session.site_id]
+            log.info("site %s: stream closed", session.site_id)
+
+    def is_current(self, session: Session, sequence: int) -> bool:
+        """Whether a report is newer than everything taken from its session, and the session still stands."""
+        session.heard.set()
+        if self._sessions.get(session.site_id) is not session or sequence <= session.last_sequence:
+            return False
+        session.last_sequence = sequence
+        return True
+
+    # Commands.
+
+    def run(self, job: Job, allocation: Allocation) -> None:
+        """Tell the site to run a committed allocation."""
+        if not allocation.stop_requested:
+            self._send(allocation.site_id, CoordinatorCommand(run=_run(job, allocation)))
+
+    def stop(self, allocation: Allocation) -> None:
+        """Tell the site to stop an allocation, or never to start it."""
+        stop = StopAllocation(allocation_id=allocation.id, attempt=allocation.attempt)
+        self._send(allocation.site_id, CoordinatorCommand(stop=stop))
+
+    def disown(self, site_id: str, status: AllocationStatus) -> None:
+        """Tell the site that nobody knows the allocation that it reports on: stop it and forget it."""
+        stop = StopAllocation(allocation_id=status.allocation_id, attempt=status.attempt)
+        self._send(site_id, CoordinatorCommand(stop=stop))
+        self.stored(site_id, status)
+
+    def stored(self, site_id: str, status: AllocationStatus) -> None:
+        """Tell the site that its report is durable."""
+        stored = AllocationStatusStored(
+            allocation_id=status.allocation_id, attempt=status.attempt, state=status.state
+        )
+        self._send(site_id, CoordinatorCommand(status_stored=stored))
+
+    # Logs.
+
+    async def read_logs(
+        self, allocation: Allocation, follow: bool, tail_bytes: int
+    ) -> AsyncIterator[LogChunk]:
+        """What an allocation has written, as its site reads it out.
+
+        Raises:
+            RequestRefusedError: SITE_UNREACHABLE, ALLOCATION_NOT_FOUND.
+        """
+        if allocation.site_id not in self._sessions:
+            raise RequestRefusedError(
+                error_pb2.ERROR_REASON_SITE_UNREACHABLE,
+                f"logs of {allocation.id} are on site {allocation.site_id}, whose agent is not connected; "
+                "try again when `mumian sites` shows it ready",
+            )
+        read_id = next(self._read_ids)
+        queue: asyncio.Queue[LogChunk] = asyncio.Queue(_LOG_CHUNKS_QUEUED_MAX)
+        self._log_readers[read_id] = queue
+        read = ReadLogs(read_id=read_id, allocation_id=allocation.id, follow=follow, tail_bytes=tail_bytes)
+        self._send(allocation.site_id, CoordinatorCommand(read_logs=read))
+        try:
+            while True:
+                chunk = await queue.get()
+                if chunk.error:
+                    reason = error_pb2.ERROR_REASON_ALLOCATION_NOT_FOUND
+                    raise RequestRefusedError(reason, f"logs of {allocation.id}: {chunk.error}")
+                if chunk.data:
+                    yield chunk
+                if chunk.end:
+                    return
+        finally:
+            del self._log_readers[read_id]
+            stop = StopReadingLogs(read_id=read_id)
+            self._send(allocation.site_id, CoordinatorCommand(stop_reading_logs=stop))
+
+    def log_chunk(self, session: Session, chunk: LogChunk) -> None:
+        """Hand a chunk to its reader; a reader that nobody drains any more is told off at the source."""
+        queue = self._log_readers.get(chunk.read_id)
+        if queue is None:
+            stop = StopReadingLogs(read_id=chunk.read_id)
+            self._send(session.site_id, CoordinatorCommand(stop_reading_logs=stop))
+            return
+        try:
+            queue.put_nowait(chunk)
+        except asyncio.QueueFull:
+            # The agent's heartbeats come by the same stream, so it never waits for a slow reader.
+            while not queue.empty():
+                queue.get_nowait()
+            queue.put_nowait(LogChunk(read_id=chunk.read_id, end=True, error=_OVERRUN))
+
+    # Inner works.
+
+    def _send(self, site_id: str, command: CoordinatorCommand) -> None:
+        session = self._sessions.get(site_id)
+        if session is not None:
+            command.leader_term = self._term
+            session.link.send(command)
+
+    def _welcome(self, site_id: str) -> Welcome:
+        return Welcome(
+            heartbeat_interval_ms=self._heartbeat_interval_ms,
+            allocations=[
+                _run(job, allocation)
+                for job, allocation in self._table.live_allocations()
+                if allocation.site_id == site_id and not allocation.stop_requested
+            ],
+        )
+
+    def _announce_probe_targets(self) -> None:
+        """Everybody probes everybody: a new site is news to all."""
+        for site_id in list(self._sessions):
+            targets = [
+                ProbeTarget(id=target, address=address)
+                for target, address in self._fleet.probe_targets(site_id).items()
+            ]
+            self._send(site_id, CoordinatorCommand(probe_targets=ProbeTargets(targets=targets)))
+
+    def _check(self, hello: Hello) -> None:
+        faults = []
+        if not is_name(hello.site.id):
+            faults.append(FieldFault("hello.site.id", f"({hello.site.id!r}) is no valid name"))
+        if hello.site.id in self._fleet.zones:
+            faults.append(FieldFault("hello.site.id", f"({hello.site.id}) is a zone's id; choose another"))
+        for node in hello.nodes:
+            if node.site_id != hello.site.id or not node.id.startswith(f"{hello.site.id}/"):
+                faults.append(
+                    FieldFault("hello.nodes.id", f"({node.id}) is not below its site {hello.site.id}")
+                )
+        if faults:
+            raise invalid(faults)
+        skew_s = hello.agent_time.ToNanoseconds() / 1e9 - self._clock.now().ToNanoseconds() / 1e9
+        if abs(skew_s) > CLOCK_SKEW_MAX_S:
+            ahead = "ahead of" if skew_s > 0 else "behind"
+            raise RequestRefusedError(
+                error_pb2.ERROR_REASON_CLOCK_SKEW,
+                f"the clock of site {hello.site.id} is {abs(skew_s):.0f} s {ahead} the coordinator's "
+                f"(at most {CLOCK_SKEW_MAX_S} s); set it by NTP and start the agent again",
+            )
+
+    async def _refuse_a_double(self, site_id: str, agent_epoch: int) -> None:
+        """The same agent may come back before its old stream is known to be dead; another may not."""
+        incumbent = self._sessions.get(site_id)
+        if incumbent is None:
+            return
+        if agent_epoch != incumbent.agent_epoch:
+            incumbent.heard.clear()
+            try:
+                await asyncio.wait_for(incumbent.heard.wait(), 2 * self._heartbeat_interval_ms / 1000)
+            except TimeoutError:
+                pass
+            else:
+                raise RequestRefusedError(
+                    error_pb2.ERROR_REASON_SITE_ID_TAKEN,
+                    f"site id {site_id} is taken: another agent (epoch {incumbent.agent_epoch}) is connected "
+                    "and alive; give this site another id, or stop the other agent",
+                )
+        incumbent.link.close("replaced by a newer stream of the same site")
+        self.close(incumbent)
+
+
+def _run(job: Job, allocation: Allocation) -> RunAllocation:
+    group = next(group for group in job.spec.task_groups if group.name == allocation.task_group)
+    return RunAllocation(allocation=allocation, kind=job.spec.kind, task_group=group, job_name=job.spec.name)

@@ -1,0 +1,74 @@
+"""One line of writes to the store: whoever appends waits for its own, neighbours share a transaction."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+
+from mumian_orchestrator.ports.store import Store, SupersededError, Write
+
+# What an etcd transaction takes, less the store's own mark.
+BATCH_WRITES_MAX = 127
+
+
+class CommitLog:
+    """Writes become durable in the order in which they were appended.
+
+    The services change their memory first and append at once, with no await between, so memory and log
+    never disagree in order. What leaves the process (an answer, a command to an agent) waits for the
+    append's future. When the term ends, memory is thrown away with it.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._waiting: deque[tuple[Sequence[Write], asyncio.Future[None]]] = deque()
+        self._arrived = asyncio.Event()
+
+    def append(self, writes: Sequence[Write]) -> asyncio.Future[None]:
+        """Make writes durable together; no writes at all make a barrier behind everything before.
+
+        Raises:
+            ValueError: more writes than one transaction takes.
+        """
+        if len(writes) > BATCH_WRITES_MAX:
+            raise ValueError(
+                f"writes ({len(writes)}) that belong together must be at most {BATCH_WRITES_MAX}"
+            )
+        done = asyncio.get_running_loop().create_future()
+        self._waiting.append((writes, done))
+        self._arrived.set()
+        return done
+
+    async def run(self) -> None:
+        """Commit what arrives, until cancelled or superseded.
+
+        Raises:
+            SupersededError: another leader writes; every waiting append fails with it.
+        """
+        while True:
+            await self._arrived.wait()
+            self._arrived.clear()
+            while self._waiting:
+                await self._commit_batch()
+
+    async def _commit_batch(self) -> None:
+        writes: list[Write] = []
+        futures: list[asyncio.Future[None]] = []
+        while self._waiting and len(writes) + len(self._waiting[0][0]) <= BATCH_WRITES_MAX:
+            group, done = self._waiting.popleft()
+            writes.extend(group)
+            futures.append(done)
+        try:
+            if writes:
+                # A key written twice in one batch is one put: etcd refuses duplicates, the last one counts.
+                await self._store.commit(list({write.key: write for write in writes}.values()))
+        except SupersededError as over:
+            for done in [*futures, *(done for _, done in self._waiting)]:
+                if not done.done():
+                    done.set_exception(over)
+                    done.exception()
+            raise
+        for done in futures:
+            if not done.done():
+                done.set_result(None)

@@ -1,0 +1,192 @@
+"""The fleet: sites, nodes and links as the agents report them. Only the sites themselves are stored."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+
+from mumian.agent.v1.agent_pb2 import Hello, PowerReport
+from mumian.api.v1 import fleet_pb2
+from mumian.api.v1.fleet_pb2 import Link, Node, Site, Zone
+from mumian.api.v1.job_pb2 import Allocation
+
+from mumian_orchestrator.domain.job_state import is_live
+from mumian_orchestrator.ports.clock import Clock
+from mumian_orchestrator.ports.engine import Engine
+from mumian_orchestrator.ports.store import Write
+from mumian_orchestrator.services.commit_log import CommitLog
+from mumian_orchestrator.services.job_table import JobTable
+
+log = logging.getLogger(__name__)
+
+_SITES = "sites/"
+
+
+class Fleet:
+    """What is known of the sites. Every change goes to the engine in the same step."""
+
+    def __init__(
+        self,
+        zones: Iterable[Zone],
+        table: JobTable,
+        engine: Engine,
+        commit_log: CommitLog,
+        clock: Clock,
+        unreachable_after_ms: int,
+    ) -> None:
+        self.zones: Mapping[str, Zone] = {zone.id: zone for zone in zones}
+        self._table, self._engine, self._log, self._clock = table, engine, commit_log, clock
+        self._unreachable_after_s = unreachable_after_ms / 1000
+        self._sites: dict[str, Site] = {}
+        self._nodes: dict[str, dict[str, Node]] = {}
+        self._links: dict[tuple[str, str], Link] = {}
+        self._reflectors: dict[str, str] = {}
+        self._seen_s: dict[str, float] = {}
+
+    def load(self, stored: Mapping[str, bytes]) -> None:
+        """Take the stored sites; each is unreachable until its agent says hello."""
+        for key, value in stored.items():
+            if key.startswith(_SITES):
+                site = Site.FromString(value)
+                site.health = fleet_pb2.HEALTH_UNREACHABLE
+                self._sites[site.id] = site
+        self._engine.update(sites=list(self._sites.values()))
+
+    def join(self, hello: Hello) -> None:
+        """A site's agent has connected: its facts are stored, its nodes are what it says."""
+        site = Site()
+        site.CopyFrom(hello.site)
+        site.health = fleet_pb2.HEALTH_READY
+        self._sites[site.id] = site
+        self._reflectors[site.id] = hello.reflector
+        self._engine.update(sites=[site])
+        self.set_nodes(site.id, hello.nodes)
+        self._log.append([Write(_SITES + site.id, site.SerializeToString())])
+        self.seen(site.id)
+
+    def set_nodes(self, site_id: str, nodes: Sequence[Node]) -> None:
+        """The site has exactly these nodes; allocations on one that appears are booked on it again."""
+        new = {node.id: node for node in nodes}
+        old = self._nodes.get(site_id, {})
+        self._nodes[site_id] = new
+        booked = [a for _, a in self._table.live_allocations() if a.node_id in new and a.node_id not in old]
+        self._engine.update(
+            nodes=list(nodes), removed_node_ids=[n for n in old if n not in new], booked=booked
+        )
+
+    def set_links(self, links: Sequence[Link]) -> None:
+        """Newest measurements."""
+        for link in links:
+            self._links[link.from_id, link.to_site_id] = link
+        self._engine.update(links=links)
+
+    def set_power(self, site_id: str, report: PowerReport) -> bool:
+        """The site's meter; whether the PUE changed, and with it what a placement costs."""
+        site = self._sites[site_id]
+        site.it_power_mw, site.facility_power_mw = report.it_power_mw, report.facility_power_mw
+        site.power_source = report.source
+        if not report.HasField("pue") or report.pue == site.pue:
+            return False
+        site.pue.CopyFrom(report.pue)
+        self._engine.update(sites=[site])
+        return True
+
+    def seen(self, site_id: str) -> bool:
+        """The site's agent has reported; whether the site is reachable again by it."""
+        site = self._sites[site_id]
+        self._seen_s[site_id] = self._clock.monotonic_s()
+        site.last_seen_time.CopyFrom(self._clock.now())
+        if site.health != fleet_pb2.HEALTH_UNREACHABLE:
+            return False
+        site.health = fleet_pb2.HEALTH_READY
+        self._engine.update(sites=[site])
+        return True
+
+    def mark_silent(self) -> list[str]:
+        """The sites that have become unreachable since the last call."""
+        deadline_s = self._clock.monotonic_s() - self._unreachable_after_s
+        silent = [
+            site
+            for site in self._sites.values()
+            if site.health != fleet_pb2.HEALTH_UNREACHABLE and self._seen_s[site.id] < deadline_s
+        ]
+        for site in silent:
+            log.warning("site %s is unreachable: its agent has been silent too long", site.id)
+            site.health = fleet_pb2.HEALTH_UNREACHABLE
+        if silent:
+            self._engine.update(sites=silent)
+        return [site.id for site in silent]
+
+    def probe_targets(self, site_id: str) -> dict[str, str]:
+        """What a site's agent is to probe: every zone and every other site, by id, as host:port."""
+        zones = {zone.id: zone.reflector for zone in self.zones.values()}
+        peers = {peer: address for peer, address in self._reflectors.items() if peer != site_id}
+        return {target: address for target, address in {**zones, **peers}.items() if address}
+
+    # What callers see.
+
+    def site(self, site_id: str) -> Site | None:
+        """A site with its totals."""
+        site = self._sites.get(site_id)
+        return self._with_usage([site])[0] if site else None
+
+    def sites(self) -> list[Site]:
+        """All sites with their totals, in order of id."""
+        return self._with_usage([self._sites[site_id] for site_id in sorted(self._sites)])
+
+    def nodes(self, site_id: str = "") -> list[Node]:
+        """All nodes, or those of one site, with what is promised on them, in order of id."""
+        chosen = [self._nodes.get(site_id, {})] if site_id else self._nodes.values()
+        shown = {node_id: _fresh_node(node) for nodes in chosen for node_id, node in nodes.items()}
+        for _, allocation in self._table.live_allocations():
+            if allocation.node_id in shown:
+                _promise(shown[allocation.node_id], allocation)
+        return [shown[node_id] for node_id in sorted(shown)]
+
+    def links(self, from_id: str = "") -> list[Link]:
+        """All links, or those from one zone or site, in order of their ends."""
+        return [link for key, link in sorted(self._links.items()) if not from_id or key[0] == from_id]
+
+    def _with_usage(self, sites: Sequence[Site]) -> list[Site]:
+        copies: dict[str, Site] = {}
+        for site in sites:
+            copy = Site()
+            copy.CopyFrom(site)
+            copies[site.id] = copy
+        for node in self.nodes():
+            if node.site_id in copies:
+                _total(copies[node.site_id].usage, node)
+        for _, allocation in self._table.live_allocations():
+            if allocation.site_id in copies and is_live(allocation):
+                copies[allocation.site_id].usage.allocation_count += 1
+        return list(copies.values())
+
+
+def _fresh_node(node: Node) -> Node:
+    copy = Node()
+    copy.CopyFrom(node)
+    copy.ClearField("cpu_milli_allocated")
+    copy.ClearField("memory_mib_allocated")
+    copy.ClearField("devices_allocated")
+    return copy
+
+
+def _promise(node: Node, allocation: Allocation) -> None:
+    node.cpu_milli_allocated += allocation.resources.cpu_milli
+    node.memory_mib_allocated += allocation.resources.memory_mib
+    by_index = {share.device_index: share for share in node.devices_allocated}
+    for share in allocation.devices:
+        if share.device_index in by_index:
+            by_index[share.device_index].milli += share.milli
+        else:
+            node.devices_allocated.append(share)
+
+
+def _total(usage: fleet_pb2.SiteUsage, node: Node) -> None:
+    usage.node_count += 1
+    usage.cpu_milli_capacity += node.cpu_milli
+    usage.cpu_milli_allocated += node.cpu_milli_allocated
+    usage.memory_mib_capacity += node.memory_mib
+    usage.memory_mib_allocated += node.memory_mib_allocated
+    usage.accelerator_milli_capacity += sum(1000 * a.count for a in node.accelerators)
+    usage.accelerator_milli_allocated += sum(share.milli for share in node.devices_allocated)

@@ -1,0 +1,99 @@
+"""The only writer of new allocations."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+
+from mumian.api.v1 import job_pb2
+from mumian.api.v1.job_pb2 import Allocation, Job
+
+from mumian_orchestrator.domain.decision import Decision, PendingJob, Placement
+from mumian_orchestrator.domain.job_state import unplaced_tasks, wants_placement
+from mumian_orchestrator.ports.clock import Clock
+from mumian_orchestrator.ports.engine import Engine
+from mumian_orchestrator.services.agent_sessions import AgentSessions
+from mumian_orchestrator.services.commit_log import BATCH_WRITES_MAX
+from mumian_orchestrator.services.job_table import JobTable
+from mumian_orchestrator.services.tasks import TaskSet
+
+log = logging.getLogger(__name__)
+
+# The job's own write goes with those of its allocations.
+ALLOCATIONS_PER_COMMIT = BATCH_WRITES_MAX - 1
+
+
+class PlanApplier:
+    """Checks a decision on the newest state, books it, makes it durable, and only then tells the agents."""
+
+    def __init__(self, table: JobTable, engine: Engine, sessions: AgentSessions, clock: Clock) -> None:
+        self._table, self._engine, self._sessions, self._clock = table, engine, sessions, clock
+        self._dispatches = TaskSet()
+        self.conflicts: Counter[str] = Counter()
+
+    def apply(self, decision: Decision, pending: Sequence[PendingJob]) -> list[str]:
+        """Commit what still holds. Returns the jobs to look at again, because something changed meanwhile."""
+        verified = self._engine.verify(decision, pending)
+        placements: dict[str, list[Placement]] = defaultdict(list)
+        for placement in verified.placements:
+            placements[placement.job_id].append(placement)
+        planned = Counter(placement.job_id for placement in decision.placements)
+        again = []
+        for asked in pending:
+            job = self._table.get(asked.job_id)
+            if job is None or not wants_placement(job):
+                continue
+            still = set(unplaced_tasks(job))
+            wanted = [p for p in placements[job.id] if p.task in still]
+            if len(wanted) < planned[job.id]:
+                self.conflicts[job.id] += 1
+                again.append(job.id)
+                if job.spec.kind == job_pb2.JOB_KIND_GANG:
+                    wanted = []
+            self._commit(job, wanted, decision)
+        return again
+
+    def _commit(self, job: Job, placements: Sequence[Placement], decision: Decision) -> None:
+        explanations = decision.explanations.get(job.id, ())
+        first_decision = not job.explanations
+        if not placements and not first_decision:
+            self._table.publish_explanations(job, explanations)
+            return
+        del job.explanations[:]
+        job.explanations.extend(explanations)
+        allocations = [self._allocation(job, placement) for placement in placements]
+        self._engine.update(booked=allocations)
+        job.allocations.extend(allocations)
+        added = job.allocations[len(job.allocations) - len(allocations) :]
+        # A gang is never longer than one commit (admission sees to it), so it is durable whole or not at all.
+        for start in range(0, max(1, len(added)), ALLOCATIONS_PER_COMMIT):
+            part = added[start : start + ALLOCATIONS_PER_COMMIT]
+            self._dispatches.start(self._dispatch(self._table.commit(job, part), job, part))
+
+    async def _dispatch(
+        self, durable: asyncio.Future[None], job: Job, allocations: Sequence[Allocation]
+    ) -> None:
+        await durable
+        for allocation in allocations:
+            self._sessions.run(job, allocation)
+
+    def _allocation(self, job: Job, placement: Placement) -> Allocation:
+        group = next(group for group in job.spec.task_groups if group.name == placement.task.group)
+        return Allocation(
+            id=f"{job.id}.{placement.task.group}.{placement.task.index}",
+            job_id=job.id,
+            tenant_id=job.tenant_id,
+            task_group=placement.task.group,
+            task_index=placement.task.index,
+            attempt=1,
+            site_id=placement.site_id,
+            node_id=placement.node_id,
+            resources=group.resources,
+            devices=placement.devices,
+            state=job_pb2.ALLOCATION_STATE_PENDING,
+            cost=placement.cost,
+            latency=placement.latency,
+            create_time=self._clock.now(),
+        )

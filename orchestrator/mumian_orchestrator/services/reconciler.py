@@ -1,0 +1,94 @@
+"""Brings what the agents report and what the tenants wish together."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from mumian.agent.v1.agent_pb2 import AllocationStatus
+from mumian.api.v1 import job_pb2
+from mumian.api.v1.job_pb2 import Allocation, Job
+
+from mumian_orchestrator.domain.job_state import is_doomed, is_live
+from mumian_orchestrator.ports.engine import Engine
+from mumian_orchestrator.services.agent_sessions import AgentSessions
+from mumian_orchestrator.services.job_table import JobTable
+from mumian_orchestrator.services.scheduler import Scheduler
+from mumian_orchestrator.services.tasks import TaskSet
+
+log = logging.getLogger(__name__)
+
+
+class Reconciler:
+    """The only one that changes allocations after they have been committed."""
+
+    def __init__(
+        self, table: JobTable, engine: Engine, sessions: AgentSessions, scheduler: Scheduler
+    ) -> None:
+        self._table, self._engine, self._sessions, self._scheduler = table, engine, sessions, scheduler
+        self._background = TaskSet()
+
+    def resume(self) -> None:
+        """After a start: finish what the previous leader had begun to stop, and place what waits."""
+        for job in list(self._table.jobs()):
+            self._stop_doomed(job)
+        self._scheduler.evaluate_waiting()
+
+    def status(self, site_id: str, status: AllocationStatus) -> None:
+        """An agent's report on one allocation. Repeated, late and foreign reports change nothing."""
+        job = self._table.get(status.allocation_id.split(".")[0])
+        allocation = next((a for a in job.allocations if a.id == status.allocation_id), None) if job else None
+        if job is None or allocation is None or allocation.site_id != site_id:
+            self._sessions.disown(site_id, status)
+            return
+        if status.attempt != allocation.attempt or not is_live(allocation):
+            self._sessions.stored(site_id, status)
+            return
+        _take_over(allocation, status)
+        ended = not is_live(allocation)
+        durable = self._table.commit(job, [allocation])
+        if ended:
+            self._engine.update(freed=[allocation.id])
+            self._scheduler.evaluate_waiting()
+        self._stop_doomed(job)
+        self._background.start(self._confirm(durable, site_id, status))
+
+    def cancel(self, job: Job) -> asyncio.Future[None]:
+        """Record the tenant's wish and stop what runs. Repeating it changes nothing."""
+        job.cancel_requested = True
+        durable = self._table.commit(job)
+        self._stop_doomed(job)
+        return durable
+
+    def _stop_doomed(self, job: Job) -> None:
+        if not is_doomed(job):
+            return
+        to_stop = [a for a in job.allocations if is_live(a) and not a.stop_requested]
+        for allocation in to_stop:
+            allocation.stop_requested = True
+            self._background.start(self._stop(self._table.commit(job, [allocation]), allocation))
+
+    async def _stop(self, durable: asyncio.Future[None], allocation: Allocation) -> None:
+        await durable
+        self._sessions.stop(allocation)
+
+    async def _confirm(self, durable: asyncio.Future[None], site_id: str, status: AllocationStatus) -> None:
+        await durable
+        self._sessions.stored(site_id, status)
+
+
+def _take_over(allocation: Allocation, status: AllocationStatus) -> None:
+    allocation.state = status.state
+    allocation.state_message = status.message
+    allocation.restart_count = status.restart_count
+    allocation.it_energy_j = max(allocation.it_energy_j, status.it_energy_j)
+    if status.HasField("exit_code"):
+        allocation.exit_code = status.exit_code
+    if status.endpoint:
+        allocation.endpoint = status.endpoint
+    if status.HasField("start_time"):
+        allocation.start_time.CopyFrom(status.start_time)
+    if status.HasField("end_time"):
+        allocation.end_time.CopyFrom(status.end_time)
+    if status.state == job_pb2.ALLOCATION_STATE_UNSPECIFIED:
+        raise ValueError(f"state (unspecified) of allocation {allocation.id} must be set by the agent")

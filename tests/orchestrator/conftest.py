@@ -1,0 +1,57 @@
+"""A real coordinator on a real etcd."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+import yaml
+
+from tests.processes import SCRIPTS, Running, etcd, free_port
+
+
+@pytest.fixture(scope="session")
+def etcd_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """One etcd for all tests; each coordinator has a key prefix of its own."""
+    with etcd(tmp_path_factory.mktemp("etcd")) as endpoint:
+        yield endpoint
+
+
+class Coordinator:
+    """A coordinator that can be killed and started again on the same state."""
+
+    def __init__(self, folder: Path, etcd_endpoint: str) -> None:
+        self.address = f"127.0.0.1:{free_port()}"
+        self._folder = folder
+        config = {
+            "listen": self.address,
+            "etcd": etcd_endpoint,
+            "key_prefix": f"/{folder.name}-{free_port()}/",
+            "zones": [{"id": "tianhe", "title": "Tianhe", "reflector": "127.0.0.1:9001"}],
+            "heartbeat_interval_ms": 200,
+            "unreachable_after_ms": 1000,
+            "lease_ttl_s": 2,
+        }
+        self._config = folder / "coordinator.yaml"
+        self._config.write_text(yaml.safe_dump(config))
+        self.start()
+
+    def start(self) -> None:
+        """Start it and wait until it leads."""
+        argv = [str(SCRIPTS / "mumian-coordinator"), "--config", str(self._config)]
+        self.running = Running(argv, self._folder, "coordinator")
+        self.running.wait_ready()
+
+    def channel(self) -> grpc.aio.Channel:
+        """A channel to it."""
+        return grpc.aio.insecure_channel(self.address)
+
+
+@pytest.fixture
+def coordinator(tmp_path: Path, etcd_endpoint: str) -> Iterator[Coordinator]:
+    """A coordinator with nothing stored, on its own."""
+    started = Coordinator(tmp_path, etcd_endpoint)
+    yield started
+    started.running.sweep()

@@ -1,0 +1,345 @@
+"""The coordinator as its callers see it: a real process on a real etcd."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterable, AsyncIterator, Callable
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+from mumian.api.v1 import fleet_pb2, fleet_service_pb2, job_pb2, job_service_pb2
+from mumian.api.v1.fleet_service_pb2_grpc import FleetServiceStub
+from mumian.api.v1.job_service_pb2_grpc import JobServiceStub
+
+from tests.orchestrator.conftest import Coordinator
+from tests.orchestrator.scripted_agent import ScriptedAgent
+
+pytestmark = pytest.mark.etcd
+
+RUNNING, SUCCEEDED, FAILED, CANCELLED = (
+    job_pb2.ALLOCATION_STATE_RUNNING,
+    job_pb2.ALLOCATION_STATE_SUCCEEDED,
+    job_pb2.ALLOCATION_STATE_FAILED,
+    job_pb2.ALLOCATION_STATE_CANCELLED,
+)
+
+
+def spec_of(name: str = "work", count: int = 1, cpu_milli: int = 1000, **job: object) -> job_pb2.JobSpec:
+    """A job of one group of equal tasks."""
+    group = job_pb2.TaskGroup(name="main", count=count, command=job_pb2.Command(argv=["true"]))
+    group.resources.cpu_milli = cpu_milli
+    return job_pb2.JobSpec(name=name, task_groups=[group], **job)  # type: ignore[arg-type]
+
+
+class Tenant:
+    """A caller of the tenant API."""
+
+    def __init__(self, channel: grpc.aio.Channel, tenant_id: str = "acme") -> None:
+        self.jobs = JobServiceStub(channel)
+        self._metadata = (("mumian-tenant", tenant_id),)
+
+    async def create(self, spec: job_pb2.JobSpec, request_id: str = "") -> job_pb2.Job:
+        request = job_service_pb2.CreateJobRequest(request_id=request_id or uuid.uuid4().hex, spec=spec)
+        return (await self.jobs.CreateJob(request, metadata=self._metadata)).job
+
+    async def get(self, job_id: str) -> job_pb2.Job:
+        request = job_service_pb2.GetJobRequest(job_id=job_id)
+        return (await self.jobs.GetJob(request, metadata=self._metadata)).job
+
+    async def cancel(self, job_id: str) -> job_pb2.Job:
+        request = job_service_pb2.CancelJobRequest(job_id=job_id)
+        return (await self.jobs.CancelJob(request, metadata=self._metadata)).job
+
+    async def until(self, job_id: str, state: job_pb2.JobState.ValueType) -> job_pb2.Job:
+        return await self.watch(job_id, lambda job: job.state == state)
+
+    async def watch(self, job_id: str, wanted: Callable[[job_pb2.Job], bool]) -> job_pb2.Job:
+        call = self.jobs.WatchJob(job_service_pb2.WatchJobRequest(job_id=job_id), metadata=self._metadata)
+        try:
+            async with asyncio.timeout(20):
+                async for response in call:
+                    if wanted(response.job):
+                        return response.job
+        finally:
+            call.cancel()
+        raise AssertionError(f"job {job_id} ended in another state: {await self.get(job_id)}")
+
+    async def list(self, **request: object) -> job_service_pb2.ListJobsResponse:
+        message = job_service_pb2.ListJobsRequest(**request)  # type: ignore[arg-type]
+        return await self.jobs.ListJobs(message, metadata=self._metadata)
+
+
+@pytest.fixture
+async def channel(coordinator: Coordinator) -> AsyncIterator[grpc.aio.Channel]:
+    """A channel that is closed when the test ends."""
+    async with coordinator.channel() as opened:
+        yield opened
+
+
+@pytest.fixture
+async def tenant(channel: grpc.aio.Channel) -> Tenant:
+    """The tenant acme."""
+    return Tenant(channel)
+
+
+@pytest.fixture
+async def agent(channel: grpc.aio.Channel) -> AsyncIterator[ScriptedAgent]:
+    """The connected agent of site gz: one node of four cores."""
+    connected = ScriptedAgent(channel)
+    await connected.connect()
+    yield connected
+    await connected.disconnect()
+
+
+def reason_of(error: grpc.aio.AioRpcError) -> tuple[str, list[str]]:
+    """The stable reason of a refusal, and its fields at fault."""
+    reason, fields = "", []
+    status = rpc_status.from_call(error)
+    assert status is not None, error
+    for detail in status.details:
+        if detail.Is(error_details_pb2.ErrorInfo.DESCRIPTOR):
+            info = error_details_pb2.ErrorInfo.FromString(detail.value)
+            assert info.domain == "mumian.dev"
+            reason = info.reason
+        else:
+            bad = error_details_pb2.BadRequest.FromString(detail.value)
+            fields = [violation.field for violation in bad.field_violations]
+    return reason, fields
+
+
+async def test_a_job_goes_from_submit_to_its_end(tenant: Tenant, agent: ScriptedAgent) -> None:
+    job = await tenant.create(spec_of())
+    run = await agent.run_of(job.id)
+    assert run.allocation.node_id == "gz/n1"
+    assert run.task_group.command.argv == ["true"]
+    agent.status(run.allocation.id, RUNNING)
+    await tenant.until(job.id, job_pb2.JOB_STATE_RUNNING)
+    agent.status(run.allocation.id, SUCCEEDED, exit_code=0)
+    ended = await tenant.until(job.id, job_pb2.JOB_STATE_SUCCEEDED)
+    assert ended.allocations[0].exit_code == 0
+    await agent.until(lambda: [c for c in agent.commands if c.status_stored.state == SUCCEEDED])
+
+
+async def test_a_failed_task_fails_its_job_and_stops_the_others(tenant: Tenant, agent: ScriptedAgent) -> None:
+    job = await tenant.create(spec_of(count=2))
+    first, second = f"{job.id}.main.0", f"{job.id}.main.1"
+    await agent.until(lambda: len([c for c in agent.commands if c.HasField("run")]) == 2)
+    agent.status(first, RUNNING)
+    agent.status(second, RUNNING)
+    agent.status(first, FAILED, exit_code=3)
+    await agent.until(lambda: [c for c in agent.commands if c.stop.allocation_id == second])
+    agent.status(second, CANCELLED)
+    assert "main.0" in (await tenant.until(job.id, job_pb2.JOB_STATE_FAILED)).state_message
+
+
+async def test_a_terminal_state_never_changes(tenant: Tenant, agent: ScriptedAgent) -> None:
+    job = await tenant.create(spec_of())
+    run = await agent.run_of(job.id)
+    agent.status(run.allocation.id, SUCCEEDED, exit_code=0)
+    await tenant.until(job.id, job_pb2.JOB_STATE_SUCCEEDED)
+    agent.status(run.allocation.id, FAILED, exit_code=1)
+    await agent.until(lambda: [c for c in agent.commands if c.status_stored.state == FAILED])
+    assert (await tenant.get(job.id)).state == job_pb2.JOB_STATE_SUCCEEDED
+
+
+async def test_killed_and_started_again_the_coordinator_has_every_job_and_goes_on(
+    coordinator: Coordinator, tenant: Tenant, agent: ScriptedAgent
+) -> None:
+    running = await tenant.create(spec_of("running"))
+    allocation_id = (await agent.run_of(running.id)).allocation.id
+    agent.status(allocation_id, RUNNING)
+    await tenant.until(running.id, job_pb2.JOB_STATE_RUNNING)
+    waiting = await tenant.create(spec_of("waiting", cpu_milli=4000), request_id="the-same")
+    coordinator.running.kill()
+    await agent.disconnect()
+    coordinator.start()
+    async with coordinator.channel() as channel:
+        tenant = Tenant(channel)
+        assert (await tenant.get(running.id)).state == job_pb2.JOB_STATE_RUNNING
+        again = await tenant.create(spec_of("waiting", cpu_milli=4000), request_id="the-same")
+        assert again.id == waiting.id
+        agent = ScriptedAgent(channel, epoch=1)
+        await agent.connect(running=(agent.status_of(allocation_id, RUNNING),))
+        welcome = agent.welcome()
+        assert welcome is not None
+        assert [run.allocation.id for run in welcome.allocations] == [allocation_id]
+        agent.status(allocation_id, SUCCEEDED, exit_code=0)
+        await tenant.until(running.id, job_pb2.JOB_STATE_SUCCEEDED)
+        # What it held is free again, so the other job gets its turn.
+        assert (await agent.run_of(waiting.id)).allocation.node_id == "gz/n1"
+        await agent.disconnect()
+
+
+async def test_the_same_request_id_gives_the_same_job_and_another_body_is_refused(tenant: Tenant) -> None:
+    first = await tenant.create(spec_of(), request_id="r")
+    assert (await tenant.create(spec_of(), request_id="r")).id == first.id
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await tenant.create(spec_of("other"), request_id="r")
+    assert reason_of(refused.value) == ("REQUEST_ID_REUSED", ["request_id"])
+    assert len((await tenant.list()).jobs) == 1
+
+
+async def test_twenty_racing_submits_of_one_request_make_one_job(tenant: Tenant) -> None:
+    jobs = await asyncio.gather(*(tenant.create(spec_of(), request_id="race") for _ in range(20)))
+    assert len({job.id for job in jobs}) == 1
+
+
+async def test_an_impossible_job_waits_with_the_reason_and_is_placed_when_the_world_changes(
+    tenant: Tenant, agent: ScriptedAgent
+) -> None:
+    spec = spec_of()
+    slo = spec.task_groups[0].latency_slo
+    slo.zone_ids.append("tianhe")
+    slo.budget_us = 20_000
+    job = await tenant.create(spec)
+    waiting = await tenant.watch(job.id, lambda seen: bool(seen.explanations))
+    assert "nobody has measured the link from zone tianhe" in waiting.explanations[0].summary
+    agent.links(rtt_us=25_000)
+    agent.links(rtt_us=5_000)
+    assert (await agent.run_of(job.id)).allocation.latency.total_us <= 20_000
+
+
+async def test_a_cancelled_job_ends_and_stays_ended(tenant: Tenant, agent: ScriptedAgent) -> None:
+    job = await tenant.create(spec_of())
+    run = await agent.run_of(job.id)
+    await tenant.cancel(job.id)
+    await agent.until(lambda: [c for c in agent.commands if c.stop.allocation_id == run.allocation.id])
+    agent.status(run.allocation.id, CANCELLED)
+    await tenant.until(job.id, job_pb2.JOB_STATE_CANCELLED)
+    assert (await tenant.cancel(job.id)).state == job_pb2.JOB_STATE_CANCELLED
+
+
+async def test_a_job_without_a_place_is_cancelled_at_once(tenant: Tenant) -> None:
+    job = await tenant.create(spec_of())
+    assert (await tenant.cancel(job.id)).state == job_pb2.JOB_STATE_CANCELLED
+
+
+async def test_another_tenant_sees_nothing(channel: grpc.aio.Channel, tenant: Tenant) -> None:
+    job = await tenant.create(spec_of())
+    stranger = Tenant(channel, "stranger")
+    assert not (await stranger.list()).jobs
+    for call in (stranger.get(job.id), stranger.cancel(job.id)):
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await call
+        assert reason_of(refused.value)[0] == "JOB_NOT_FOUND"
+
+
+@pytest.mark.parametrize(
+    ("change", "reason", "field"),
+    [
+        (lambda s: s.ClearField("task_groups"), "INVALID_FIELD", "task_groups"),
+        (lambda s: setattr(s, "name", "Bad Name"), "INVALID_FIELD", "name"),
+        (lambda s: setattr(s, "priority", 101), "INVALID_FIELD", "priority"),
+        (lambda s: setattr(s, "pue_max_permille", 125), "INVALID_FIELD", "pue_max_permille"),
+        (lambda s: setattr(s.task_groups[0], "count", 10**9), "INVALID_FIELD", "task_groups"),
+        (lambda s: s.task_groups[0].ClearField("command"), "INVALID_FIELD", "task_groups[0].command"),
+        (lambda s: s.task_groups[0].archs.append("mips"), "INVALID_FIELD", "task_groups[0].archs"),
+        (
+            lambda s: setattr(s.task_groups[0].resources.accelerators, "milli", 1500),
+            "INVALID_FIELD",
+            "task_groups[0].resources.accelerators.milli",
+        ),
+        (
+            lambda s: s.task_groups[0].latency_slo.MergeFrom(
+                job_pb2.LatencySlo(zone_ids=["mars"], budget_us=1)
+            ),
+            "UNKNOWN_ZONE",
+            "task_groups[0].latency_slo.zone_ids",
+        ),
+    ],
+)
+async def test_a_wrong_field_is_named_and_nothing_is_stored(
+    tenant: Tenant, change: object, reason: str, field: str
+) -> None:
+    spec = spec_of()
+    change(spec)  # type: ignore[operator]
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await tenant.create(spec)
+    assert reason_of(refused.value) == (reason, [field])
+    assert not (await tenant.list()).jobs
+
+
+async def test_pages_hold_every_job_once_newest_first(tenant: Tenant) -> None:
+    created = [(await tenant.create(spec_of(f"n{number}"))).id for number in range(7)]
+    seen, token = [], ""
+    while True:
+        page = await tenant.list(page_size=3, page_token=token)
+        seen += [job.id for job in page.jobs]
+        token = page.next_page_token
+        if not token:
+            break
+    assert seen == created[::-1]
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await tenant.list(page_token="made up")
+    assert reason_of(refused.value) == ("INVALID_PAGE_TOKEN", ["page_token"])
+
+
+async def test_an_agent_whose_clock_is_two_hours_off_is_refused(channel: grpc.aio.Channel) -> None:
+    agent = ScriptedAgent(channel)
+    await agent.connect(clock_off_s=7200)
+    assert agent.error is not None
+    assert reason_of(agent.error)[0] == "CLOCK_SKEW"
+    assert "7200 s ahead" in (agent.error.details() or "")
+    assert not (await FleetServiceStub(channel).ListSites(fleet_service_pb2.ListSitesRequest())).sites
+    await agent.disconnect()
+
+
+async def test_a_second_agent_of_a_live_site_is_refused(
+    channel: grpc.aio.Channel, agent: ScriptedAgent
+) -> None:
+    double = ScriptedAgent(channel, epoch=99)
+    await double.connect()
+    assert double.error is not None
+    assert reason_of(double.error)[0] == "SITE_ID_TAKEN"
+    assert agent.error is None
+    await double.disconnect()
+
+
+async def test_a_plan_reserves_nothing(tenant: Tenant, agent: ScriptedAgent) -> None:
+    request = job_service_pb2.PlanJobRequest(spec=spec_of(cpu_milli=4000))
+    for _ in range(2):
+        plan = await tenant.jobs.PlanJob(request)
+        assert [task.node_id for task in plan.tasks] == ["gz/n1"]
+    assert not (await tenant.list()).jobs
+
+
+async def test_logs_are_read_through_the_site(tenant: Tenant, agent: ScriptedAgent) -> None:
+    job = await tenant.create(spec_of())
+    await agent.run_of(job.id)
+    call = tenant.jobs.ReadLogs(
+        job_service_pb2.ReadLogsRequest(job_id=job.id, follow=True), metadata=(("mumian-tenant", "acme"),)
+    )
+    reading = asyncio.create_task(_collect(call))
+    read = await agent.until(lambda: next((c.read_logs for c in agent.commands if c.read_logs.read_id), None))
+    assert read.follow
+    agent.log_chunk(read.read_id, b"one\n", end=False)
+    agent.log_chunk(read.read_id, b"two\n", end=True)
+    assert await reading == b"one\ntwo\n"
+
+
+async def _collect(call: AsyncIterable[job_service_pb2.ReadLogsResponse]) -> bytes:
+    return b"".join([response.data async for response in call])
+
+
+async def test_a_silent_site_becomes_unreachable_and_its_logs_say_so(
+    channel: grpc.aio.Channel, tenant: Tenant, agent: ScriptedAgent
+) -> None:
+    job = await tenant.create(spec_of())
+    await agent.run_of(job.id)
+    await agent.disconnect()
+    fleet = FleetServiceStub(channel)
+    get_site = fleet_service_pb2.GetSiteRequest(site_id="gz")
+    async with asyncio.timeout(20):
+        while (await fleet.GetSite(get_site)).site.health != fleet_pb2.HEALTH_UNREACHABLE:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await _collect(
+            tenant.jobs.ReadLogs(
+                job_service_pb2.ReadLogsRequest(job_id=job.id), metadata=(("mumian-tenant", "acme"),)
+            )
+        )
+    assert reason_of(refused.value)[0] == "SITE_UNREACHABLE"
+    assert (await tenant.get(job.id)).state == job_pb2.JOB_STATE_STARTING

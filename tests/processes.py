@@ -1,0 +1,102 @@
+"""Real processes that tests start: each prints a line when it is ready, and is gone when its test ends."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+READY_WITHIN_S = 60.0
+SCRIPTS = Path(sys.executable).parent
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Running:
+    """A process in a session of its own, with its output in a file."""
+
+    def __init__(self, argv: Sequence[str], folder: Path, name: str) -> None:
+        self.log = folder / f"{name}.log"
+        with self.log.open("ab") as errors:
+            self.process = subprocess.Popen(
+                argv, stdout=subprocess.PIPE, stderr=errors, start_new_session=True, text=True
+            )
+
+    def wait_ready(self) -> str:
+        """The `ready:` line."""
+        assert self.process.stdout is not None
+        deadline_s = time.monotonic() + READY_WITHIN_S
+        while time.monotonic() < deadline_s:
+            readable, _, _ = select.select([self.process.stdout], [], [], 0.5)
+            if readable:
+                line = self.process.stdout.readline()
+                if line.startswith("ready:"):
+                    return line.strip()
+                if not line:
+                    break
+        raise AssertionError(f"not ready: {self.process.args!r}\n{self.log.read_text()}")
+
+    def kill(self) -> None:
+        """kill -9, as the power button would."""
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> int:
+        """SIGTERM, and the exit status."""
+        self.process.terminate()
+        return self.process.wait(timeout=30)
+
+    def sweep(self) -> None:
+        """Whatever is left of it."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+
+
+@contextlib.contextmanager
+def etcd(folder: Path) -> Iterator[str]:
+    """A real etcd with its data below the folder; its endpoint as host:port."""
+    binary = shutil.which("etcd") or str(Path.home() / ".cache/mumian/etcd/usr/bin/etcd")
+    client, peer = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
+    running = Running(
+        [
+            binary,
+            *("--data-dir", str(folder / "etcd")),
+            *("--listen-client-urls", client, "--advertise-client-urls", client),
+            *("--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer),
+            *("--initial-cluster", f"default={peer}", "--log-level", "error"),
+        ],
+        folder,
+        "etcd",
+    )
+    try:
+        endpoint = client.removeprefix("http://")
+        _wait_for_port(endpoint)
+        yield endpoint
+    finally:
+        running.sweep()
+
+
+def _wait_for_port(endpoint: str) -> None:
+    host, port = endpoint.split(":")
+    deadline_s = time.monotonic() + READY_WITHIN_S
+    while time.monotonic() < deadline_s:
+        with contextlib.suppress(OSError), socket.create_connection((host, int(port)), 1):
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"nothing listens on {endpoint}")

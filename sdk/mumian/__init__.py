@@ -1,0 +1,58 @@
+"""Mumian for tenants: submit jobs to a city's compute as if it were one machine.
+
+import mumian
+
+with mumian.Client() as client:
+    job = client.submit(mumian.job("hello", mumian.task_group(command=["echo", "hello"])))
+    print(client.wait(job.id).state)
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mumian.aio import AsyncClient
+    from mumian.builder import compute_time, job, latency, task_group
+    from mumian.client import Client
+    from mumian.errors import FieldViolation, MumianError
+    from mumian.spec import LoadedSpec, load_spec
+
+__all__ = [
+    "AsyncClient",
+    "Client",
+    "FieldViolation",
+    "LoadedSpec",
+    "MumianError",
+    "compute_time",
+    "job",
+    "latency",
+    "load_spec",
+    "task_group",
+]
+
+# Imported at first use: gRPC costs a tenth of a second, YAML needs the extra `cli`.
+_HOMES = {
+    "AsyncClient": "mumian.aio",
+    "Client": "mumian.client",
+    "FieldViolation": "mumian.errors",
+    "LoadedSpec": "mumian.spec",
+    "MumianError": "mumian.errors",
+    "compute_time": "mumian.builder",
+    "job": "mumian.builder",
+    "latency": "mumian.builder",
+    "load_spec": "mumian.spec",
+    "task_group": "mumian.builder",
+}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(home), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,212 @@
+"""Jobs built in Python: functions that return the API's own messages.
+
+job = mumian.job(
+    "hello",
+    mumian.task_group(command=["echo", "hello"], cpu=0.5, memory="512MiB"),
+)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, TypeVar
+
+from mumian import names, quantities
+from mumian.api.v1 import job_pb2
+from mumian.api.v1.job_pb2 import ComputeTime, JobSpec, LatencySlo, TaskGroup
+from mumian.api.v1.resources_pb2 import Resources
+from mumian.errors import invalid_field
+from mumian.quantities import Quantity
+
+Kind = Literal["batch", "service", "gang"]
+KINDS: Mapping[str, job_pb2.JobKind.ValueType] = {
+    "batch": job_pb2.JOB_KIND_BATCH,
+    "service": job_pb2.JOB_KIND_SERVICE,
+    "gang": job_pb2.JOB_KIND_GANG,
+}
+PRIORITY_MAX = 100
+COUNT_MAX = 1000
+PORT_MAX = 65535
+RESTARTS_MAX = 1_000_000
+# What a group asks for in a dimension that it says nothing about.
+CPU_MILLI_DEFAULT, MEMORY_MIB_DEFAULT = 1000, 256
+
+Given = TypeVar("Given")
+Parsed = TypeVar("Parsed")
+
+
+def job(
+    name: str,
+    *task_groups: TaskGroup,
+    kind: Kind = "batch",
+    priority: int = 0,
+    jurisdictions: Sequence[str] = (),
+    pue_max: Quantity | None = None,
+    operators_allowed: Sequence[str] = (),
+    operators_denied: Sequence[str] = (),
+) -> JobSpec:
+    """A job of one or more task groups.
+
+    Args:
+        priority: 1 to 100, higher is placed first; 0 means the default, 50.
+        jurisdictions: where its data may be; "CN-GD" covers "CN-GD-GZ". Empty: anywhere.
+        pue_max: the highest average PUE of a site, such as 1.25.
+
+    Raises:
+        MumianError: INVALID_FIELD.
+    """
+    if kind not in KINDS:
+        raise invalid_field("kind", f"({kind!r}) is unknown; use {', '.join(KINDS)}")
+    spec = JobSpec(
+        name=_parsed("name", name, names.name),
+        kind=KINDS[kind],
+        priority=_parsed("priority", priority, quantities.WholeNumber(0, PRIORITY_MAX)),
+        task_groups=task_groups,
+        jurisdictions=_texts("jurisdictions", jurisdictions),
+        operators_allowed=_texts("operators_allowed", operators_allowed),
+        operators_denied=_texts("operators_denied", operators_denied),
+    )
+    if pue_max is not None:
+        spec.pue_max_permille = _parsed("pue_max", pue_max, quantities.pue_permille)
+    if not task_groups:
+        raise invalid_field("task_groups", "is empty; add mumian.task_group(command=[...])")
+    return spec
+
+
+def task_group(
+    name: str = "",
+    *,
+    command: Sequence[str] | str = (),
+    entry_point: str = "",
+    count: int = 1,
+    cpu: Quantity | None = None,
+    memory: Quantity | None = None,
+    accelerators: Quantity | None = None,
+    accelerator_models: Sequence[str] = (),
+    archs: Sequence[str] = (),
+    labels: Mapping[str, str] | None = None,
+    environment: Mapping[str, str] | None = None,
+    working_directory: str = "",
+    latency: LatencySlo | None = None,
+    compute: ComputeTime | Quantity | None = None,
+    max_restarts: int | None = None,
+    time_limit: Quantity | None = None,
+    port: int | Literal["auto"] | None = None,
+) -> TaskGroup:
+    """A template of `count` equal tasks; either `command` or `entry_point` says what each runs.
+
+    Args:
+        command: the program and its arguments; a string is run by `sh -c`.
+        entry_point: "package.module:function", called without arguments.
+        cpu: cores of each task, 0.5 or "500m". Left out: 1.
+        memory: of each task, "512MiB". Left out: 256 MiB.
+        accelerators: 0.5 (a share of one device), or whole devices; left out: none.
+        latency: from `mumian.latency`.
+        compute: compute time of one request, "5ms" or from `mumian.compute_time`.
+        time_limit: wall clock of one attempt, "10m".
+        port: where a service listens; "auto": a free one, found in MUMIAN_PORT.
+
+    Raises:
+        MumianError: INVALID_FIELD.
+    """
+    if bool(command) == bool(entry_point):
+        both = "both command and entry_point are" if command else "neither command nor entry_point is"
+        raise invalid_field("command", f"is unclear: {both} set; set exactly one")
+    group = TaskGroup(
+        name=_parsed("name", name, names.name) if name else "",
+        count=_parsed("count", count, quantities.WholeNumber(1, COUNT_MAX)),
+        archs=_texts("archs", archs),
+        labels=labels or {},
+        latency_slo=latency,
+    )
+    group.command.argv.extend(argv(command))
+    if entry_point:
+        group.command.entry_point = _parsed("entry_point", entry_point, names.entry_point)
+    group.command.environment.update(environment or {})
+    group.command.working_directory = working_directory
+    if cpu is not None:
+        group.resources.cpu_milli = _parsed("cpu", cpu, quantities.cpu_milli)
+    if memory is not None:
+        group.resources.memory_mib = _parsed("memory", memory, quantities.memory_mib)
+    if accelerators is not None:
+        group.resources.accelerators.milli = _parsed(
+            "accelerators", accelerators, quantities.accelerator_milli
+        )
+        group.resources.accelerators.models.extend(_texts("accelerator_models", accelerator_models))
+    elif accelerator_models:
+        raise invalid_field("accelerator_models", "is set without accelerators; say how many")
+    fill_resources(group.resources, cpu_given=cpu is not None, memory_given=memory is not None)
+    if isinstance(compute, ComputeTime):
+        group.compute_time.CopyFrom(compute)
+    elif compute is not None:
+        group.compute_time.default_us = _parsed("compute", compute, quantities.duration_us)
+    if max_restarts is not None:
+        group.max_restarts = _parsed("max_restarts", max_restarts, quantities.WholeNumber(0, RESTARTS_MAX))
+    if time_limit is not None:
+        group.time_limit_ms = _parsed("time_limit", time_limit, quantities.duration_ms)
+    if port == "auto":
+        group.listen_port_auto = True
+    elif port is not None:
+        group.listen_port = _parsed("port", port, quantities.WholeNumber(1, PORT_MAX))
+    return group
+
+
+def latency(*zones: str, budget: Quantity, client: Quantity | None = None) -> LatencySlo:
+    """A hard promise: network RTT p99 + compute time + client time <= budget, from every zone named.
+
+    Raises:
+        MumianError: INVALID_FIELD.
+    """
+    slo = LatencySlo(zone_ids=zones, budget_us=_parsed("budget", budget, quantities.duration_us))
+    if client is not None:
+        slo.client_us = _parsed("client", client, quantities.duration_us)
+    return slo
+
+
+def compute_time(
+    default: Quantity | None = None,
+    *,
+    by_accelerator: Mapping[str, Quantity] | None = None,
+    by_arch: Mapping[str, Quantity] | None = None,
+) -> ComputeTime:
+    """The compute time of one request; the entry that fits the node best counts.
+
+    Raises:
+        MumianError: INVALID_FIELD.
+    """
+    times = ComputeTime()
+    if default is not None:
+        times.default_us = _parsed("default", default, quantities.duration_us)
+    for model, value in (by_accelerator or {}).items():
+        times.by_accelerator_model_us[model] = _parsed(
+            f"by_accelerator[{model}]", value, quantities.duration_us
+        )
+    for arch, value in (by_arch or {}).items():
+        times.by_arch_us[arch] = _parsed(f"by_arch[{arch}]", value, quantities.duration_us)
+    return times
+
+
+def argv(command: Sequence[str] | str) -> list[str]:
+    """The arguments of a command; a string becomes one for the shell."""
+    return ["sh", "-c", command] if isinstance(command, str) and command else list(command)
+
+
+def fill_resources(resources: Resources, *, cpu_given: bool, memory_given: bool) -> None:
+    """Give a default to what was left out: to the coordinator 0 would mean that the task needs none."""
+    if not cpu_given:
+        resources.cpu_milli = CPU_MILLI_DEFAULT
+    if not memory_given:
+        resources.memory_mib = MEMORY_MIB_DEFAULT
+
+
+def _parsed(field: str, value: Given, parse: Callable[[Given], Parsed]) -> Parsed:
+    try:
+        return parse(value)
+    except ValueError as error:
+        raise invalid_field(field, f"({value}) {error}") from None
+
+
+def _texts(field: str, values: Sequence[str]) -> list[str]:
+    if isinstance(values, str):
+        raise invalid_field(field, f"({values!r}) must be a list; write [{values!r}]")
+    return list(values)

@@ -1,0 +1,158 @@
+"""What an agent is told about its site."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+
+from mumian.api.v1.fleet_pb2 import (
+    FIGURE_SOURCE_DECLARED,
+    TIER_CITY,
+    TIER_EDGE,
+    TIER_HUB,
+    Accelerator,
+    Pue,
+    Site,
+)
+
+from mumian_agent.domain.fields import ConfigError, Fields
+
+_TIERS = {"city": TIER_CITY, "edge": TIER_EDGE, "hub": TIER_HUB}
+_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_MICRO = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class NodeConfig:
+    """The site's machine, as far as it cannot be read from the machine itself."""
+
+    labels: Mapping[str, str] = field(default_factory=dict)
+    cpu_milli_limit: int | None = None  # None: all cores
+    memory_mib_limit: int | None = None  # None: all memory
+    core_active_power_mw: int = 5000
+    accelerators: tuple[Accelerator, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AgentConfig:
+    """One site and how its agent is to run."""
+
+    site: Site
+    coordinator: str  # host:port
+    state_dir: Path
+    node: NodeConfig
+    reflector_listen: str  # host:port
+    reflector_advertised: str  # host:port as peers see it
+    routes: Mapping[str, str]  # probe target's id -> host:port to use in place of its own
+    probe_interval_ms: int = 200
+    probe_window: int = 256
+    ray_num_cpus: int | None = None  # None: as many as the node's limit
+    warm_workers: int = 1
+    stop_grace_ms: int = 5000  # from SIGTERM to SIGKILL
+
+
+def parse(raw: object) -> AgentConfig:
+    """The configuration in what a YAML file holds.
+
+    Raises:
+        ConfigError: a field is missing, unknown or wrong.
+    """
+    top = Fields(raw)
+    site = _site(top.section("site"))
+    reflector = top.section("reflector")
+    listen = reflector.address("listen")
+    probe = top.section("probe")
+    ray = top.section("ray")
+    config = AgentConfig(
+        site=site,
+        coordinator=top.address("coordinator", "127.0.0.1:7070"),
+        state_dir=Path(top.text("state_dir")).expanduser().absolute(),
+        node=_node(top.section("node")),
+        reflector_listen=listen,
+        reflector_advertised=reflector.address("advertise", listen),
+        routes=_routes(top.section("routes")),
+        probe_interval_ms=probe.whole("interval_ms", 200, least=1),
+        probe_window=probe.whole("window", 256, least=20),
+        ray_num_cpus=ray.optional_whole("num_cpus", least=1),
+        warm_workers=ray.whole("warm_workers", 1),
+        stop_grace_ms=top.whole("stop_grace_ms", 5000),
+    )
+    for section in (reflector, probe, ray, top):
+        section.finish()
+    return config
+
+
+def _site(fields: Fields) -> Site:
+    site = Site(
+        id=fields.text("id"),
+        operator_id=fields.text("operator_id"),
+        tier=_TIERS[fields.choice("tier", _TIERS)],
+        jurisdiction=fields.text("jurisdiction"),
+        pue=_pue(fields.section("pue")),
+        carbon_g_per_kwh=fields.whole("carbon_g_per_kwh", 0),
+    )
+    if not _NAME.fullmatch(site.id):
+        raise ConfigError(
+            f"site.id ({site.id!r}) is no valid name; use a-z, 0-9 and -, at most 63, such as gz-edge"
+        )
+    prices = fields.section("prices")
+    site.prices.cpu_core_hour_microcny = prices.scaled("cpu_core_hour_cny", _MICRO, 0)
+    site.prices.memory_gib_hour_microcny = prices.scaled("memory_gib_hour_cny", _MICRO, 0)
+    site.prices.energy_kwh_microcny = prices.scaled("energy_kwh_cny", _MICRO, 0)
+    by_model = prices.section("accelerator_hour_cny")
+    for model in by_model.names():
+        site.prices.accelerator_hour_microcny[model] = by_model.scaled(model, _MICRO)
+    prices.finish()
+    fields.finish()
+    return site
+
+
+def _pue(fields: Fields) -> Pue:
+    average, marginal = fields.number("average"), fields.number("marginal", None)
+    assert average is not None
+    pue = Pue(
+        average_permille=round(average * 1000),
+        marginal_permille=round((average if marginal is None else marginal) * 1000),
+        source=FIGURE_SOURCE_DECLARED,
+    )
+    for name, permille in (("average", pue.average_permille), ("marginal", pue.marginal_permille)):
+        if not 1000 <= permille <= 10_000:
+            raise ConfigError(
+                f"{fields.path(name)} ({Decimal(permille) / 1000}) must be from 1.0 to 10; "
+                "a facility takes at least what its IT takes"
+            )
+    fields.finish()
+    return pue
+
+
+def _node(fields: Fields) -> NodeConfig:
+    cpu_limit = fields.number("cpu_limit", None)
+    if cpu_limit is not None and cpu_limit * 1000 < 1:
+        raise ConfigError(f"{fields.path('cpu_limit')} ({cpu_limit}) must be at least 0.001 cores")
+    node = NodeConfig(
+        labels=fields.texts("labels"),
+        cpu_milli_limit=None if cpu_limit is None else int(cpu_limit * 1000),
+        memory_mib_limit=fields.optional_whole("memory_limit_mib", least=1),
+        core_active_power_mw=fields.scaled("core_active_power_w", 1000, 5),
+        accelerators=tuple(_accelerator(entry) for entry in fields.sections("accelerators")),
+    )
+    fields.finish()
+    return node
+
+
+def _accelerator(fields: Fields) -> Accelerator:
+    accelerator = Accelerator(
+        kind=fields.choice("kind", ("gpu", "npu"), "gpu"),
+        model=fields.text("model"),
+        count=fields.whole("count", 1, least=1),
+        active_power_mw=fields.scaled("active_power_w", 1000, 0),
+    )
+    fields.finish()
+    return accelerator
+
+
+def _routes(fields: Fields) -> Mapping[str, str]:
+    return {target: fields.address(target) for target in fields.names()}

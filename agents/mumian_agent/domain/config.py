@@ -13,10 +13,10 @@ from mumian.api.v1.fleet_pb2 import (
     TIER_CITY,
     TIER_EDGE,
     TIER_HUB,
-    Accelerator,
     Pue,
     Site,
 )
+from mumian.api.v1.resources_pb2 import Accelerator
 
 from mumian_agent.domain.fields import ConfigError, Fields
 

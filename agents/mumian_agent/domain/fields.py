@@ -31,7 +31,9 @@ class Fields:
         if raw is None:
             raw = {}
         if not isinstance(raw, Mapping) or not all(isinstance(name, str) for name in raw):
-            raise ConfigError(f"{path or 'the configuration'} ({raw!r}) must be a mapping of fields to values")
+            raise ConfigError(
+                f"{path or 'the configuration'} ({raw!r}) must be a mapping of fields to values"
+            )
         self._raw: Mapping[str, Any] = raw
         self._asked: list[str] = []
 
@@ -70,7 +72,7 @@ class Fields:
             raise ConfigError(f"{self.path(name)} ({value!r}) is unknown; use one of {', '.join(known)}")
         return str(value)
 
-    def number(self, name: str, default: int | Decimal | None | _Required = REQUIRED) -> Decimal | None:
+    def number(self, name: str, default: int | Decimal | _Required | None = REQUIRED) -> Decimal | None:
         """A decimal number of 0 or more; None only where that is the default."""
         value = self._take(name, default)
         if value is None and default is None:

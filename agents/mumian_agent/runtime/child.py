@@ -1,0 +1,107 @@
+"""One child process in a session of its own, with its output in files."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from mumian.api.v1.job_pb2 import Command
+
+from mumian_agent.runtime.log_files import STDERR, STDOUT
+from mumian_agent.runtime.process_tree import ProcessId
+
+NOT_FOUND, NOT_EXECUTABLE = 127, 126
+
+
+class CannotStartError(Exception):
+    """There is nothing to run: trying again would not help."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+def argv_of(command: Command) -> list[str]:
+    """What to execute for a command."""
+    if command.entry_point:
+        return [sys.executable, "-m", "mumian_agent.runtime.entry_point", command.entry_point]
+    return list(command.argv)
+
+
+class Child:
+    """A running child. Its end is noticed by the kernel's word, not by looking."""
+
+    def __init__(self, command: Command, environment: Mapping[str, str], log_dir: Path) -> None:
+        """Start it.
+
+        Raises:
+            CannotStartError: the command or its working directory is not there or not usable.
+        """
+        folder = command.working_directory or None
+        if folder and not Path(folder).is_dir():
+            raise CannotStartError(
+                f"working_directory ({folder}) is no folder on this node; create it or leave it out",
+                NOT_FOUND,
+            )
+        argv = argv_of(command)
+        log_dir.mkdir(parents=True, exist_ok=True)
+        with (log_dir / STDOUT).open("ab") as out, (log_dir / STDERR).open("ab") as err:
+            try:
+                self._popen = subprocess.Popen(
+                    argv,
+                    stdin=subprocess.DEVNULL,
+                    stdout=out,
+                    stderr=err,
+                    cwd=folder,
+                    env=dict(environment),
+                    start_new_session=True,
+                )
+            except FileNotFoundError:
+                advice = "install it there or give its full path"
+                raise CannotStartError(
+                    f"command not found: {argv[0]} is not on this node's PATH; {advice}", NOT_FOUND
+                ) from None
+            except (PermissionError, OSError, ValueError) as error:
+                raise CannotStartError(
+                    f"command {argv[0]} cannot be executed: {getattr(error, 'strerror', None) or error}",
+                    NOT_EXECUTABLE,
+                ) from None
+        self.started_s = time.monotonic()
+        self.id = ProcessId.of(self._popen.pid)
+        self.cpu_s = 0.0
+        self._ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._pidfd = os.pidfd_open(self._popen.pid)
+        asyncio.get_running_loop().add_reader(self._pidfd, self._reap)
+
+    @property
+    def pid(self) -> int:
+        """Also the id of its session and its process group."""
+        return self._popen.pid
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it is gone; its own children may still be there."""
+        return self._ended.done()
+
+    @property
+    def up_s(self) -> float:
+        """How long it has been there."""
+        return time.monotonic() - self.started_s
+
+    async def wait(self) -> int:
+        """Its exit code; 128 + n after signal n. May be cancelled and called again."""
+        return await asyncio.shield(self._ended)
+
+    def _reap(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._pidfd)
+        os.close(self._pidfd)
+        _, wait_status, usage = os.wait4(self._popen.pid, 0)
+        code = os.waitstatus_to_exitcode(wait_status)
+        self._popen.returncode = code
+        self.cpu_s = usage.ru_utime + usage.ru_stime
+        self._ended.set_result(code if code >= 0 else 128 - code)

@@ -1,0 +1,257 @@
+"""Keeps one task running as its job wishes: starts it, restarts it, meters it, stops it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import time
+from pathlib import Path
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from mumian.agent.v1.agent_pb2 import AllocationStatus
+from mumian.api.v1 import job_pb2
+from mumian.api.v1.job_pb2 import AllocationState
+
+from mumian_agent.domain.allocation import RestartPolicy, is_terminal
+from mumian_agent.runtime import ports, process_tree
+from mumian_agent.runtime.child import NOT_FOUND, CannotStartError, Child
+from mumian_agent.runtime.task import Task, TaskView
+
+_METER_EVERY_S = 1.0
+_ENERGY_SHOWN_EVERY_S = 10.0
+_STOP_LOOK_EVERY_S = 0.02
+
+
+class Supervisor:
+    """One task from its start to its terminal state. `run` never raises for what the task does."""
+
+    def __init__(self, task: Task) -> None:
+        allocation = task.run.allocation
+        self._task, self._group = task, task.run.task_group
+        self._policy = RestartPolicy.of(task.run, task.restart_count)
+        self._status = AllocationStatus(
+            allocation_id=allocation.id,
+            attempt=allocation.attempt,
+            state=job_pb2.ALLOCATION_STATE_STARTING,
+            restart_count=task.restart_count,
+            it_energy_j=task.it_energy_j,
+        )
+        self._version = 1
+        self._changed = asyncio.Condition()
+        self._stop = asyncio.Event()
+        self._child: Child | None = None
+        self._port = self._group.listen_port
+        self._cpu_s_of_ended = 0.0
+        self._cpu_s_of_child = 0.0
+        self._up_s_of_ended = 0.0
+
+    def view(self) -> TaskView:
+        """The task as it is now."""
+        status = AllocationStatus()
+        status.CopyFrom(self._status)
+        child = self._child
+        process = child.id if child and not child.has_ended else None
+        return TaskView(self._version, status, process)
+
+    async def changed_after(self, version: int) -> TaskView:
+        """The task as soon as it is newer than that version."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._version > version)
+        return self.view()
+
+    def stop(self) -> None:
+        """End the task: SIGTERM to all its processes, and SIGKILL to those left after the grace."""
+        self._stop.set()
+
+    async def run(self) -> None:
+        """Run the task to its terminal state."""
+        limit_ms = self._group.time_limit_ms
+        try:
+            async with asyncio.timeout(limit_ms / 1000 if limit_ms else None):
+                await self._run_until_done()
+        except TimeoutError:
+            await self._end_tree()
+            await self._finish(
+                job_pb2.ALLOCATION_STATE_FAILED,
+                f"killed at its time_limit_ms ({limit_ms}); raise it if the task needs longer",
+            )
+
+    async def _run_until_done(self) -> None:
+        meter = asyncio.create_task(self._meter())
+        try:
+            while not self._stop.is_set():
+                try:
+                    exit_code, reason = await self._run_once()
+                except CannotStartError as error:
+                    await self._finish(job_pb2.ALLOCATION_STATE_FAILED, str(error), error.exit_code)
+                    return
+                if self._stop.is_set():
+                    break
+                if not self._policy.wants_restart(exit_code):
+                    await self._finish(job_pb2.ALLOCATION_STATE_SUCCEEDED, "", exit_code)
+                    return
+                delay_s = self._policy.next_delay_s(self._child.up_s if self._child else 0.0)
+                if delay_s is None:
+                    await self._finish(job_pb2.ALLOCATION_STATE_FAILED, self._last_words(reason), exit_code)
+                    return
+                self._status.restart_count = self._policy.restart_count
+                await self._show(
+                    job_pb2.ALLOCATION_STATE_STARTING,
+                    f"{reason}; restart {self._policy.restart_count} in {delay_s:.1f} s",
+                )
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._stop.wait(), delay_s)
+            await self._end_tree()
+            await self._finish(job_pb2.ALLOCATION_STATE_CANCELLED, "stopped as asked")
+        finally:
+            meter.cancel()
+
+    async def _run_once(self) -> tuple[int, str]:
+        """Start the child and wait for its end; its exit code and what happened, in words.
+
+        Raises:
+            CannotStartError: there is nothing to run.
+        """
+        environment = dict(self._task.environment)
+        if self._listens:
+            taken = self._take_port()
+            if taken:
+                return NOT_FOUND, taken
+            environment["MUMIAN_PORT"] = str(self._port)
+        self._child = child = Child(self._group.command, environment, Path(self._task.log_dir))
+        ended = asyncio.create_task(child.wait())
+        stopped = asyncio.create_task(self._stop.wait())
+        accepts = asyncio.create_task(self._wait_until_up())
+        try:
+            await asyncio.wait({ended, stopped, accepts}, return_when=asyncio.FIRST_COMPLETED)
+            if accepts.done() and not self._stop.is_set():
+                await self._show_running()
+            await asyncio.wait({ended, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for waiting in (ended, stopped, accepts):
+                waiting.cancel()
+        if self._stop.is_set():
+            return 0, ""
+        exit_code = await child.wait()
+        # What a task leaves behind would go on using what the coordinator gives to others.
+        await self._sweep()
+        return exit_code, _words(exit_code)
+
+    @property
+    def _listens(self) -> bool:
+        return bool(self._group.listen_port or self._group.listen_port_auto)
+
+    def _take_port(self) -> str:
+        """Settle the port; empty, or why the task cannot have it."""
+        host = self._task.host
+        if self._port and ports.is_free(host, self._port):
+            return ""
+        if self._group.listen_port_auto:
+            self._port = ports.free_port(host)
+            return ""
+        return f"listen_port ({self._port}) is taken on {host}; choose another, or set listen_port_auto"
+
+    async def _wait_until_up(self) -> None:
+        if self._listens:
+            await ports.wait_until_it_accepts(self._task.host, self._port)
+
+    async def _show_running(self) -> None:
+        if not self._status.HasField("start_time"):
+            self._status.start_time.CopyFrom(_now())
+        if self._listens:
+            self._status.endpoint = f"{self._task.host}:{self._port}"
+        await self._show(job_pb2.ALLOCATION_STATE_RUNNING)
+
+    async def _end_tree(self) -> None:
+        """SIGTERM, a grace, SIGKILL; for every process of the task."""
+        child = self._child
+        if child is None:
+            return
+        key = self._task.key
+        deadline_s = time.monotonic() + self._task.stop_grace_s
+        process_tree.send(process_tree.tree_of(child.pid, *key), signal.SIGTERM)
+        while time.monotonic() < deadline_s and process_tree.tree_of(child.pid, *key):
+            await asyncio.sleep(_STOP_LOOK_EVERY_S)
+        await self._sweep()
+        await child.wait()
+        self._account(child)
+
+    async def _sweep(self) -> None:
+        assert self._child is not None
+        self._sample()
+        await asyncio.to_thread(process_tree.sweep, self._child.pid, *self._task.key)
+        if self._child.has_ended:
+            self._account(self._child)
+
+    async def _show(self, state: AllocationState.ValueType, message: str = "") -> None:
+        self._status.state, self._status.message = state, message
+        self._status.it_energy_j = self._it_energy_j()
+        async with self._changed:
+            self._version += 1
+            self._changed.notify_all()
+
+    async def _finish(
+        self, state: AllocationState.ValueType, message: str, exit_code: int | None = None
+    ) -> None:
+        if is_terminal(self._status):
+            return
+        if exit_code is not None:
+            self._status.exit_code = exit_code
+        self._status.end_time.CopyFrom(_now())
+        await self._show(state, message)
+
+    def _last_words(self, reason: str) -> str:
+        restarts = self._policy.restart_count
+        if not restarts:
+            return reason
+        return f"{reason}, after {restarts} restart{'' if restarts == 1 else 's'}"
+
+    # Energy.
+
+    async def _meter(self) -> None:
+        shown_s = time.monotonic()
+        while True:
+            await asyncio.sleep(_METER_EVERY_S)
+            self._sample()
+            due = time.monotonic() - shown_s >= _ENERGY_SHOWN_EVERY_S
+            if due and self._it_energy_j() > self._status.it_energy_j:
+                shown_s = time.monotonic()
+                await self._show(self._status.state, self._status.message)
+
+    def _sample(self) -> None:
+        child = self._child
+        if child and not child.has_ended:
+            seen_s = process_tree.cpu_seconds(process_tree.members(*self._task.key))
+            # A grandchild that nobody waited for takes its time with it; what was seen stays counted.
+            self._cpu_s_of_child = max(self._cpu_s_of_child, seen_s)
+
+    def _account(self, child: Child) -> None:
+        """Book an ended child, once."""
+        if child is not self._child or not child.has_ended:
+            return
+        self._cpu_s_of_ended += max(self._cpu_s_of_child, child.cpu_s)
+        self._up_s_of_ended += child.up_s
+        self._cpu_s_of_child = 0.0
+
+    def _it_energy_j(self) -> int:
+        """The share of the node's dynamic power that this attempt has used: a model, not a meter."""
+        child = self._child
+        up_s = self._up_s_of_ended + (child.up_s if child and not child.has_ended else 0.0)
+        cpu_s = self._cpu_s_of_ended + self._cpu_s_of_child
+        used_mj = cpu_s * self._task.core_active_power_mw + up_s * self._task.devices_active_power_mw
+        return self._task.it_energy_j + int(used_mj / 1000)
+
+
+def _words(exit_code: int) -> str:
+    if exit_code <= 128:
+        return f"exited with status {exit_code}"
+    with contextlib.suppress(ValueError):
+        return f"killed by {signal.Signals(exit_code - 128).name}"
+    return f"exited with status {exit_code}"
+
+
+def _now() -> Timestamp:
+    stamp = Timestamp()
+    stamp.FromNanoseconds(time.time_ns())
+    return stamp

@@ -1,0 +1,40 @@
+"""What a runner is given to run, and what it shows of it. Both travel between processes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mumian.agent.v1.agent_pb2 import AllocationStatus, RunAllocation
+
+from mumian_agent.domain.allocation import AllocationKey, key_of
+from mumian_agent.runtime.process_tree import ProcessId
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One attempt of an allocation, with what its node adds to it."""
+
+    run: RunAllocation
+    host: str  # where the node's services are reached
+    log_dir: str  # holds `stdout` and `stderr`
+    environment: Mapping[str, str]  # below the job's own
+    core_active_power_mw: int
+    devices_active_power_mw: int  # of its shares of devices, all of the time that it runs
+    stop_grace_s: float  # from SIGTERM to SIGKILL
+    restart_count: int = 0  # of this attempt, before this runner
+    it_energy_j: int = 0  # of this attempt, before this runner
+
+    @property
+    def key(self) -> AllocationKey:
+        """What it is known by."""
+        return key_of(self.run)
+
+
+@dataclass(frozen=True, slots=True)
+class TaskView:
+    """A task as it was at one moment. Versions grow with every change, from 1."""
+
+    version: int
+    status: AllocationStatus
+    process: ProcessId | None

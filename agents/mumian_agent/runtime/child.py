@@ -71,7 +71,7 @@ class Child:
                     f"command {argv[0]} cannot be executed: {getattr(error, 'strerror', None) or error}",
                     NOT_EXECUTABLE,
                 ) from None
-        self.started_s = time.monotonic()
+        self._started_s, self._ended_s = time.monotonic(), 0.0
         self.id = ProcessId.of(self._popen.pid)
         self.cpu_s = 0.0
         self._ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
@@ -90,8 +90,8 @@ class Child:
 
     @property
     def up_s(self) -> float:
-        """How long it has been there."""
-        return time.monotonic() - self.started_s
+        """How long it has been there, or was."""
+        return (self._ended_s or time.monotonic()) - self._started_s
 
     async def wait(self) -> int:
         """Its exit code; 128 + n after signal n. May be cancelled and called again."""
@@ -101,6 +101,7 @@ class Child:
         asyncio.get_running_loop().remove_reader(self._pidfd)
         os.close(self._pidfd)
         _, wait_status, usage = os.wait4(self._popen.pid, 0)
+        self._ended_s = time.monotonic()
         code = os.waitstatus_to_exitcode(wait_status)
         self._popen.returncode = code
         self.cpu_s = usage.ru_utime + usage.ru_stime

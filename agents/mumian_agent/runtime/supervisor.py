@@ -8,6 +8,7 @@ import signal
 import time
 from pathlib import Path
 
+import psutil
 from google.protobuf.timestamp_pb2 import Timestamp
 from mumian.agent.v1.agent_pb2 import AllocationStatus
 from mumian.api.v1 import job_pb2
@@ -42,9 +43,9 @@ class Supervisor:
         self._stop = asyncio.Event()
         self._child: Child | None = None
         self._port = self._group.listen_port
-        self._cpu_s_of_ended = 0.0
+        self._cpu_s_booked = 0.0
         self._cpu_s_of_child = 0.0
-        self._up_s_of_ended = 0.0
+        self._up_s_booked = 0.0
 
     def view(self) -> TaskView:
         """The task as it is now."""
@@ -82,7 +83,7 @@ class Supervisor:
         try:
             while not self._stop.is_set():
                 try:
-                    exit_code, reason = await self._run_once()
+                    exit_code, reason, up_s = await self._run_once()
                 except CannotStartError as error:
                     await self._finish(job_pb2.ALLOCATION_STATE_FAILED, str(error), error.exit_code)
                     return
@@ -91,7 +92,7 @@ class Supervisor:
                 if not self._policy.wants_restart(exit_code):
                     await self._finish(job_pb2.ALLOCATION_STATE_SUCCEEDED, "", exit_code)
                     return
-                delay_s = self._policy.next_delay_s(self._child.up_s if self._child else 0.0)
+                delay_s = self._policy.next_delay_s(up_s)
                 if delay_s is None:
                     await self._finish(job_pb2.ALLOCATION_STATE_FAILED, self._last_words(reason), exit_code)
                     return
@@ -107,8 +108,8 @@ class Supervisor:
         finally:
             meter.cancel()
 
-    async def _run_once(self) -> tuple[int, str]:
-        """Start the child and wait for its end; its exit code and what happened, in words.
+    async def _run_once(self) -> tuple[int, str, float]:
+        """Start the child and wait for its end; its exit code, what happened in words, and its seconds of life.
 
         Raises:
             CannotStartError: there is nothing to run.
@@ -117,7 +118,7 @@ class Supervisor:
         if self._listens:
             taken = self._take_port()
             if taken:
-                return NOT_FOUND, taken
+                return NOT_FOUND, taken, 0.0
             environment["MUMIAN_PORT"] = str(self._port)
         self._child = child = Child(self._group.command, environment, Path(self._task.log_dir))
         ended = asyncio.create_task(child.wait())
@@ -132,11 +133,12 @@ class Supervisor:
             for waiting in (ended, stopped, accepts):
                 waiting.cancel()
         if self._stop.is_set():
-            return 0, ""
+            return 0, "", 0.0
         exit_code = await child.wait()
         # What a task leaves behind would go on using what the coordinator gives to others.
-        await self._sweep()
-        return exit_code, _words(exit_code)
+        await self._sweep(child)
+        self._book(child)
+        return exit_code, _words(exit_code), child.up_s
 
     @property
     def _listens(self) -> bool:
@@ -168,21 +170,20 @@ class Supervisor:
         child = self._child
         if child is None:
             return
-        key = self._task.key
         deadline_s = time.monotonic() + self._task.stop_grace_s
-        process_tree.send(process_tree.tree_of(child.pid, *key), signal.SIGTERM)
-        while time.monotonic() < deadline_s and process_tree.tree_of(child.pid, *key):
+        process_tree.send(self._tree(child), signal.SIGTERM)
+        while time.monotonic() < deadline_s and self._tree(child):
             await asyncio.sleep(_STOP_LOOK_EVERY_S)
-        await self._sweep()
+        await self._sweep(child)
         await child.wait()
-        self._account(child)
+        self._book(child)
 
-    async def _sweep(self) -> None:
-        assert self._child is not None
+    def _tree(self, child: Child) -> list[psutil.Process]:
+        return process_tree.tree_of(child.pid, *self._task.key)
+
+    async def _sweep(self, child: Child) -> None:
         self._sample()
-        await asyncio.to_thread(process_tree.sweep, self._child.pid, *self._task.key)
-        if self._child.has_ended:
-            self._account(self._child)
+        await asyncio.to_thread(process_tree.sweep, child.pid, *self._task.key)
 
     async def _show(self, state: AllocationState.ValueType, message: str = "") -> None:
         self._status.state, self._status.message = state, message
@@ -220,25 +221,22 @@ class Supervisor:
                 await self._show(self._status.state, self._status.message)
 
     def _sample(self) -> None:
-        child = self._child
-        if child and not child.has_ended:
-            seen_s = process_tree.cpu_seconds(process_tree.members(*self._task.key))
-            # A grandchild that nobody waited for takes its time with it; what was seen stays counted.
-            self._cpu_s_of_child = max(self._cpu_s_of_child, seen_s)
+        """Look at what runs now. What was seen stays counted: a process nobody waits for takes its time along."""
+        seen_s = process_tree.cpu_seconds(process_tree.members(*self._task.key))
+        self._cpu_s_of_child = max(self._cpu_s_of_child, seen_s)
 
-    def _account(self, child: Child) -> None:
-        """Book an ended child, once."""
-        if child is not self._child or not child.has_ended:
-            return
-        self._cpu_s_of_ended += max(self._cpu_s_of_child, child.cpu_s)
-        self._up_s_of_ended += child.up_s
-        self._cpu_s_of_child = 0.0
+    def _book(self, child: Child) -> None:
+        """Close the account of an ended child."""
+        if self._child is child:
+            self._cpu_s_booked += max(self._cpu_s_of_child, child.cpu_s)
+            self._up_s_booked += child.up_s
+            self._cpu_s_of_child = 0.0
+            self._child = None
 
     def _it_energy_j(self) -> int:
         """The share of the node's dynamic power that this attempt has used: a model, not a meter."""
-        child = self._child
-        up_s = self._up_s_of_ended + (child.up_s if child and not child.has_ended else 0.0)
-        cpu_s = self._cpu_s_of_ended + self._cpu_s_of_child
+        up_s = self._up_s_booked + (self._child.up_s if self._child else 0.0)
+        cpu_s = self._cpu_s_booked + self._cpu_s_of_child
         used_mj = cpu_s * self._task.core_active_power_mw + up_s * self._task.devices_active_power_mw
         return self._task.it_energy_j + int(used_mj / 1000)
 

@@ -18,7 +18,7 @@ class Task:
     run: RunAllocation
     host: str  # where the node's services are reached
     log_dir: str  # holds `stdout` and `stderr`
-    environment: Mapping[str, str]  # below the job's own
+    environment: Mapping[str, str]  # complete but for MUMIAN_PORT
     core_active_power_mw: int
     devices_active_power_mw: int  # of its shares of devices, all of the time that it runs
     stop_grace_s: float  # from SIGTERM to SIGKILL

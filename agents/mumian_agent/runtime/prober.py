@@ -1,0 +1,157 @@
+"""Measures round-trip times to reflectors by UDP echo."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import struct
+import time
+from collections.abc import Mapping
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from mumian.api.v1.fleet_pb2 import FIGURE_SOURCE_MEASURED, Link
+
+from mumian_agent.domain.fields import host_and_port
+from mumian_agent.domain.rtt_window import RttWindow
+
+log = logging.getLogger(__name__)
+
+SAMPLES_MIN = 20
+# At the start a burst, so that a new site is not without links for the first seconds.
+_BURST, _BURST_INTERVAL_S = 25, 0.01
+_LOST_AFTER_S = 2.0
+_RESOLVE_AGAIN_AFTER_S = 5.0
+_NONCE_BYTES = 16
+# The kernel stamps datagrams on arrival, so that it does not count how long this process was busy.
+_SO_TIMESTAMPNS = 35
+_TIMESPEC = struct.Struct("@qq")
+
+
+class _Target:
+    """One reflector: the probes under way and the newest samples."""
+
+    def __init__(self, address: str, window: int) -> None:
+        self.address, self.window = address, RttWindow(window)
+        self.sample_time_ns = 0
+        self.is_news = False
+        self.task: asyncio.Task[None] | None = None
+        self._sent_ns: dict[bytes, int] = {}
+
+    async def probe(self, interval_s: float) -> None:
+        """Send probes for ever."""
+        while True:
+            try:
+                await self._probe_resolved(interval_s)
+            except OSError as error:
+                log.warning("probe target %s cannot be probed (%s); trying again", self.address, error)
+                await asyncio.sleep(_RESOLVE_AGAIN_AFTER_S)
+
+    async def _probe_resolved(self, interval_s: float) -> None:
+        loop = asyncio.get_running_loop()
+        host, port = host_and_port(self.address)
+        family, kind, _, _, address = (await loop.getaddrinfo(host, port, type=socket.SOCK_DGRAM))[0]
+        with socket.socket(family, kind) as connection:
+            connection.setblocking(False)
+            connection.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+            connection.connect(address)
+            loop.add_reader(connection, self._receive, connection)
+            try:
+                for count in range(1 << 62):
+                    self._send(connection)
+                    await asyncio.sleep(_BURST_INTERVAL_S if count < _BURST else interval_s)
+            finally:
+                loop.remove_reader(connection)
+
+    def _send(self, connection: socket.socket) -> None:
+        now_ns = time.monotonic_ns()
+        for nonce in [n for n, sent in self._sent_ns.items() if now_ns - sent > _LOST_AFTER_S * 1e9]:
+            del self._sent_ns[nonce]
+        nonce = os.urandom(_NONCE_BYTES)
+        self._sent_ns[nonce] = time.monotonic_ns()
+        try:
+            connection.send(nonce)
+        except (ConnectionRefusedError, BlockingIOError):
+            del self._sent_ns[nonce]  # nobody listens there now; perhaps the next time
+
+    def _receive(self, connection: socket.socket) -> None:
+        while True:
+            try:
+                data, ancillary, _, _ = connection.recvmsg(
+                    _NONCE_BYTES + 1, socket.CMSG_SPACE(_TIMESPEC.size)
+                )
+            except ConnectionRefusedError:
+                continue
+            except BlockingIOError:
+                return
+            now_ns, clock_ns = time.monotonic_ns(), time.time_ns()
+            sent_ns = self._sent_ns.pop(data, None)
+            if sent_ns is not None:
+                waited_ns = max(0, clock_ns - _arrival_ns(ancillary, clock_ns))
+                self.window.add(max(now_ns - sent_ns - waited_ns, 1000) // 1000)
+                self.sample_time_ns, self.is_news = clock_ns, True
+
+
+class Prober:
+    """All targets of one site."""
+
+    def __init__(self, site_id: str, routes: Mapping[str, str], interval_ms: int, window: int) -> None:
+        self._site_id, self._routes = site_id, routes
+        self._interval_s, self._window = interval_ms / 1000, window
+        self._targets: dict[str, _Target] = {}
+
+    def set_targets(self, addresses: Mapping[str, str]) -> None:
+        """Probe exactly these, by id, as host:port; what is known of those that stay is kept."""
+        for target_id in list(self._targets):
+            if self._targets[target_id].address != self._route(target_id, addresses.get(target_id, "")):
+                self._end(target_id)
+        for target_id, address in addresses.items():
+            if target_id not in self._targets:
+                target = _Target(self._route(target_id, address), self._window)
+                target.task = asyncio.create_task(target.probe(self._interval_s))
+                self._targets[target_id] = target
+
+    def news(self) -> list[Link]:
+        """The links with samples that were not in the last news, once there are enough."""
+        links = []
+        for target_id, target in self._targets.items():
+            if target.is_news and len(target.window) >= SAMPLES_MIN:
+                target.is_news = False
+                links.append(self._link(target_id, target))
+        return links
+
+    def close(self) -> None:
+        """Probe nothing any more."""
+        for target_id in list(self._targets):
+            self._end(target_id)
+
+    def _route(self, target_id: str, address: str) -> str:
+        return self._routes.get(target_id, address) if address else ""
+
+    def _end(self, target_id: str) -> None:
+        task = self._targets.pop(target_id).task
+        if task is not None:
+            task.cancel()
+
+    def _link(self, target_id: str, target: _Target) -> Link:
+        sample_time = Timestamp()
+        sample_time.FromNanoseconds(target.sample_time_ns)
+        return Link(
+            from_id=target_id,
+            to_site_id=self._site_id,
+            rtt_p50_us=target.window.quantile_us(500),
+            rtt_p99_us=target.window.quantile_us(990),
+            source=FIGURE_SOURCE_MEASURED,
+            sample_count=len(target.window),
+            sample_time=sample_time,
+        )
+
+
+def _arrival_ns(ancillary: list[tuple[int, int, bytes]], default_ns: int) -> int:
+    """The kernel's stamp, by the wall clock: only ever compared with the same clock an instant later."""
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == _SO_TIMESTAMPNS and len(data) >= _TIMESPEC.size:
+            seconds, nanoseconds = _TIMESPEC.unpack_from(data)
+            return int(seconds * 1_000_000_000 + nanoseconds)
+    return default_ns

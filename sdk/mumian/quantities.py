@@ -24,10 +24,16 @@ _US = {
     "d": 86400 * 10**6,
 }
 _MIB = {
-    **{"Mi": Decimal(1), "Gi": Decimal(1024), "Ti": Decimal(1024**2)},
-    **{"MiB": Decimal(1), "GiB": Decimal(1024), "TiB": Decimal(1024**2)},
+    "Mi": Decimal(1),
+    "Gi": Decimal(1024),
+    "Ti": Decimal(1024**2),
+    "MiB": Decimal(1),
+    "GiB": Decimal(1024),
+    "TiB": Decimal(1024**2),
     # Decimal units are rounded up to whole MiB: nobody gets less than asked for.
-    **{"MB": Decimal(10**6) / 2**20, "GB": Decimal(10**9) / 2**20, "TB": Decimal(10**12) / 2**20},
+    "MB": Decimal(10**6) / 2**20,
+    "GB": Decimal(10**9) / 2**20,
+    "TB": Decimal(10**12) / 2**20,
 }
 _MILLI = {"": 1000, "m": 1}
 

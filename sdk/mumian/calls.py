@@ -1,0 +1,165 @@
+"""Every request that a client can make, as a value: the sync and the async client only send them."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from google.protobuf.message import Message
+
+from mumian.api.v1 import fleet_service_pb2 as fleet
+from mumian.api.v1 import job_pb2
+from mumian.api.v1 import job_service_pb2 as jobs
+from mumian.api.v1.explanation_pb2 import Explanation
+from mumian.api.v1.fleet_pb2 import Link, Node, Site, Zone
+from mumian.api.v1.job_pb2 import Job, JobSpec
+
+_JOBS = jobs.DESCRIPTOR.services_by_name["JobService"].full_name
+_FLEET = fleet.DESCRIPTOR.services_by_name["FleetService"].full_name
+PAGE_SIZE = 500
+
+TERMINAL_STATES = frozenset(
+    {job_pb2.JOB_STATE_SUCCEEDED, job_pb2.JOB_STATE_FAILED, job_pb2.JOB_STATE_CANCELLED}
+)
+
+Result = TypeVar("Result")
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Call(Generic[Result]):
+    """One request, and what a caller gets of each response to it."""
+
+    service: str
+    method: str
+    request: Message
+    parse: Callable[[bytes], Result]
+    # A broken stream may be opened again and goes on with the state as it is then.
+    resumable: bool = False
+
+    @property
+    def path(self) -> str:
+        """Its name on the wire."""
+        return f"/{self.service}/{self.method}"
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[Item]):
+    """Some items of a list, and the token of the next page; empty on the last one."""
+
+    items: Sequence[Item]
+    next_token: str
+
+
+# Gives the request for the page of a token.
+Listing = Callable[[str], Call[Page[Item]]]
+
+
+def submit(spec: JobSpec, request_id: str | None) -> Call[Job]:
+    """One job; the same request_id in every try makes it at most one."""
+    request = jobs.CreateJobRequest(request_id=request_id or uuid.uuid4().hex, spec=spec)
+    return Call(_JOBS, "CreateJob", request, lambda b: jobs.CreateJobResponse.FromString(b).job)
+
+
+def plan(spec: JobSpec) -> Call[jobs.PlanJobResponse]:
+    """Where a job would go."""
+    return Call(_JOBS, "PlanJob", jobs.PlanJobRequest(spec=spec), jobs.PlanJobResponse.FromString)
+
+
+def get(job_id: str) -> Call[Job]:
+    """One job."""
+    request = jobs.GetJobRequest(job_id=job_id)
+    return Call(_JOBS, "GetJob", request, lambda b: jobs.GetJobResponse.FromString(b).job)
+
+
+def cancel(job_id: str) -> Call[Job]:
+    """The wish that a job stops."""
+    request = jobs.CancelJobRequest(job_id=job_id)
+    return Call(_JOBS, "CancelJob", request, lambda b: jobs.CancelJobResponse.FromString(b).job)
+
+
+def explain(job_id: str) -> Call[Sequence[Explanation]]:
+    """Why a job is where it is."""
+    request = jobs.ExplainJobRequest(job_id=job_id)
+    return Call(_JOBS, "ExplainJob", request, lambda b: jobs.ExplainJobResponse.FromString(b).explanations)
+
+
+def watch(job_id: str) -> Call[Job]:
+    """A stream of a job's changes."""
+    request = jobs.WatchJobRequest(job_id=job_id)
+    return Call(_JOBS, "WatchJob", request, lambda b: jobs.WatchJobResponse.FromString(b).job, resumable=True)
+
+
+def logs(job_id: str, allocation_id: str, follow: bool, tail_bytes: int) -> Call[jobs.ReadLogsResponse]:
+    """A stream of what an allocation has written."""
+    request = jobs.ReadLogsRequest(
+        job_id=job_id, allocation_id=allocation_id, follow=follow, tail_bytes=tail_bytes
+    )
+    return Call(_JOBS, "ReadLogs", request, jobs.ReadLogsResponse.FromString)
+
+
+def list_jobs(states: Sequence[job_pb2.JobState.ValueType]) -> Listing[Job]:
+    """The tenant's jobs."""
+
+    def parse(data: bytes) -> Page[Job]:
+        response = jobs.ListJobsResponse.FromString(data)
+        return Page(response.jobs, response.next_page_token)
+
+    # Jobs hold all their allocations, so their pages are kept small.
+    return lambda token: Call(_JOBS, "ListJobs", jobs.ListJobsRequest(page_token=token, states=states), parse)
+
+
+def sites() -> Listing[Site]:
+    """The fleet's sites."""
+
+    def parse(data: bytes) -> Page[Site]:
+        response = fleet.ListSitesResponse.FromString(data)
+        return Page(response.sites, response.next_page_token)
+
+    return lambda token: Call(
+        _FLEET, "ListSites", fleet.ListSitesRequest(page_size=PAGE_SIZE, page_token=token), parse
+    )
+
+
+def nodes(site_id: str) -> Listing[Node]:
+    """The nodes of one site, or of all."""
+
+    def parse(data: bytes) -> Page[Node]:
+        response = fleet.ListNodesResponse.FromString(data)
+        return Page(response.nodes, response.next_page_token)
+
+    return lambda token: Call(
+        _FLEET,
+        "ListNodes",
+        fleet.ListNodesRequest(page_size=PAGE_SIZE, page_token=token, site_id=site_id),
+        parse,
+    )
+
+
+def zones() -> Listing[Zone]:
+    """The zones that latency is counted from."""
+
+    def parse(data: bytes) -> Page[Zone]:
+        response = fleet.ListZonesResponse.FromString(data)
+        return Page(response.zones, response.next_page_token)
+
+    return lambda token: Call(
+        _FLEET, "ListZones", fleet.ListZonesRequest(page_size=PAGE_SIZE, page_token=token), parse
+    )
+
+
+def links(from_id: str) -> Listing[Link]:
+    """The links from one zone or site, or all."""
+
+    def parse(data: bytes) -> Page[Link]:
+        response = fleet.ListLinksResponse.FromString(data)
+        return Page(response.links, response.next_page_token)
+
+    return lambda token: Call(
+        _FLEET,
+        "ListLinks",
+        fleet.ListLinksRequest(page_size=PAGE_SIZE, page_token=token, from_id=from_id),
+        parse,
+    )

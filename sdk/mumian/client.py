@@ -1,0 +1,194 @@
+"""The client for programs without asyncio."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import grpc
+
+from mumian import calls
+from mumian.api.v1 import job_pb2
+from mumian.api.v1.explanation_pb2 import Explanation
+from mumian.api.v1.fleet_pb2 import Link, Node, Site, Zone
+from mumian.api.v1.job_pb2 import Job, JobSpec
+from mumian.api.v1.job_service_pb2 import PlanJobResponse, ReadLogsResponse
+from mumian.calls import TERMINAL_STATES, Call, Item, Listing, Result
+from mumian.connection import Attempts, Connection, no_end_in_time
+
+
+class Client:
+    """A tenant's connection to a coordinator. Threads may share one.
+
+    Every method raises MumianError. Calls that nobody answered are tried again, under the same request_id,
+    until `timeout_s` is over.
+
+    Args:
+        coordinator: host:port; default: MUMIAN_COORDINATOR, then 127.0.0.1:7070.
+        tenant: default: MUMIAN_TENANT, then "default".
+        timeout_s: for one call with all its tries.
+        connect_timeout_s: the same while no coordinator has ever answered.
+    """
+
+    def __init__(
+        self,
+        coordinator: str | None = None,
+        *,
+        tenant: str | None = None,
+        timeout_s: float = 15.0,
+        connect_timeout_s: float = 3.0,
+    ) -> None:
+        self._connection = Connection.resolve(coordinator, tenant, timeout_s, connect_timeout_s)
+        self._channel = grpc.insecure_channel(self._connection.address, self._connection.options)
+        self._answered = False
+
+    @property
+    def address(self) -> str:
+        """The coordinator's host:port."""
+        return self._connection.address
+
+    def close(self) -> None:
+        """Break off what is under way and close the connection."""
+        self._channel.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def submit(self, spec: JobSpec, request_id: str | None = None) -> Job:
+        """Store a job; when this returns, it is durable. The same request_id gives the same job."""
+        return self._unary(calls.submit(spec, request_id))
+
+    def plan(self, spec: JobSpec) -> PlanJobResponse:
+        """Where a job would go now. Reserves nothing."""
+        return self._unary(calls.plan(spec))
+
+    def get(self, job_id: str) -> Job:
+        """One job with its explanations and allocations."""
+        return self._unary(calls.get(job_id))
+
+    def list(self, states: Sequence[job_pb2.JobState.ValueType] = ()) -> Iterator[Job]:
+        """The tenant's jobs, newest first, without explanations; pages are fetched as needed."""
+        return self._pages(calls.list_jobs(states))
+
+    def watch(self, job_id: str, *, timeout_s: float | None = None) -> Iterator[Job]:
+        """The job as it is, then at every change, until it is terminal.
+
+        Survives a restart of the coordinator, after which the same state may come again.
+
+        Raises:
+            TimeoutError: it is not terminal after `timeout_s`.
+        """
+        return self._stream(calls.watch(job_id), job_id, timeout_s)
+
+    def wait(self, job_id: str, *, timeout_s: float | None = None) -> Job:
+        """The job when it has ended.
+
+        Raises:
+            TimeoutError: it has not ended after `timeout_s`.
+        """
+        for job in self.watch(job_id, timeout_s=timeout_s):
+            if job.state in TERMINAL_STATES:
+                return job
+        return self.get(job_id)
+
+    def cancel(self, job_id: str) -> Job:
+        """Ask a job to stop. It is CANCELLED when its tasks have stopped."""
+        return self._unary(calls.cancel(job_id))
+
+    def logs(
+        self, job_id: str, allocation_id: str = "", *, follow: bool = False, tail_bytes: int = 0
+    ) -> Iterator[bytes]:
+        """What one allocation has written, in chunks, standard output and error as they came.
+
+        Args:
+            allocation_id: default: the newest allocation of the first task.
+            follow: go on until the allocation ends.
+            tail_bytes: only the last so many bytes of what is there; 0: all.
+        """
+        chunks = self.log_chunks(job_id, allocation_id, follow=follow, tail_bytes=tail_bytes)
+        return (chunk.data for chunk in chunks)
+
+    def log_chunks(
+        self, job_id: str, allocation_id: str = "", *, follow: bool = False, tail_bytes: int = 0
+    ) -> Iterator[ReadLogsResponse]:
+        """The same as `logs`, each chunk with its allocation and stream."""
+        return self._stream(calls.logs(job_id, allocation_id, follow, tail_bytes), job_id)
+
+    def explain(self, job_id: str) -> Sequence[Explanation]:
+        """Why a job is where it is, or why it waits as things are now."""
+        return self._unary(calls.explain(job_id))
+
+    def sites(self) -> Iterator[Site]:
+        """The fleet's sites in order of id."""
+        return self._pages(calls.sites())
+
+    def nodes(self, site_id: str = "") -> Iterator[Node]:
+        """The nodes of one site, or of all."""
+        return self._pages(calls.nodes(site_id))
+
+    def zones(self) -> Iterator[Zone]:
+        """The places that latency is counted from."""
+        return self._pages(calls.zones())
+
+    def links(self, from_id: str = "") -> Iterator[Link]:
+        """Round-trip times to the sites from one zone or site, or from all."""
+        return self._pages(calls.links(from_id))
+
+    def _unary(self, call: Call[Result]) -> Result:
+        attempts = Attempts(self._connection, answered=self._answered)
+        attempts.check(call.request)
+        send = self._channel.unary_unary(
+            call.path, request_serializer=_serialise, response_deserializer=call.parse
+        )
+        while True:
+            try:
+                result = send(call.request, timeout=attempts.timeout_s(), metadata=self._connection.metadata)
+            except grpc.RpcError as error:
+                pause_s = attempts.pause_after_s(error)
+            else:
+                self._answered = True
+                return result
+            time.sleep(pause_s)
+
+    def _pages(self, listing: Listing[Item]) -> Iterator[Item]:
+        token = ""
+        while True:
+            page = self._unary(listing(token))
+            yield from page.items
+            token = page.next_token
+            if not token:
+                return
+
+    def _stream(self, call: Call[Result], job_id: str, timeout_s: float | None = None) -> Iterator[Result]:
+        attempts = Attempts(self._connection, answered=self._answered)
+        end_s = None if timeout_s is None else time.monotonic() + timeout_s
+        send = self._channel.unary_stream(
+            call.path, request_serializer=_serialise, response_deserializer=call.parse
+        )
+        while True:
+            worked = False
+            left_s = None if end_s is None else max(0.0, end_s - time.monotonic())
+            responses = send(call.request, timeout=left_s, metadata=self._connection.metadata)
+            try:
+                for response in responses:
+                    worked = self._answered = True
+                    yield response
+                return
+            except grpc.RpcError as error:
+                if end_s is not None and time.monotonic() >= end_s:
+                    raise no_end_in_time(job_id, timeout_s) from None
+                pause_s = attempts.pause_after_break_s(error, worked=worked, resumable=call.resumable)
+            finally:
+                responses.cancel()
+            time.sleep(pause_s)
+
+
+def _serialise(message: Any) -> bytes:
+    return bytes(message.SerializeToString())

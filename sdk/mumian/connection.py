@@ -1,0 +1,144 @@
+"""How a client reaches its coordinator: address, tenant, channel options, and when it tries again."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import time
+from dataclasses import dataclass
+
+import grpc
+from google.protobuf.message import Message
+
+from mumian import names
+from mumian.errors import COORDINATOR_VARIABLE, from_rpc_error, invalid_field, message_too_large
+
+COORDINATOR_DEFAULT = "127.0.0.1:7070"
+TENANT_DEFAULT = "default"
+TENANT_VARIABLE = "MUMIAN_TENANT"
+TENANT_METADATA = "mumian-tenant"
+REQUEST_BYTES_MAX = 4 * 1024 * 1024  # the coordinator takes no more
+RESPONSE_BYTES_MAX = 64 * 1024 * 1024
+
+_ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
+_LOOPBACK = ("127.", "localhost:", "[::1]:")
+# Nothing is half done after these: the same request may be sent again.
+_RETRIED = frozenset({"CLIENT_UNREACHABLE", "NOT_LEADER", "STORE_UNAVAILABLE"})
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """Where to and as whom.
+
+    `timeout_s` bounds a call with all its tries; `connect_timeout_s` bounds it while no coordinator has
+    ever answered, because then there most likely is none.
+    """
+
+    address: str
+    tenant: str
+    timeout_s: float
+    connect_timeout_s: float
+
+    @classmethod
+    def resolve(
+        cls, coordinator: str | None, tenant: str | None, timeout_s: float, connect_timeout_s: float
+    ) -> Connection:
+        """Arguments first, then the environment, then the defaults.
+
+        Raises:
+            MumianError: INVALID_FIELD.
+        """
+        address = coordinator or os.environ.get(COORDINATOR_VARIABLE) or COORDINATOR_DEFAULT
+        match = _ADDRESS.fullmatch(address)
+        if match is None or not 0 < int(match[2]) <= 65535:
+            raise invalid_field(
+                "coordinator", f"({address!r}) must be host:port, such as {COORDINATOR_DEFAULT}"
+            )
+        tenant = tenant or os.environ.get(TENANT_VARIABLE) or TENANT_DEFAULT
+        try:
+            names.name(tenant)
+        except ValueError as error:
+            raise invalid_field("tenant", f"({tenant!r}) {error}") from None
+        return cls(address, tenant, timeout_s, connect_timeout_s)
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """What goes with every call."""
+        return ((TENANT_METADATA, self.tenant),)
+
+    @property
+    def options(self) -> list[tuple[str, int]]:
+        """Channel options: a silent partition is noticed within ten seconds, a restart within one."""
+        options = [
+            ("grpc.max_receive_message_length", RESPONSE_BYTES_MAX),
+            ("grpc.keepalive_time_ms", 5000),
+            ("grpc.keepalive_timeout_ms", 3000),
+            ("grpc.http2.max_pings_without_data", 0),
+            ("grpc.initial_reconnect_backoff_ms", 200),
+            # It is the time that one attempt to connect may take, too.
+            ("grpc.min_reconnect_backoff_ms", 1000),
+            ("grpc.max_reconnect_backoff_ms", 1000),
+            ("grpc.enable_retries", 0),
+        ]
+        if self.address.startswith(_LOOPBACK):
+            options.append(("grpc.enable_http_proxy", 0))
+        return options
+
+
+class Attempts:
+    """The tries of one call: how long each may take, and how long to wait before the next."""
+
+    def __init__(self, connection: Connection, *, answered: bool) -> None:
+        self._connection = connection
+        self._answered = answered
+        self._pause_s = _FIRST_PAUSE_S
+        self._start_s = time.monotonic()
+
+    def check(self, request: Message) -> None:
+        """Refuse what the coordinator would refuse for its size.
+
+        Raises:
+            MumianError: MESSAGE_TOO_LARGE.
+        """
+        size_bytes = request.ByteSize()
+        if size_bytes > REQUEST_BYTES_MAX:
+            raise message_too_large(size_bytes, REQUEST_BYTES_MAX)
+
+    def timeout_s(self) -> float:
+        """What is left for the next try."""
+        return max(0.0, self._connection.timeout_s - (time.monotonic() - self._start_s))
+
+    def pause_after_s(self, error: grpc.RpcError) -> float:
+        """How long to wait before the next try.
+
+        Raises:
+            MumianError: there is to be none.
+        """
+        refused = from_rpc_error(error, self._connection.address)
+        unknown = refused.reason == "CLIENT_UNREACHABLE" and not self._answered
+        patience_s = self._connection.connect_timeout_s if unknown else self._connection.timeout_s
+        pause_s = self._pause_s * random.uniform(0.8, 1.2)
+        gone_s = time.monotonic() - self._start_s
+        if refused.reason not in _RETRIED or gone_s + pause_s >= patience_s:
+            raise refused from None
+        self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
+        return pause_s
+
+    def pause_after_break_s(self, error: grpc.RpcError, *, worked: bool, resumable: bool) -> float:
+        """The same for a stream; one that had worked may have been quiet for long, so its time starts anew.
+
+        Raises:
+            MumianError: there is to be no other try.
+        """
+        if worked and not resumable:
+            raise from_rpc_error(error, self._connection.address) from None
+        if worked:
+            self._answered, self._pause_s, self._start_s = True, _FIRST_PAUSE_S, time.monotonic()
+        return self.pause_after_s(error)
+
+
+def no_end_in_time(job_id: str, timeout_s: float | None) -> TimeoutError:
+    """What `wait` and `watch` raise when the caller's time is up."""
+    return TimeoutError(f"job {job_id} has not ended within {timeout_s} s")

@@ -8,6 +8,7 @@ pub mod filter;
 pub mod model;
 pub mod place;
 pub mod state;
+pub mod validate;
 pub mod verify;
 
 /// The generated messages of `proto/`.

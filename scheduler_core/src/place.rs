@@ -9,7 +9,7 @@ use crate::model::Candidate;
 use crate::state::{Cluster, SiteState};
 use crate::wire::mumian::api::v1 as api;
 use crate::wire::mumian_core::v1 as border;
-use crate::{cost, explain};
+use crate::{cost, explain, validate};
 
 /// Smaller is better; ties go to the first site and node by id.
 type Score = (u64, u64, u64);
@@ -23,6 +23,7 @@ pub(crate) struct Pending<'a> {
 /// Places all jobs of the request, by priority and then in the order given. A gang is placed
 /// greedily, group by group, and taken back whole when one task finds no node.
 pub fn place(cluster: &Cluster, request: &border::PlaceRequest) -> Result<border::Plan, CoreError> {
+    validate::request(request)?;
     let policy = request.policy.unwrap_or_default();
     let mut order: Vec<&border::PendingJob> = request.jobs.iter().collect();
     order.sort_by_key(|job| std::cmp::Reverse(job.spec.as_ref().map_or(0, |spec| spec.priority)));

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::error::CoreError;
 use crate::model::{accepts_model, WHOLE_DEVICE_MILLI};
+use crate::validate;
 use crate::wire::mumian::api::v1 as api;
 use crate::wire::mumian_core::v1 as border;
 
@@ -150,6 +151,7 @@ impl State {
         if !delta.reset && delta.base_generation != current {
             return Err(CoreError::ResyncNeeded { base: delta.base_generation, current });
         }
+        validate::delta(&delta)?;
         self.check(&delta)?;
         if delta.reset {
             *self = Self::default();
@@ -166,11 +168,6 @@ impl State {
             delta.sites.iter().any(|s| s.id == *id)
                 || kept(self.cluster.sites.contains_key(id), &delta.removed_site_ids, id)
         };
-        for site in &delta.sites {
-            if site.id.is_empty() {
-                return Err(CoreError::InvalidField { field: "sites.id".into(), detail: "must not be empty".into() });
-            }
-        }
         let mut new_nodes = HashSet::new();
         for node in &delta.nodes {
             if !site_is_known(&node.site_id) {

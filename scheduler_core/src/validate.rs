@@ -1,0 +1,145 @@
+//! What may cross the border. Refused here, a bad number can neither wrap a sum nor allocate
+//! memory without bound further in, so the code behind needs no checks of its own.
+
+use std::collections::BTreeSet;
+
+use crate::error::CoreError;
+use crate::model::WHOLE_DEVICE_MILLI;
+use crate::wire::mumian::api::v1 as api;
+use crate::wire::mumian_core::v1 as border;
+
+/// Largest amount of one resource: 2^24 of them still add up in 64 bits.
+pub const QUANTITY_MAX: u64 = 1 << 40;
+/// Most devices of one node, all models together.
+pub const NODE_DEVICES_MAX: u64 = 1024;
+/// Most tasks of one task group.
+pub const GROUP_TASKS_MAX: u32 = 100_000;
+/// Most tasks of one request, all jobs together.
+pub const REQUEST_TASKS_MAX: u64 = 4_000_000;
+
+/// Refuses a delta with amounts out of range. Whether its ids are known is the state's question.
+pub fn delta(delta: &border::Delta) -> Result<(), CoreError> {
+    for (i, site) in delta.sites.iter().enumerate() {
+        if site.id.is_empty() {
+            return refuse(format!("sites[{i}].id"), "must not be empty".into());
+        }
+    }
+    for (i, node) in delta.nodes.iter().enumerate() {
+        self::node(&format!("nodes[{i}]"), node)?;
+    }
+    for (i, used) in delta.allocations.iter().enumerate() {
+        let at = format!("allocations[{i}]");
+        if let Some(resources) = &used.resources {
+            amounts(&format!("{at}.resources"), resources)?;
+        }
+        for (j, share) in used.devices.iter().enumerate() {
+            if u64::from(share.milli) > WHOLE_DEVICE_MILLI {
+                let detail = format!("({}) must be at most 1000, one whole device", share.milli);
+                return refuse(format!("{at}.devices[{j}].milli"), detail);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn node(at: &str, node: &api::Node) -> Result<(), CoreError> {
+    if node.id.is_empty() {
+        return refuse(format!("{at}.id"), "must not be empty".into());
+    }
+    at_most(&format!("{at}.cpu_milli"), node.cpu_milli, QUANTITY_MAX)?;
+    at_most(&format!("{at}.memory_mib"), node.memory_mib, QUANTITY_MAX)?;
+    let mut devices = 0;
+    for (i, accelerator) in node.accelerators.iter().enumerate() {
+        devices += u64::from(accelerator.count);
+        if devices > NODE_DEVICES_MAX {
+            let detail = format!("brings node {} to {devices} devices; a node has at most {NODE_DEVICES_MAX}", node.id);
+            return refuse(format!("{at}.accelerators[{i}].count"), detail);
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a request with amounts out of range or tasks named twice.
+pub fn request(request: &border::PlaceRequest) -> Result<(), CoreError> {
+    jobs(&request.jobs)
+}
+
+/// Refuses jobs with amounts out of range or tasks named twice.
+pub fn jobs(jobs: &[border::PendingJob]) -> Result<(), CoreError> {
+    let mut tasks = 0;
+    for (i, job) in jobs.iter().enumerate() {
+        tasks += self::job(&format!("jobs[{i}]"), job)?;
+        if tasks > REQUEST_TASKS_MAX {
+            let detail = format!("bring the request to {tasks} tasks; send at most {REQUEST_TASKS_MAX} at once");
+            return refuse(format!("jobs[{i}].pending"), detail);
+        }
+    }
+    Ok(())
+}
+
+/// Checks one job and counts its pending tasks.
+pub fn job(at: &str, job: &border::PendingJob) -> Result<u64, CoreError> {
+    let Some(spec) = &job.spec else {
+        let detail = format!("of job {} is missing; send its normalised spec", job.job_id);
+        return refuse(format!("{at}.spec"), detail);
+    };
+    for (i, group) in spec.task_groups.iter().enumerate() {
+        let at = format!("{at}.spec.task_groups[{i}]");
+        at_most(&format!("{at}.count"), u64::from(group.count), u64::from(GROUP_TASKS_MAX))?;
+        if let Some(resources) = &group.resources {
+            amounts(&format!("{at}.resources"), resources)?;
+        }
+    }
+    if job.pending.is_empty() {
+        return Ok(spec.task_groups.iter().map(|g| u64::from(g.count)).sum());
+    }
+    let mut seen = BTreeSet::new();
+    for (i, pending) in job.pending.iter().enumerate() {
+        let at = format!("{at}.pending[{i}]");
+        let Some(group) = spec.task_groups.iter().find(|g| g.name == pending.task_group) else {
+            let detail = format!("({}) is no group of job {}", pending.task_group, job.job_id);
+            return refuse(format!("{at}.task_group"), detail);
+        };
+        for (j, &index) in pending.task_indexes.iter().enumerate() {
+            let field = || format!("{at}.task_indexes[{j}]");
+            if index >= group.count {
+                let detail = format!("({index}) is not below the count ({}) of group {}", group.count, group.name);
+                return refuse(field(), detail);
+            }
+            if !seen.insert((&group.name, index)) {
+                return refuse(field(), format!("({index}) of group {} is named twice; send it once", group.name));
+            }
+        }
+    }
+    Ok(seen.len() as u64)
+}
+
+/// The resources of one task or allocation.
+fn amounts(at: &str, resources: &api::Resources) -> Result<(), CoreError> {
+    at_most(&format!("{at}.cpu_milli"), resources.cpu_milli, QUANTITY_MAX)?;
+    at_most(&format!("{at}.memory_mib"), resources.memory_mib, QUANTITY_MAX)?;
+    let Some(request) = &resources.accelerators else { return Ok(()) };
+    let field = format!("{at}.accelerators.milli");
+    at_most(&field, request.milli, QUANTITY_MAX)?;
+    if request.milli > WHOLE_DEVICE_MILLI && request.milli % WHOLE_DEVICE_MILLI != 0 {
+        let up = request.milli.next_multiple_of(WHOLE_DEVICE_MILLI);
+        let detail = format!(
+            "({}) must be below 1000, a share of one device, or a multiple of 1000, whole devices; use {} or {up}",
+            request.milli,
+            up - WHOLE_DEVICE_MILLI,
+        );
+        return refuse(field, detail);
+    }
+    Ok(())
+}
+
+fn at_most(field: &str, value: u64, most: u64) -> Result<(), CoreError> {
+    if value > most {
+        return refuse(field.into(), format!("({value}) must be at most {most}"));
+    }
+    Ok(())
+}
+
+fn refuse<T>(field: String, detail: String) -> Result<T, CoreError> {
+    Err(CoreError::InvalidField { field, detail })
+}

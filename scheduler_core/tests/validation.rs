@@ -1,0 +1,92 @@
+//! Amounts out of range are refused at the border with the field at fault, and change nothing.
+
+use scheduler_core::error::CoreError;
+use scheduler_core::place;
+use scheduler_core::state::{Cluster, State};
+use scheduler_core::wire::mumian::api::v1 as api;
+use scheduler_core::wire::mumian_core::v1 as border;
+
+fn field_of<T: std::fmt::Debug>(outcome: Result<T, CoreError>) -> String {
+    match outcome.expect_err("it is out of range") {
+        CoreError::InvalidField { field, .. } => field,
+        other => panic!("{other} is not INVALID_FIELD"),
+    }
+}
+
+fn request(group: api::TaskGroup, task_indexes: &[u32]) -> border::PlaceRequest {
+    let name = group.name.clone();
+    let spec = api::JobSpec { task_groups: vec![group], ..Default::default() };
+    let pending = if task_indexes.is_empty() {
+        vec![]
+    } else {
+        vec![border::PendingTasks { task_group: name, task_indexes: task_indexes.into() }]
+    };
+    let job = border::PendingJob { job_id: "job".into(), spec: Some(spec), pending, explain: false };
+    border::PlaceRequest { evaluation_id: "e".into(), jobs: vec![job], policy: None }
+}
+
+fn asking(cpu_milli: u64, accelerator_milli: u64) -> api::TaskGroup {
+    let accelerators = Some(api::AcceleratorRequest { milli: accelerator_milli, models: vec![] });
+    let resources = Some(api::Resources { cpu_milli, memory_mib: 0, accelerators });
+    api::TaskGroup { name: "main".into(), count: 2, resources, ..Default::default() }
+}
+
+fn place(group: api::TaskGroup, task_indexes: &[u32]) -> Result<border::Plan, CoreError> {
+    place::place(&Cluster::default(), &request(group, task_indexes))
+}
+
+#[test]
+fn devices_between_two_whole_numbers_are_refused_with_the_field_and_the_two_neighbours() {
+    let error = place(asking(0, 1500), &[]).expect_err("1500 is neither a share nor whole devices");
+    assert_eq!(
+        error.to_string(),
+        "jobs[0].spec.task_groups[0].resources.accelerators.milli (1500) must be below 1000, a share of one device, \
+         or a multiple of 1000, whole devices; use 1000 or 2000"
+    );
+    for milli in [1, 999, 1000, 3000] {
+        assert!(place(asking(0, milli), &[]).is_ok());
+    }
+}
+
+#[test]
+fn amounts_that_could_wrap_a_sum_are_refused() {
+    let path = "jobs[0].spec.task_groups[0]";
+    assert_eq!(field_of(place(asking(u64::MAX, 0), &[])), format!("{path}.resources.cpu_milli"));
+    let many = api::TaskGroup { count: u32::MAX, ..asking(1, 0) };
+    assert_eq!(field_of(place(many, &[])), format!("{path}.count"));
+}
+
+#[test]
+fn a_task_named_twice_or_beyond_the_count_is_refused() {
+    assert_eq!(field_of(place(asking(1, 0), &[1, 1])), "jobs[0].pending[0].task_indexes[1]");
+    assert_eq!(field_of(place(asking(1, 0), &[2])), "jobs[0].pending[0].task_indexes[0]");
+}
+
+#[test]
+fn a_node_of_billions_of_devices_is_refused_and_the_state_stays() {
+    let accelerator = |count| api::Accelerator { model: "H100".into(), count, ..Default::default() };
+    let node = |accelerators| api::Node { id: "s/n".into(), site_id: "s".into(), accelerators, ..Default::default() };
+    let site = api::Site { id: "s".into(), ..Default::default() };
+    let mut state = State::default();
+    let delta = border::Delta {
+        sites: vec![site],
+        nodes: vec![node(vec![accelerator(1000), accelerator(u32::MAX)])],
+        ..Default::default()
+    };
+    assert_eq!(field_of(state.apply(delta)), "nodes[0].accelerators[1].count");
+    assert_eq!(state.snapshot(), Cluster::default());
+}
+
+#[test]
+fn an_allocation_of_more_than_a_device_or_of_endless_cores_is_refused() {
+    let mut state = State::default();
+    let mut used = border::UsedResources {
+        resources: Some(api::Resources { cpu_milli: u64::MAX, ..Default::default() }),
+        ..Default::default()
+    };
+    let delta = |used: &border::UsedResources| border::Delta { allocations: vec![used.clone()], ..Default::default() };
+    assert_eq!(field_of(state.apply(delta(&used))), "allocations[0].resources.cpu_milli");
+    used.resources = None;
+    used.devices = vec![api::DeviceShare { device_index: 0, milli: 1001 }];
+    assert_eq!(field_of(state.apply(delta(&used))), "allocations[0].devices[0].milli");
+}

@@ -44,7 +44,7 @@ class Machine:
         psutil.cpu_percent()  # the first call only sets the mark
 
     def usage(self, own: Iterable[psutil.Process]) -> Usage:
-        """The use since the last call: of all processes, or for a slice of the site's own, which are given."""
+        """The use since the last call: of all processes, or for a slice of the given `own`."""
         if self._is_slice:
             return self._usage_of(own)
         busy = psutil.cpu_percent() / 100

@@ -15,7 +15,7 @@ class ReflectorError(Exception):
 
 
 class Reflector:
-    """A UDP echo. It has a thread of its own: what the agent does must not lengthen its peers' round trips."""
+    """A UDP echo, in a thread of its own: what the agent does must not lengthen its peers' round trips."""
 
     def __init__(self, listen: str) -> None:
         """Listen.

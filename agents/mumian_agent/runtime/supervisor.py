@@ -109,7 +109,7 @@ class Supervisor:
             meter.cancel()
 
     async def _run_once(self) -> tuple[int, str, float]:
-        """Start the child and wait for its end; its exit code, what happened in words, and its seconds of life.
+        """Start the child and wait for its end; its exit code, what happened, and its seconds of life.
 
         Raises:
             CannotStartError: there is nothing to run.
@@ -172,7 +172,7 @@ class Supervisor:
             return
         deadline_s = time.monotonic() + self._task.stop_grace_s
         process_tree.send(self._tree(child), signal.SIGTERM)
-        while time.monotonic() < deadline_s and self._tree(child):
+        while time.monotonic() < deadline_s and self._tree(child):  # noqa: ASYNC110
             await asyncio.sleep(_STOP_LOOK_EVERY_S)
         await self._sweep(child)
         await child.wait()
@@ -221,7 +221,7 @@ class Supervisor:
                 await self._show(self._status.state, self._status.message)
 
     def _sample(self) -> None:
-        """Look at what runs now. What was seen stays counted: a process nobody waits for takes its time along."""
+        """Look at what runs now; what was seen stays counted, though its process may end unwaited for."""
         seen_s = process_tree.cpu_seconds(process_tree.members(*self._task.key))
         self._cpu_s_of_child = max(self._cpu_s_of_child, seen_s)
 

@@ -1,0 +1,48 @@
+"""`python -m mumian_agent.adapters.ray.head` starts a site's Ray, prints its address and leaves it running.
+
+`ray start --head` would do, but it also starts a dashboard, a log monitor and an autoscaler: three Python
+processes that a site has no use for. Ray's own process API, of the one version that is pinned, is told not to.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from ray._private.node import Node
+from ray._private.parameter import RayParams
+
+_OBJECT_STORE_BYTES = 100_000_000
+
+
+class _LeanHead(Node):  # type: ignore[misc]
+    """A head node without the parts for people who look at it."""
+
+    def start_api_server(self, *, include_dashboard: bool | None, raise_on_failure: bool) -> None:
+        """No dashboard."""
+
+    def start_log_monitor(self) -> None:
+        """No copies of the workers' output."""
+
+
+def start(num_cpus: int, temp_dir: str) -> str:
+    """Start the processes; the address of the new cluster as host:port."""
+    parameters = RayParams(
+        node_ip_address="127.0.0.1",
+        gcs_server_port=0,
+        dashboard_agent_listen_port=0,
+        num_cpus=num_cpus,
+        num_gpus=0,
+        object_store_memory=_OBJECT_STORE_BYTES,
+        temp_dir=temp_dir,
+        include_dashboard=False,
+        include_log_monitor=False,
+        no_monitor=True,
+    )
+    return str(_LeanHead(parameters, head=True, shutdown_at_exit=False, spawn_reaper=False).address)
+
+
+if __name__ == "__main__":
+    print(start(num_cpus=int(sys.argv[1]), temp_dir=sys.argv[2]), flush=True)
+    # No exit handlers: what was started is to stay.
+    os._exit(0)

@@ -1,0 +1,139 @@
+"""The site's runners as Ray actors: detached, named, pinned to their node, some kept warm."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Iterable
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+from ray.util import list_named_actors
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from mumian_agent.adapters.ray.runner import Runner
+from mumian_agent.agent.ports import RunnerHandle, RunnerLostError, SiteRuntimeError
+from mumian_agent.runtime.task import Task, TaskView
+
+log = logging.getLogger(__name__)
+
+_PREFIX = "runner-"
+# Runners that are done are kept for what comes next: to start one costs about 0.4 s of a core.
+_IDLE_ABOVE_WARM = 3
+# Not at once after one is taken: the task that took it wants the processor now.
+_REFILL_AFTER_S = 1.0
+_CALLS_AT_ONCE = 16
+
+
+class RayRunner:
+    """One actor."""
+
+    def __init__(self, name: str, actor: Any) -> None:
+        self.name, self.actor = name, actor
+
+    async def run(self, task: Task) -> TaskView:
+        """Begin a task. Raises RunnerLostError."""
+        view: TaskView = await self._call(self.actor.run.remote(task))
+        return view
+
+    async def changed_after(self, version: int) -> TaskView | None:
+        """The task once it is newer. Raises RunnerLostError."""
+        view: TaskView | None = await self._call(self.actor.changed_after.remote(version))
+        return view
+
+    async def stop(self) -> None:
+        """End its task. Raises RunnerLostError."""
+        await self._call(self.actor.stop.remote())
+
+    async def ready(self) -> None:
+        """Wait until it is there. Raises RunnerLostError."""
+        await self._call(self.actor.ready.remote())
+
+    async def _call(self, reference: Any) -> Any:
+        try:
+            return await reference
+        except RayError as error:
+            raise RunnerLostError(f"{self.name}: {str(error).splitlines()[0]}") from error
+
+
+class RayRunners:
+    """The pool of one node."""
+
+    def __init__(self, node_id: str, warm: int) -> None:
+        self._node_id, self._warm = node_id, warm
+        self._idle: list[RayRunner] = []
+        self._refilling: asyncio.Task[None] | None = None
+
+    async def open(self, in_use: Iterable[str]) -> None:
+        """Take over the runners of an earlier agent, and warm up."""
+        used = set(in_use)
+        for name in list_named_actors():
+            if name.startswith(_PREFIX) and name not in used:
+                runner = self.find(name)
+                if runner is not None:
+                    self.give_back(runner)
+        await self._refill()
+
+    async def take(self) -> RunnerHandle:
+        """A free one: warm, or started now."""
+        while self._idle:
+            runner = self._idle.pop()
+            self._refill_later()
+            return runner
+        try:
+            return await self._start()
+        except RunnerLostError as error:
+            raise SiteRuntimeError(f"no runner starts: {error}") from error
+
+    def find(self, name: str) -> RayRunner | None:
+        """An actor by its name."""
+        try:
+            return RayRunner(name, ray.get_actor(name))
+        except ValueError:
+            return None
+
+    def give_back(self, runner: RunnerHandle) -> None:
+        """Keep it warm, unless enough are."""
+        assert isinstance(runner, RayRunner)
+        if len(self._idle) < self._warm + _IDLE_ABOVE_WARM:
+            self._idle.append(runner)
+        else:
+            self.discard(runner)
+
+    def discard(self, runner: RunnerHandle) -> None:
+        """End it."""
+        assert isinstance(runner, RayRunner)
+        ray.kill(runner.actor)
+
+    def _refill_later(self) -> None:
+        if self._refilling is None or self._refilling.done():
+            self._refilling = asyncio.create_task(self._refill(_REFILL_AFTER_S))
+
+    async def _refill(self, after_s: float = 0) -> None:
+        await asyncio.sleep(after_s)
+        while len(self._idle) < self._warm:
+            try:
+                self._idle.append(await self._start())
+            except RunnerLostError as error:
+                log.warning("no warm runner: %s", error)
+                return
+
+    async def _start(self) -> RayRunner:
+        name = f"{_PREFIX}{uuid.uuid4().hex}"
+        actor = (
+            ray.remote(Runner)
+            .options(
+                name=name,
+                lifetime="detached",
+                # What a task may use is the coordinator's to say; Ray would only say it again.
+                num_cpus=0,
+                max_concurrency=_CALLS_AT_ONCE,
+                scheduling_strategy=NodeAffinitySchedulingStrategy(node_id=self._node_id, soft=False),
+            )
+            .remote()
+        )
+        runner = RayRunner(name, actor)
+        await runner.ready()
+        return runner

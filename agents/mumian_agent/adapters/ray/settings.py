@@ -1,0 +1,40 @@
+"""How a site's own Ray is set up. Ray reads its environment when it is imported, so this comes before."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+from pathlib import Path
+
+NAMESPACE = "mumian"
+
+
+def temp_dir_of(state_dir: Path) -> Path:
+    """Where this site's Ray keeps its sockets: short, for a socket's path must not exceed 107 bytes."""
+    return Path("/tmp") / f"mumian-{hashlib.sha256(str(state_dir).encode()).hexdigest()[:8]}"
+
+
+def prepare_environment(state_dir: Path) -> None:
+    """Set this process, and with it all of Ray that it starts, to the site's Ray. Call before importing it."""
+    token_file = state_dir / "ray.token"
+    if not token_file.exists():
+        token_file.touch(mode=0o600)
+        token_file.write_text(secrets.token_hex(32))
+    os.environ.update(
+        {
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(token_file),
+            "RAY_USAGE_STATS_ENABLED": "0",
+            # The switch that makes Ray take the loopback for its own address, whatever its name says.
+            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+            # The runners are all the workers there are; Ray's own guesses would only cost start-up time.
+            "RAY_enable_worker_prestart": "0",
+            "RAY_prestart_worker_first_driver": "0",
+            "RAY_enable_metrics_collection": "0",
+            # Its memory monitor kills workers for what other processes of the machine use.
+            "RAY_memory_monitor_refresh_ms": "0",
+        }
+    )
+    for name in ("RAY_ADDRESS", "RAY_AUTH_TOKEN"):
+        os.environ.pop(name, None)

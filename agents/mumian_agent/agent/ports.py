@@ -1,0 +1,75 @@
+"""What the agent needs of the world, so that its logic knows neither Ray nor gRPC."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from mumian.agent.v1.agent_pb2 import AgentReport
+
+from mumian_agent.runtime.task import Task, TaskView
+
+
+class SiteRuntimeError(Exception):
+    """What runs the site's work does not do so, and why."""
+
+
+class RunnerLostError(Exception):
+    """The runner is gone, and what it knew of its task with it."""
+
+
+class RunnerHandle(Protocol):
+    """Somebody who runs one task at a time, and goes on when the agent dies."""
+
+    @property
+    def name(self) -> str:
+        """By which `Runners.find` knows it."""
+        ...
+
+    async def run(self, task: Task) -> TaskView:
+        """Begin a task. Raises RunnerLostError."""
+        ...
+
+    async def changed_after(self, version: int) -> TaskView | None:
+        """The task once it is newer; None when it knows of none. Raises RunnerLostError."""
+        ...
+
+    async def stop(self) -> None:
+        """End its task. Raises RunnerLostError."""
+        ...
+
+
+class Runners(Protocol):
+    """The runners of a site; some wait, warm."""
+
+    async def open(self, in_use: Iterable[str]) -> None:
+        """Take over the runners that are there; those not in use wait for work."""
+        ...
+
+    async def take(self) -> RunnerHandle:
+        """One that is free. Raises SiteRuntimeError."""
+        ...
+
+    def find(self, name: str) -> RunnerHandle | None:
+        """One that is in use."""
+        ...
+
+    def give_back(self, runner: RunnerHandle) -> None:
+        """Its task has ended."""
+        ...
+
+    def discard(self, runner: RunnerHandle) -> None:
+        """It is lost, or is not to be used again."""
+        ...
+
+
+class ReportSink(Protocol):
+    """Where reports go. Without a connection they are dropped: the next hello tells all that still holds."""
+
+    def put(self, slot: object, report: AgentReport) -> None:
+        """Send soon. A report that still waits in the same slot is replaced."""
+        ...
+
+    async def put_log(self, report: AgentReport) -> bool:
+        """Send in order; wait while too many wait. False when the connection has gone."""
+        ...

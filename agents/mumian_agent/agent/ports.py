@@ -7,6 +7,7 @@ from typing import Protocol
 
 from mumian.agent.v1.agent_pb2 import AgentReport
 
+from mumian_agent.domain.allocation import AllocationKey
 from mumian_agent.runtime.task import Task, TaskView
 
 
@@ -30,12 +31,12 @@ class RunnerHandle(Protocol):
         """Begin a task. Raises RunnerLostError."""
         ...
 
-    async def changed_after(self, version: int) -> TaskView | None:
-        """The task once it is newer; None when it knows of none. Raises RunnerLostError."""
+    async def changed_after(self, key: AllocationKey, version: int) -> TaskView | None:
+        """The task once it is newer; None when it does not have it. Raises RunnerLostError."""
         ...
 
-    async def stop(self) -> None:
-        """End its task. Raises RunnerLostError."""
+    async def stop(self, key: AllocationKey) -> None:
+        """End the task. Raises RunnerLostError."""
         ...
 
 

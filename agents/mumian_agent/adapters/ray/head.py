@@ -1,7 +1,7 @@
 """`python -m mumian_agent.adapters.ray.head` starts a site's Ray, prints its address and leaves it running.
 
-`ray start --head` would do, but it also starts a dashboard, a log monitor and an autoscaler: three Python
-processes that a site has no use for. Ray's own process API, of the one version that is pinned, is told not to.
+`ray start --head` would do, but it also starts a dashboard, a log monitor and an autoscaler: three Python processes
+of no use to a site. Ray's own process API, of the one version that is pinned, is told not to.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ray._private.parameter import RayParams
 _OBJECT_STORE_BYTES = 100_000_000
 
 
-class _LeanHead(Node):  # type: ignore[misc]
+class _LeanHead(Node):
     """A head node without the parts for people who look at it."""
 
     def start_api_server(self, *, include_dashboard: bool | None, raise_on_failure: bool) -> None:
@@ -36,7 +36,6 @@ def start(num_cpus: int, temp_dir: str) -> str:
         object_store_memory=_OBJECT_STORE_BYTES,
         temp_dir=temp_dir,
         include_dashboard=False,
-        include_log_monitor=False,
         no_monitor=True,
     )
     return str(_LeanHead(parameters, head=True, shutdown_at_exit=False, spawn_reaper=False).address)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 
+from mumian_agent.domain.allocation import AllocationKey
 from mumian_agent.runtime.supervisor import Supervisor
 from mumian_agent.runtime.task import Task, TaskView
 
@@ -32,15 +33,16 @@ class Runner:
                 raise RuntimeError(f"runner has {self._task.key if self._task else ''}, not {task.key}")
             self._task, self._supervisor = task, Supervisor(task)
             self._running = asyncio.create_task(self._supervisor.run())
-        return await self.changed_after(0)
+        assert self._supervisor is not None
+        return self._supervisor.view()
 
-    async def changed_after(self, version: int) -> TaskView | None:
-        """The task as soon as it is newer than that version; None when there is none."""
-        if self._supervisor is None:
+    async def changed_after(self, key: AllocationKey, version: int) -> TaskView | None:
+        """The task as soon as it is newer than that version; None when this runner does not have it."""
+        if self._supervisor is None or self._task is None or self._task.key != key:
             return None
         return await self._supervisor.changed_after(version)
 
-    async def stop(self) -> None:
-        """End the task, if there is one; its end shows as any other."""
-        if self._supervisor is not None:
+    async def stop(self, key: AllocationKey) -> None:
+        """End the task, if it is still the one; its end shows as any other."""
+        if self._supervisor is not None and self._task is not None and self._task.key == key:
             self._supervisor.stop()

@@ -15,6 +15,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from mumian_agent.adapters.ray.runner import Runner
 from mumian_agent.agent.ports import RunnerHandle, RunnerLostError, SiteRuntimeError
+from mumian_agent.domain.allocation import AllocationKey
 from mumian_agent.runtime.task import Task, TaskView
 
 log = logging.getLogger(__name__)
@@ -38,14 +39,14 @@ class RayRunner:
         view: TaskView = await self._call(self.actor.run.remote(task))
         return view
 
-    async def changed_after(self, version: int) -> TaskView | None:
+    async def changed_after(self, key: AllocationKey, version: int) -> TaskView | None:
         """The task once it is newer. Raises RunnerLostError."""
-        view: TaskView | None = await self._call(self.actor.changed_after.remote(version))
+        view: TaskView | None = await self._call(self.actor.changed_after.remote(key, version))
         return view
 
-    async def stop(self) -> None:
-        """End its task. Raises RunnerLostError."""
-        await self._call(self.actor.stop.remote())
+    async def stop(self, key: AllocationKey) -> None:
+        """End the task. Raises RunnerLostError."""
+        await self._call(self.actor.stop.remote(key))
 
     async def ready(self) -> None:
         """Wait until it is there. Raises RunnerLostError."""

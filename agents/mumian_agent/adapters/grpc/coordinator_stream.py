@@ -1,0 +1,174 @@
+"""The agent's stream to the coordinator: opened again whenever it breaks."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from typing import Any, Protocol
+
+import grpc
+from google.rpc import error_details_pb2, status_pb2
+from mumian.agent.v1.agent_pb2 import AgentReport, CoordinatorCommand
+from mumian.agent.v1.agent_service_pb2_grpc import AgentServiceStub
+
+log = logging.getLogger(__name__)
+
+_BACKOFF_FIRST_S, _BACKOFF_LAST_S = 0.2, 5.0
+_WELCOME_WITHIN_S = 10.0
+_LOGS_QUEUED_MAX = 32
+_OPTIONS = (
+    ("grpc.max_receive_message_length", 64 * 1024 * 1024),
+    ("grpc.keepalive_time_ms", 2000),
+    ("grpc.keepalive_timeout_ms", 1000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    # Every attempt begins afresh: how long to wait between them is decided here alone.
+    ("grpc.use_local_subchannel_pool", 1),
+)
+_FINAL_REASONS = frozenset({"CLOCK_SKEW", "SITE_ID_TAKEN", "INVALID_FIELD"})
+
+
+class RefusedForGoodError(Exception):
+    """The coordinator does not take this agent, and will not when it asks again."""
+
+
+class Commanded(Protocol):
+    """Who the stream is for."""
+
+    def hello(self) -> AgentReport:
+        """The first report of a stream."""
+        ...
+
+    def obey(self, command: CoordinatorCommand) -> None:
+        """A command has come."""
+        ...
+
+    def disconnected(self) -> None:
+        """The stream has ended."""
+        ...
+
+
+class Outbox:
+    """The reports that wait to go out: one for each slot, then the logs, of which a few may wait."""
+
+    def __init__(self) -> None:
+        self._slots: dict[object, AgentReport] = {}
+        self._logs: list[AgentReport] = []
+        self._is_open = False
+        self._changed = asyncio.Condition()
+        self._something = asyncio.Event()
+
+    def open(self) -> None:
+        """A stream has begun."""
+        self._slots.clear()
+        self._logs.clear()
+        self._something.clear()
+        self._is_open = True
+
+    async def close(self) -> None:
+        """The stream has ended."""
+        self._is_open = False
+        async with self._changed:
+            self._changed.notify_all()
+
+    def put(self, slot: object, report: AgentReport) -> None:
+        """Send soon. A report that still waits in the same slot is replaced."""
+        if self._is_open:
+            self._slots[slot] = report
+            self._something.set()
+
+    async def put_log(self, report: AgentReport) -> bool:
+        """Send in order; wait while too many wait. False when the stream has ended."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: not self._is_open or len(self._logs) < _LOGS_QUEUED_MAX)
+            if not self._is_open:
+                return False
+            self._logs.append(report)
+        self._something.set()
+        return True
+
+    async def next(self) -> AgentReport:
+        """The next to send: logs only when nothing else waits."""
+        while not self._slots and not self._logs:
+            self._something.clear()
+            await self._something.wait()
+        if self._slots:
+            return self._slots.pop(next(iter(self._slots)))
+        report = self._logs.pop(0)
+        async with self._changed:
+            self._changed.notify_all()
+        return report
+
+
+class CoordinatorStream:
+    """Keeps one stream open to one coordinator."""
+
+    def __init__(self, address: str, agent_epoch: int, outbox: Outbox) -> None:
+        self._address, self._agent_epoch, self._outbox = address, agent_epoch, outbox
+        self._backoff_s = _BACKOFF_FIRST_S
+
+    async def run(self, commanded: Commanded) -> None:
+        """Connect, for ever.
+
+        Raises:
+            RefusedForGoodError: there is no sense in trying again.
+        """
+        while True:
+            try:
+                await self._connect(commanded)
+                log.warning("the coordinator at %s has ended the stream", self._address)
+            except grpc.aio.AioRpcError as error:
+                _raise_if_final(error)
+                log.warning("no stream to the coordinator at %s: %s", self._address, error.details())
+            except TimeoutError:
+                log.warning("the coordinator at %s says nothing", self._address)
+            await asyncio.sleep(self._backoff_s)
+            self._backoff_s = min(2 * self._backoff_s, _BACKOFF_LAST_S)
+
+    async def _connect(self, commanded: Commanded) -> None:
+        async with grpc.aio.insecure_channel(self._address, options=_OPTIONS) as channel:
+            call = AgentServiceStub(channel).Connect()
+            self._outbox.open()
+            writer = asyncio.create_task(self._write(call, commanded.hello()))
+            try:
+                # The stubs of grpc.aio call a stream's message Any.
+                first: Any = await asyncio.wait_for(call.read(), _WELCOME_WITHIN_S)
+                while first is not grpc.aio.EOF:
+                    commanded.obey(first)
+                    self._backoff_s = _BACKOFF_FIRST_S
+                    first = await call.read()
+                code, details = await call.code(), await call.details()
+                if code != grpc.StatusCode.OK:
+                    raise grpc.aio.AioRpcError(
+                        code, await call.initial_metadata(), await call.trailing_metadata(), details
+                    )
+            finally:
+                writer.cancel()
+                call.cancel()
+                await self._outbox.close()
+                commanded.disconnected()
+                with contextlib.suppress(asyncio.CancelledError, grpc.aio.AioRpcError):
+                    await writer
+
+    async def _write(self, call: Any, hello: AgentReport) -> None:
+        sequence, report = 1, hello
+        while True:
+            report.agent_epoch, report.sequence = self._agent_epoch, sequence
+            try:
+                await call.write(report)
+            except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+                return  # who reads sees why
+            sequence += 1
+            report = await self._outbox.next()
+
+
+def _raise_if_final(error: grpc.aio.AioRpcError) -> None:
+    for key, value in error.trailing_metadata() or ():
+        if key != "grpc-status-details-bin":
+            continue
+        assert isinstance(value, bytes)
+        for detail in status_pb2.Status.FromString(value).details:
+            info = error_details_pb2.ErrorInfo()
+            if detail.Unpack(info) and info.reason in _FINAL_REASONS:
+                raise RefusedForGoodError(f"{info.reason}: {error.details()}")

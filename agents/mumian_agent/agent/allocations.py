@@ -1,0 +1,289 @@
+"""Makes what runs here what the coordinator wants to run here, and reports how it goes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Coroutine, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from mumian.agent.v1.agent_pb2 import AgentReport, AllocationStatus, AllocationStatusStored, RunAllocation
+from mumian.api.v1 import job_pb2
+from mumian.api.v1.job_pb2 import AllocationState
+from mumian.api.v1.resources_pb2 import Accelerator
+
+from mumian_agent.agent.ports import ReportSink, RunnerHandle, RunnerLostError, Runners, SiteRuntimeError
+from mumian_agent.domain.allocation import AllocationKey, RestartPolicy, key_of
+from mumian_agent.runtime import process_tree
+from mumian_agent.runtime.environment import devices_active_power_mw, environment_of
+from mumian_agent.runtime.journal import Entry, Journal
+from mumian_agent.runtime.task import Task, TaskView
+
+log = logging.getLogger(__name__)
+
+_STOP_MARGIN_S = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFacts:
+    """What the node adds to a task."""
+
+    host: str
+    core_active_power_mw: int
+    accelerators: Sequence[Accelerator]
+    stop_grace_s: float
+
+
+class Allocations:
+    """The attempts that this agent knows, each attended by a coroutine of its own until it has ended."""
+
+    def __init__(self, journal: Journal, runners: Runners, reports: ReportSink, node: NodeFacts) -> None:
+        self._journal, self._runners, self._reports, self._node = journal, runners, reports, node
+        self._entries = {entry.key: entry for entry in journal.load()}
+        self._held_by: dict[AllocationKey, RunnerHandle] = {}
+        self._welcomed = asyncio.Event()
+        self._background: set[asyncio.Task[None]] = set()
+        self._closing = False
+
+    # What others may know.
+
+    def runners_in_use(self) -> set[str]:
+        """The names of those that have a task, by the journal."""
+        return {entry.runner for entry in self._entries.values() if entry.is_live and entry.runner}
+
+    def statuses(self) -> list[AllocationStatus]:
+        """Of everything that the coordinator does not surely know the end of."""
+        return [entry.status for entry in self._entries.values() if not entry.stored]
+
+    def newest_of(self, allocation_id: str) -> Entry | None:
+        """The newest attempt of an allocation."""
+        found = [entry for key, entry in self._entries.items() if key.allocation_id == allocation_id]
+        return max(found, key=lambda entry: entry.key.attempt, default=None)
+
+    def live(self) -> list[Entry]:
+        """What has not ended."""
+        return [entry for entry in self._entries.values() if entry.is_live]
+
+    # What is commanded.
+
+    def adopt(self) -> None:
+        """Attend to what an earlier agent left: what still runs goes on, the rest waits for the welcome."""
+        for entry in self.live():
+            runner = self._runners.find(entry.runner) if entry.runner else None
+            self._start(self._attend(entry, runner, is_adopted=True))
+
+    def welcome(self, runs: Iterable[RunAllocation]) -> None:
+        """These are to run here, and nothing else."""
+        wanted = {key_of(run): run for run in runs}
+        for entry in self.live():
+            if entry.key not in wanted:
+                self.stop(entry.key)
+        for run in wanted.values():
+            self.run(run)
+        self._welcomed.set()
+
+    def run(self, run: RunAllocation) -> None:
+        """Run an attempt; the same one again changes nothing."""
+        key = key_of(run)
+        if key in self._entries:
+            return
+        for entry in self.live():
+            if entry.key.allocation_id == key.allocation_id:
+                self.stop(entry.key)
+        entry = Entry(status=_status(key, job_pb2.ALLOCATION_STATE_STARTING), run=run)
+        self._entries[key] = entry
+        self._start(self._attend(entry, None))
+
+    def stop(self, key: AllocationKey) -> None:
+        """Stop an attempt, or never start it; the same again changes nothing."""
+        entry = self._entries.get(key)
+        if entry is None:
+            entry = Entry(status=_status(key, job_pb2.ALLOCATION_STATE_STARTING), stop_requested=True)
+            self._entries[key] = entry
+            self._end(entry, job_pb2.ALLOCATION_STATE_CANCELLED, "stopped before it was started")
+        elif not entry.is_live:
+            self._report(entry)
+        elif not entry.stop_requested:
+            entry.stop_requested = True
+            self._journal.save(entry)
+            runner = self._held_by.get(key)
+            if runner is not None:
+                self._start(self._stop_at(runner, key))
+
+    def stored(self, stored: AllocationStatusStored) -> None:
+        """The coordinator will not forget this end any more: it need not be reported again."""
+        entry = self._entries.get(AllocationKey(stored.allocation_id, stored.attempt))
+        if entry is not None and not entry.is_live and entry.status.state == stored.state:
+            entry.stored = True
+            self._journal.save(entry)
+            for key in self._journal.prune(self._entries.values()):
+                del self._entries[key]
+
+    async def interrupt(self) -> None:
+        """The site stops: end all tasks, to be started again when it is back."""
+        self._closing = True
+        for entry in self.live():
+            entry.interrupted = True
+            self._journal.save(entry)
+        held = list(self._held_by.items())
+        for key, runner in held:
+            self._start(self._stop_at(runner, key))
+        deadline_s = time.monotonic() + self._node.stop_grace_s + _STOP_MARGIN_S
+        while self._held_by and time.monotonic() < deadline_s:  # noqa: ASYNC110 -- one look suffices
+            await asyncio.sleep(0.02)
+        for entry in self.live():
+            # Whatever has slipped through, its runner being lost or late.
+            await asyncio.to_thread(process_tree.sweep, -1, *entry.key)
+        self.close()
+
+    def close(self) -> None:
+        """Attend to nothing any more; what runs goes on."""
+        for task in self._background:
+            task.cancel()
+
+    # One attempt.
+
+    async def _attend(self, entry: Entry, runner: RunnerHandle | None, is_adopted: bool = False) -> None:
+        """See one attempt through to its end, over the loss of runners."""
+        if is_adopted and runner is None:
+            await self._welcomed.wait()
+            if not await self._recover(entry, "the site went down"):
+                return
+        while entry.is_live and not self._closing:
+            try:
+                if runner is None:
+                    runner = await self._begin(entry)
+                    if runner is None:
+                        return
+                await self._follow(entry, runner)
+            except (RunnerLostError, SiteRuntimeError) as error:
+                log.warning("%s: %s", entry.key, error)
+                lost, runner = runner, None
+                self._held_by.pop(entry.key, None)
+                if lost is not None:
+                    self._runners.discard(lost)
+                if not await self._recover(entry, f"its runner was lost ({error})"):
+                    return
+
+    async def _begin(self, entry: Entry) -> RunnerHandle | None:
+        """Hand the attempt to a runner; None when it was stopped before."""
+        assert entry.run is not None
+        runner = await self._runners.take()
+        if entry.stop_requested or self._closing:
+            self._runners.give_back(runner)
+            if not self._closing:
+                self._end(entry, job_pb2.ALLOCATION_STATE_CANCELLED, "stopped before it was started")
+            return None
+        entry.runner, entry.interrupted = runner.name, False
+        # Before it is told: a task that runs and nobody knows of is worse than one that is looked for in vain.
+        self._journal.save(entry)
+        self._held_by[entry.key] = runner
+        await runner.run(self._task(entry, entry.run))
+        return runner
+
+    async def _follow(self, entry: Entry, runner: RunnerHandle) -> None:
+        """Report on the attempt until it has ended.
+
+        Raises:
+            RunnerLostError: the runner has gone before, or does not know it.
+        """
+        self._held_by[entry.key] = runner
+        if entry.stop_requested:
+            await runner.stop(entry.key)
+        version = 0
+        while entry.is_live:
+            view = await runner.changed_after(entry.key, version)
+            if view is None:
+                raise RunnerLostError(f"{runner.name} has another task")
+            version = view.version
+            if entry.interrupted:
+                self._note_interrupted(entry, view)
+                break
+            entry.status, entry.process = view.status, view.process
+            self._journal.save(entry)
+            self._report(entry)
+        del self._held_by[entry.key]
+        self._runners.give_back(runner)
+
+    async def _recover(self, entry: Entry, reason: str) -> bool:
+        """What ran is lost: clear away what is left of it; whether it is to be started again."""
+        root_pid = entry.process.pid if entry.process and entry.process.process() else -1
+        await asyncio.to_thread(process_tree.sweep, root_pid, *entry.key)
+        entry.process, entry.runner = None, ""
+        if entry.stop_requested or entry.run is None:
+            self._end(entry, job_pb2.ALLOCATION_STATE_CANCELLED, "stopped as asked")
+            return False
+        if entry.interrupted:
+            return True
+        policy = RestartPolicy.of(entry.run, entry.status.restart_count)
+        delay_s = policy.next_delay_s(up_s=0)
+        if delay_s is None:
+            self._end(entry, job_pb2.ALLOCATION_STATE_FAILED, f"lost while it ran: {reason}")
+            return False
+        entry.status.restart_count = policy.restart_count
+        entry.status.state = job_pb2.ALLOCATION_STATE_STARTING
+        entry.status.message = f"{reason}; restart {policy.restart_count}"
+        self._journal.save(entry)
+        self._report(entry)
+        await asyncio.sleep(delay_s)
+        return True
+
+    def _note_interrupted(self, entry: Entry, view: TaskView) -> None:
+        """Keep what it has used, not that it has ended."""
+        entry.status.it_energy_j = view.status.it_energy_j
+        entry.status.state = job_pb2.ALLOCATION_STATE_STARTING
+        entry.process, entry.runner = None, ""
+        self._journal.save(entry)
+
+    def _task(self, entry: Entry, run: RunAllocation) -> Task:
+        return Task(
+            run=run,
+            host=self._node.host,
+            log_dir=str(self._journal.log_dir(entry.key)),
+            environment=environment_of(run, self._node.accelerators),
+            core_active_power_mw=self._node.core_active_power_mw,
+            devices_active_power_mw=devices_active_power_mw(run, self._node.accelerators),
+            stop_grace_s=self._node.stop_grace_s,
+            restart_count=entry.status.restart_count,
+            it_energy_j=entry.status.it_energy_j,
+        )
+
+    def _end(self, entry: Entry, state: AllocationState.ValueType, message: str) -> None:
+        entry.status.state, entry.status.message = state, message
+        entry.status.end_time.FromNanoseconds(time.time_ns())
+        self._journal.save(entry)
+        self._report(entry)
+
+    def _report(self, entry: Entry) -> None:
+        report = AgentReport(allocation_status=entry.status)
+        self._reports.put(entry.key, report)
+
+    async def _stop_at(self, runner: RunnerHandle, key: AllocationKey) -> None:
+        try:
+            await runner.stop(key)
+        except RunnerLostError as error:
+            log.warning("%s: %s", key, error)  # whoever follows it sees the loss as well
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._background.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            log.error("defect", exc_info=error)
+
+
+def _status(key: AllocationKey, state: AllocationState.ValueType) -> AllocationStatus:
+    return AllocationStatus(allocation_id=key.allocation_id, attempt=key.attempt, state=state)
+
+
+def now() -> Timestamp:
+    """The agent's clock."""
+    stamp = Timestamp()
+    stamp.FromNanoseconds(time.time_ns())
+    return stamp

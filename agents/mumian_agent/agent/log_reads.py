@@ -1,0 +1,56 @@
+"""The logs that are being read out to the coordinator."""
+
+from __future__ import annotations
+
+import asyncio
+
+from mumian.agent.v1.agent_pb2 import AgentReport, LogChunk, ReadLogs
+
+from mumian_agent.agent.allocations import Allocations
+from mumian_agent.agent.ports import ReportSink
+from mumian_agent.runtime import log_files
+from mumian_agent.runtime.journal import Journal
+
+
+class LogReads:
+    """One coroutine for each read, ended with its stream."""
+
+    def __init__(self, site_id: str, allocations: Allocations, journal: Journal, reports: ReportSink) -> None:
+        self._site_id, self._allocations = site_id, allocations
+        self._journal, self._reports = journal, reports
+        self._reads: dict[int, asyncio.Task[None]] = {}
+
+    def start(self, read: ReadLogs) -> None:
+        """Begin to read out; the same read again changes nothing."""
+        if read.read_id not in self._reads:
+            task = asyncio.create_task(self._read(read))
+            self._reads[read.read_id] = task
+            task.add_done_callback(lambda _: self._reads.pop(read.read_id, None))
+
+    def stop(self, read_id: int) -> None:
+        """Nobody listens any more."""
+        task = self._reads.get(read_id)
+        if task is not None:
+            task.cancel()
+
+    def stop_all(self) -> None:
+        """The stream has ended."""
+        for task in self._reads.values():
+            task.cancel()
+
+    async def _read(self, read: ReadLogs) -> None:
+        entry = self._allocations.newest_of(read.allocation_id)
+        if entry is None:
+            error = f"site {self._site_id} has none of it; it ended long ago or never ran there"
+            await self._send(LogChunk(read_id=read.read_id, end=True, error=error))
+            return
+        pieces = log_files.read(
+            self._journal.log_dir(entry.key), read.tail_bytes, lambda: not entry.is_live, read.follow
+        )
+        async for piece in pieces:
+            if not await self._send(LogChunk(read_id=read.read_id, stream=piece.stream, data=piece.data)):
+                return
+        await self._send(LogChunk(read_id=read.read_id, end=True))
+
+    async def _send(self, chunk: LogChunk) -> bool:
+        return await self._reports.put_log(AgentReport(log_chunk=chunk))

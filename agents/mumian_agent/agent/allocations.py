@@ -178,7 +178,7 @@ class Allocations:
                 self._end(entry, job_pb2.ALLOCATION_STATE_CANCELLED, "stopped before it was started")
             return None
         entry.runner, entry.interrupted = runner.name, False
-        # Before it is told: a task that runs and nobody knows of is worse than one that is looked for in vain.
+        # Before it is told: better look for a task in vain than have one run that nobody knows of.
         self._journal.save(entry)
         self._held_by[entry.key] = runner
         await runner.run(self._task(entry, entry.run))

@@ -13,9 +13,8 @@ from mumian.api.v1.fleet_pb2 import FIGURE_SOURCE_MODELLED, HEALTH_READY, Node, 
 from mumian_agent.agent.allocations import Allocations, now
 from mumian_agent.agent.ports import ReportSink
 from mumian_agent.domain.config import AgentConfig
-from mumian_agent.runtime import machine
 from mumian_agent.runtime.environment import devices_active_power_mw
-from mumian_agent.runtime.machine import Machine
+from mumian_agent.runtime.machine import Machine, Usage, arch
 from mumian_agent.runtime.prober import Prober
 
 _LINKS_EVERY_S = 1.0
@@ -31,6 +30,7 @@ class SiteReports:
         self,
         config: AgentConfig,
         agent_epoch: int,
+        machine: Machine,
         allocations: Allocations,
         prober: Prober,
         reports: ReportSink,
@@ -38,7 +38,7 @@ class SiteReports:
     ) -> None:
         """`processes` gives everything that runs on the site."""
         self._config, self._allocations, self._prober, self._reports = config, allocations, prober, reports
-        self._machine = Machine(config.node)
+        self._machine = machine
         self._processes = processes
         self._heartbeat_interval_s = 1.0
         self._site = Site(agent_epoch=agent_epoch, agent_version=version("mumian-agent"))
@@ -46,7 +46,7 @@ class SiteReports:
         self._node = Node(
             id=f"{config.site.id}/n1",
             site_id=config.site.id,
-            arch=machine.arch(),
+            arch=arch(),
             health=HEALTH_READY,
             labels=config.node.labels,
             cpu_milli=self._machine.cpu_milli,
@@ -106,7 +106,7 @@ class SiteReports:
             self._reports.put("power", AgentReport(power=self._power(usage.cpu_milli)))
             await asyncio.sleep(_USAGE_EVERY_S)
 
-    def _usage(self) -> machine.Usage:
+    def _usage(self) -> Usage:
         return self._machine.usage(self._processes())
 
     def _power(self, cpu_used_milli: int) -> PowerReport:

@@ -1,4 +1,4 @@
-"""The site's own Ray: started in a session of its own, found again by the next agent, ended with nothing else."""
+"""The site's own Ray: started in a session of its own, found again by the next agent, ended alone."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """`python -m mumian_agent.adapters.ray.head` starts a site's Ray, prints its address and leaves it running.
 
-`ray start --head` would do, but it also starts a dashboard, a log monitor and an autoscaler: three Python processes
-of no use to a site. Ray's own process API, of the one version that is pinned, is told not to.
+`ray start --head` would do, but it also starts a dashboard, a log monitor and an autoscaler: three Python
+processes of no use to a site. Ray's own process API, of the one version that is pinned, is told not to.
 """
 
 from __future__ import annotations

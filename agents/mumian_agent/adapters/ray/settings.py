@@ -16,7 +16,7 @@ def temp_dir_of(state_dir: Path) -> Path:
 
 
 def prepare_environment(state_dir: Path) -> None:
-    """Set this process, and with it all of Ray that it starts, to the site's Ray. Call before importing it."""
+    """Set this process, and what it starts, to the site's Ray. To be called before Ray is imported."""
     token_file = state_dir / "ray.token"
     if not token_file.exists():
         token_file.touch(mode=0o600)

@@ -1,0 +1,113 @@
+"""`mumian-agent run` and `mumian-agent reflector`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+import click
+import yaml
+
+from mumian_agent.adapters.grpc.coordinator_stream import RefusedForGoodError
+from mumian_agent.agent.ports import SiteRuntimeError
+from mumian_agent.domain import config as site_config
+from mumian_agent.domain.config import AgentConfig
+from mumian_agent.domain.fields import ConfigError, checked_address
+from mumian_agent.runtime.identity import Identity, StateInUseError
+from mumian_agent.runtime.reflector import Reflector, ReflectorError
+
+_BAD_INPUT, _FAILED, _REFUSED = 2, 1, 3
+
+
+@click.group()
+@click.version_option(package_name="mumian-agent")
+def main() -> None:
+    """The agent of a Mumian site."""
+
+
+@main.command()
+@click.option(
+    "--config", "path", required=True, type=click.Path(path_type=Path), help="The site's YAML file."
+)
+@click.option("--verbose", is_flag=True, help="Also log what goes as it should.")
+def run(path: Path, verbose: bool) -> None:
+    """Run the agent of a site until SIGTERM or Ctrl-C."""
+    level = logging.INFO if verbose else logging.WARNING
+    logging.basicConfig(level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
+    try:
+        config = load(path)
+        config.state_dir.mkdir(parents=True, exist_ok=True)
+        identity = Identity(config.state_dir)
+        reflector = Reflector(config.reflector_listen)
+    except (ConfigError, StateInUseError, ReflectorError) as error:
+        _leave(str(error), _BAD_INPUT)
+    except OSError as error:
+        _leave(f"state_dir ({config.state_dir}) cannot be used: {error.strerror}", _BAD_INPUT)
+    reflector.start()
+    try:
+        asyncio.run(_run_until_signal(config, identity))
+    except RefusedForGoodError as error:
+        _leave(f"refused by the coordinator at {config.coordinator}: {error}", _REFUSED)
+    except SiteRuntimeError as error:
+        _leave(str(error), _FAILED)
+
+
+@main.command()
+@click.option("--listen", required=True, help="host:port of the UDP socket.")
+def reflector(listen: str) -> None:
+    """Answer probes: a zone's reflector, by which its users' round trips are measured."""
+    try:
+        answering = Reflector(checked_address("--listen", listen))
+    except (ConfigError, ReflectorError) as error:
+        _leave(str(error), _BAD_INPUT)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    click.echo(f"ready: reflector on {listen}")
+    try:
+        answering.serve()
+    except KeyboardInterrupt:
+        sys.exit(0)
+
+
+def load(path: Path) -> AgentConfig:
+    """Read a configuration file.
+
+    Raises:
+        ConfigError: it cannot be read, or a field is missing, unknown or wrong.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"config {path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"config {path} is no YAML: {' '.join(str(error).split())}") from error
+    try:
+        return site_config.parse(raw)
+    except ConfigError as error:
+        raise ConfigError(f"config {path}: {error}") from None
+
+
+async def _run_until_signal(config: AgentConfig, identity: Identity) -> None:
+    # Imported here: Ray takes half a second to import, which bad configurations and reflectors need not wait
+    # for, and its settings must be in the environment before.
+    from mumian_agent.adapters.ray.settings import prepare_environment
+
+    prepare_environment(config.state_dir)
+    from mumian_agent.main.site import run_site
+
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await run_site(config, identity, stop)
+
+
+def _leave(message: str, status: int) -> NoReturn:
+    click.echo(f"mumian-agent: {message}", err=True)
+    raise SystemExit(status)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""Puts an agent together from its parts, runs it, and takes it apart."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+
+import click
+
+from mumian_agent.adapters.grpc.coordinator_stream import CoordinatorStream, Outbox, RefusedForGoodError
+from mumian_agent.adapters.ray.cluster import RayCluster
+from mumian_agent.adapters.ray.runners import RayRunners
+from mumian_agent.agent.allocations import Allocations, NodeFacts
+from mumian_agent.agent.log_reads import LogReads
+from mumian_agent.agent.ports import SiteRuntimeError
+from mumian_agent.agent.site_agent import SiteAgent
+from mumian_agent.agent.site_reports import SiteReports
+from mumian_agent.domain.config import AgentConfig
+from mumian_agent.runtime.identity import Identity
+from mumian_agent.runtime.journal import Journal
+from mumian_agent.runtime.machine import Machine
+from mumian_agent.runtime.prober import Prober
+
+_HOST = "127.0.0.1"
+_RAY_LOOK_EVERY_S = 5.0
+
+
+async def run_site(config: AgentConfig, identity: Identity, stop: asyncio.Event) -> None:
+    """Run the agent until `stop` is set; then end the site's work and its Ray.
+
+    Raises:
+        RefusedForGoodError: the coordinator does not take it. What runs goes on.
+        SiteRuntimeError: the site's Ray does not start, or died.
+    """
+    machine = Machine(config.node)
+    cluster = RayCluster(config.state_dir, config.ray_num_cpus or max(1, machine.cpu_milli // 1000))
+    await cluster.open()
+    runners = RayRunners(cluster.node_id(), config.warm_workers)
+    journal, outbox = Journal(config.state_dir), Outbox()
+    node = NodeFacts(
+        host=_HOST,
+        core_active_power_mw=config.node.core_active_power_mw,
+        accelerators=config.node.accelerators,
+        stop_grace_s=config.stop_grace_ms / 1000,
+    )
+    allocations = Allocations(journal, runners, outbox, node)
+    await runners.open(allocations.runners_in_use())
+    allocations.adopt()
+    prober = Prober(config.site.id, config.routes, config.probe_interval_ms, config.probe_window)
+    reports = SiteReports(
+        config, identity.agent_epoch, machine, allocations, prober, outbox, cluster.processes
+    )
+    log_reads = LogReads(config.site.id, allocations, journal, outbox)
+    agent = SiteAgent(identity, allocations, log_reads, reports, prober, functools.cache(_ready(config)))
+    stream = CoordinatorStream(config.coordinator, identity.agent_epoch, outbox)
+    works = [
+        asyncio.create_task(work) for work in (stream.run(agent), reports.run(), _watch(cluster), stop.wait())
+    ]
+    try:
+        done, _ = await asyncio.wait(works, return_when=asyncio.FIRST_COMPLETED)
+        for work in done:
+            work.result()
+        await allocations.interrupt()
+    except RefusedForGoodError:
+        if allocations.live():
+            allocations.close()
+            raise
+        await cluster.close()
+        raise
+    finally:
+        for work in works:
+            work.cancel()
+        prober.close()
+    await cluster.close()
+
+
+def _ready(config: AgentConfig) -> functools.partial[None]:
+    return functools.partial(click.echo, f"ready: agent {config.site.id} connected to {config.coordinator}")
+
+
+async def _watch(cluster: RayCluster) -> None:
+    while await asyncio.to_thread(cluster.is_alive):
+        await asyncio.sleep(_RAY_LOOK_EVERY_S)
+    raise SiteRuntimeError("the site's Ray has died; start the agent again, it takes up the site's work")

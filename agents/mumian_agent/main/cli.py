@@ -30,9 +30,7 @@ def main() -> None:
 
 
 @main.command()
-@click.option(
-    "--config", "path", required=True, type=click.Path(path_type=Path), help="The site's YAML file."
-)
+@click.option("--config", "path", required=True, type=click.Path(path_type=Path), help="The site, in YAML.")
 @click.option("--verbose", is_flag=True, help="Also log what goes as it should.")
 def run(path: Path, verbose: bool) -> None:
     """Run the agent of a site until SIGTERM or Ctrl-C."""
@@ -98,10 +96,7 @@ async def _run_until_signal(config: AgentConfig, identity: Identity) -> None:
     prepare_environment(config.state_dir)
     from mumian_agent.main.site import run_site
 
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await run_site(config, identity, stop)
+    await run_site(config, identity)
 
 
 def _leave(message: str, status: int) -> NoReturn:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import signal
 
 import click
 
@@ -25,8 +26,8 @@ _HOST = "127.0.0.1"
 _RAY_LOOK_EVERY_S = 5.0
 
 
-async def run_site(config: AgentConfig, identity: Identity, stop: asyncio.Event) -> None:
-    """Run the agent until `stop` is set; then end the site's work and its Ray.
+async def run_site(config: AgentConfig, identity: Identity) -> None:
+    """Run the agent until SIGTERM or SIGINT; then end the site's work and its Ray.
 
     Raises:
         RefusedForGoodError: the coordinator does not take it. What runs goes on.
@@ -34,7 +35,10 @@ async def run_site(config: AgentConfig, identity: Identity, stop: asyncio.Event)
     """
     machine = Machine(config.node)
     cluster = RayCluster(config.state_dir, config.ray_num_cpus or max(1, machine.cpu_milli // 1000))
+    stop = asyncio.Event()
+    _set_at_signals(stop)
     await cluster.open()
+    _set_at_signals(stop)  # again: Ray has put its own handlers in their place
     runners = RayRunners(cluster.node_id(), config.warm_workers)
     journal, outbox = Journal(config.state_dir), Outbox()
     node = NodeFacts(
@@ -74,11 +78,16 @@ async def run_site(config: AgentConfig, identity: Identity, stop: asyncio.Event)
     await cluster.close()
 
 
+def _set_at_signals(stop: asyncio.Event) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+
+
 def _ready(config: AgentConfig) -> functools.partial[None]:
     return functools.partial(click.echo, f"ready: agent {config.site.id} connected to {config.coordinator}")
 
 
 async def _watch(cluster: RayCluster) -> None:
-    while await asyncio.to_thread(cluster.is_alive):
+    while await asyncio.to_thread(cluster.is_alive):  # noqa: ASYNC110 -- it sets no event
         await asyncio.sleep(_RAY_LOOK_EVERY_S)
     raise SiteRuntimeError("the site's Ray has died; start the agent again, it takes up the site's work")

@@ -79,8 +79,8 @@ class RayCluster:
                 self._end(known)
             self._record = await self._start()
         try:
-            await asyncio.to_thread(
-                ray.init,
+            # On this thread: Ray sets signal handlers, which only the main one may.
+            ray.init(
                 address=self._record.address,
                 namespace=NAMESPACE,
                 log_to_driver=False,

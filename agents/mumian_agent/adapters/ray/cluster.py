@@ -26,7 +26,8 @@ from mumian_agent.runtime import process_tree
 log = logging.getLogger(__name__)
 
 _START_WITHIN_S = 60.0
-_END_WITHIN_S = 5.0
+# It holds nothing that is worth waiting for.
+_END_WITHIN_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)

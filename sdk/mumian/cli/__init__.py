@@ -1,0 +1,1 @@
+"""The command line, `mumian`. Needs the extra `cli`."""

@@ -1,0 +1,121 @@
+"""The verbs, loaded when they are called, and the exit code of each failure."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from importlib.metadata import EntryPoint, entry_points
+
+import click
+
+from mumian.cli.failures import EXIT_INTERRUPTED, EXIT_SERVER, report, show_defect, show_usage
+from mumian.cli.session import Session, shared_options
+from mumian.errors import MumianError
+
+ENTRY_POINT_GROUP = "mumian.cli"
+_VERBS = {
+    "submit": "mumian.cli.submit:submit",
+    "plan": "mumian.cli.submit:plan",
+    "jobs": "mumian.cli.jobs:jobs",
+    "status": "mumian.cli.jobs:status",
+    "logs": "mumian.cli.logs:logs",
+    "cancel": "mumian.cli.jobs:cancel",
+    "explain": "mumian.cli.jobs:explain",
+    "sites": "mumian.cli.fleet:sites",
+    "nodes": "mumian.cli.fleet:nodes",
+    "zones": "mumian.cli.fleet:zones",
+    "links": "mumian.cli.fleet:links",
+    "top": "mumian.cli.top:top",
+}
+_OPS_VERBS = ("up", "down")
+
+
+class Verbs(click.Group):
+    """Our verbs, then those that other installed packages contribute."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All names, in the order in which a newcomer needs them."""
+        return [*_VERBS, *(name for name in _contributed() if name not in _VERBS)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The verb of a name; a missing ops verb explains itself."""
+        if cmd_name in _VERBS:
+            module, attribute = _VERBS[cmd_name].split(":")
+            verb = getattr(importlib.import_module(module), attribute)
+            assert isinstance(verb, click.Command)
+            return verb
+        contributed = _contributed().get(cmd_name)
+        if contributed is not None:
+            return _load(contributed)
+        if cmd_name in _OPS_VERBS:
+            raise click.UsageError(
+                f"`mumian {cmd_name}` is not part of the tenant package; "
+                "install mumian-orchestrator and mumian-agent"
+            )
+        return None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does, with the nearest verb named for a mistyped one."""
+        known = self.list_commands(ctx)
+        if args and args[0] not in (*known, *_OPS_VERBS) and not args[0].startswith("-"):
+            import difflib
+
+            near = difflib.get_close_matches(args[0], known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"use one of {', '.join(known)}"
+            ctx.fail(f"verb ({args[0]}) is unknown; {hint}")
+        return super().resolve_command(ctx, args)
+
+
+def _contributed() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
+
+
+def _load(point: EntryPoint) -> click.Command:
+    try:
+        verb = point.load()
+    except Exception as error:
+        raise click.UsageError(f"`mumian {point.name}` ({point.value}) does not load: {error}") from None
+    if not isinstance(verb, click.Command):
+        raise click.UsageError(f"`mumian {point.name}` ({point.value}) is no click command")
+    return verb
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="mumian", prog_name="mumian")
+@shared_options
+def cli() -> None:
+    """Submit jobs to a city's compute as if it were one machine.
+
+    Each job goes where its latency promise holds and its money goes furthest.
+    """
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run one command line; its exit code."""
+    session = Session()
+    try:
+        code = cli.main(args=list(argv), prog_name="mumian", standalone_mode=False, obj=session)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except MumianError as error:
+        return report(error, json_output=session.json)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        return 0
+    except click.ClickException as error:
+        return show_usage(error)
+    except (KeyboardInterrupt, click.Abort):
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output (head, less) has enough; the rest goes nowhere without a complaint.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0
+    except Exception as error:
+        show_defect(error)
+        return EXIT_SERVER
+    finally:
+        session.close()

@@ -1,0 +1,114 @@
+"""The table of the sites that were considered for a task group, and what would have helped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from mumian.api.v1.explanation_pb2 import Explanation, Relaxation, SiteVerdict
+from mumian.cli import figures, words
+from mumian.cli.tables import table
+
+CHOSEN_MARK = "▶"
+
+
+def print_considered(console: Console, explanations: Iterable[Explanation]) -> None:
+    """One heading and one table for each task group."""
+    for explanation in explanations:
+        console.print(_heading(explanation))
+        if explanation.sites:
+            console.print(_sites(explanation))
+        else:
+            console.print("no site is connected", style="dim")
+        console.print()
+
+
+def is_placed(explanation: Explanation) -> bool:
+    """Whether all tasks have a place."""
+    return explanation.placed_task_count >= explanation.task_count
+
+
+def why_not(explanation: Explanation) -> str:
+    """Why tasks have no place, and the smallest change that would give one more of them one."""
+    missing = explanation.task_count - explanation.placed_task_count
+    counts = ", ".join(
+        f"{words.filter_name(count.filter)} {figures.count(count.node_count, 'node')}"
+        for count in explanation.rejections
+    )
+    reason = f"refused by {counts}" if counts else "no site has enough left"
+    if not explanation.nodes_considered:
+        reason = "no node is connected"
+    verb = "has" if missing == 1 else "have"
+    line = f"{figures.count(missing, 'task')} of group {explanation.task_group} {verb} no place: {reason}"
+    if explanation.HasField("relaxation"):
+        line += f"; {relaxed(explanation.relaxation)}"
+    return line
+
+
+def relaxed(relaxation: Relaxation) -> str:
+    """The change that would help, in the words of a job spec."""
+    key = words.KEYS.get(relaxation.filter, relaxation.field)
+    change = f"{key} {relaxation.to}" if relaxation.to else f"no {key}"
+    before = f" instead of {getattr(relaxation, 'from')}" if getattr(relaxation, "from") else ""
+    return f"it would fit with {change}{before} at site {relaxation.site_id}"
+
+
+def _heading(explanation: Explanation) -> Text:
+    placed, total = explanation.placed_task_count, explanation.task_count
+    style = "green" if placed >= total else "yellow"
+    return Text.assemble(
+        ("group ", "dim"),
+        (explanation.task_group, "bold"),
+        ("  ", ""),
+        (f"{placed} of {figures.count(total, 'task')} placed", style),
+        (f"  {', '.join(_promise(explanation))}", "dim"),
+    )
+
+
+def _promise(explanation: Explanation) -> Iterator[str]:
+    timed = [site.latency for site in explanation.sites if site.HasField("latency")]
+    if timed:
+        zones = sorted({latency.zone_id for latency in timed})
+        yield f"budget {figures.ms(timed[0].budget_us)} ms from {', '.join(zones)}"
+    if timed and timed[0].client_us:
+        yield f"{figures.ms(timed[0].client_us)} ms of it at the client"
+    yield f"{figures.count(explanation.nodes_considered, 'node')} considered"
+
+
+def _sites(explanation: Explanation) -> Table:
+    budgets = [site.latency.budget_us for site in explanation.sites if site.HasField("latency")]
+    timed = ("RTT p99 ms", "compute ms", f"total ms of {figures.ms(budgets[0])}") if budgets else ()
+    money = ("PUE", "CNY/h")
+    made = table("", "site", *timed, *money, "verdict", right=(*timed, *money), wrapped=("verdict",))
+    for site in explanation.sites:
+        chosen = site.chosen_task_count > 0
+        style = "bold" if chosen else "dim" if site.HasField("rejection") else ""
+        made.add_row(
+            Text(CHOSEN_MARK if chosen else "", style="green"),
+            site.site_id,
+            *(_latency(site) if budgets else ()),
+            figures.pue(site.pue_average_permille),
+            figures.cny(site.cost.total_microcny_per_hour) if site.HasField("cost") else figures.UNKNOWN,
+            _verdict(site, explanation.task_count),
+            style=style,
+        )
+    return made
+
+
+def _latency(site: SiteVerdict) -> tuple[str, str, str]:
+    latency = site.latency
+    if not latency.link_known:
+        return figures.UNKNOWN, figures.ms(latency.compute_us), figures.UNKNOWN
+    return figures.ms(latency.rtt_p99_us), figures.ms(latency.compute_us), figures.ms(latency.total_us)
+
+
+def _verdict(site: SiteVerdict, task_count: int) -> Text:
+    if site.chosen_task_count:
+        share = f" for {site.chosen_task_count} of {task_count} tasks" if task_count > 1 else ""
+        return Text(f"CHOSEN{share}", style="bold green")
+    if site.HasField("rejection"):
+        return Text(site.rejection.reason or words.filter_name(site.rejection.filter))
+    return Text("fits")

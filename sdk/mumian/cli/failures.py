@@ -1,0 +1,72 @@
+"""Failures as one clear message on standard error, and their exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+
+import click
+
+from mumian.errors import MumianError
+
+EXIT_FAILED = 1  # the job failed, or has no place
+EXIT_BAD_INPUT = 2
+EXIT_UNREACHABLE = 3
+EXIT_SERVER = 4
+EXIT_INTERRUPTED = 130
+
+DEBUG_VARIABLE = "MUMIAN_DEBUG"
+_BAD_INPUT = frozenset(
+    {
+        "INVALID_FIELD",
+        "UNKNOWN_ZONE",
+        "REQUEST_ID_REUSED",
+        "JOB_NOT_FOUND",
+        "ALLOCATION_NOT_FOUND",
+        "SITE_NOT_FOUND",
+        "INVALID_PAGE_TOKEN",
+        "MESSAGE_TOO_LARGE",
+    }
+)
+
+
+def exit_code(error: MumianError) -> int:
+    """The exit code of an error."""
+    if error.reason == "CLIENT_UNREACHABLE":
+        return EXIT_UNREACHABLE
+    return EXIT_BAD_INPUT if error.reason in _BAD_INPUT else EXIT_SERVER
+
+
+def report(error: MumianError, *, json_output: bool) -> int:
+    """Print an error; its exit code."""
+    if json_output:
+        violations = [{"field": v.field, "description": v.description} for v in error.field_violations]
+        body = {"reason": error.reason, "message": error.message, "field_violations": violations}
+        click.echo(json.dumps({"error": body}, ensure_ascii=False), err=True)
+    elif "\n" in error.message:
+        click.echo(f"mumian: {error.reason}\n{error.message}", err=True)
+    else:
+        click.echo(f"mumian: {error.reason}: {error.message}", err=True)
+    return exit_code(error)
+
+
+def show_usage(error: click.ClickException) -> int:
+    """Print what is wrong with the command line; its exit code."""
+    context = getattr(error, "ctx", None)
+    hint = f"; see `{context.command_path} --help`" if context else ""
+    message = error.format_message().rstrip(".")
+    click.echo(f"mumian: {message}{'' if 'install' in message else hint}", err=True)
+    return EXIT_BAD_INPUT
+
+
+def show_defect(error: Exception) -> None:
+    """Say that Mumian is at fault, and how to see more."""
+    if os.environ.get(DEBUG_VARIABLE):
+        traceback.print_exc(file=sys.stderr)
+    click.echo(
+        f"mumian: INTERNAL: a defect of Mumian ({type(error).__name__}: {error}); "
+        f"run it again with {DEBUG_VARIABLE}=1 and report what it prints",
+        err=True,
+    )

@@ -1,0 +1,75 @@
+"""Figures for people: the API's integers in the units that stand in the tables' headers."""
+
+from __future__ import annotations
+
+import time
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+UNKNOWN = "-"
+
+
+def ms(us: int) -> str:
+    """Microseconds as milliseconds."""
+    return f"{us / 1000:.1f}" if us < 1_000_000 else f"{us / 1000:.0f}"
+
+
+def cny(microcny: int) -> str:
+    """Micro-CNY as CNY, with as many decimals as its size needs."""
+    value = microcny / 1e6
+    return f"{value:.4f}" if value < 1 else f"{value:.2f}"
+
+
+def pue(permille: int) -> str:
+    """A PUE in permille as a ratio."""
+    return f"{permille / 1000:.2f}" if permille else UNKNOWN
+
+
+def cores(milli: int) -> str:
+    """Thousandths (of a core, of a device) as a number without needless zeros."""
+    return f"{milli / 1000:.3f}".rstrip("0").rstrip(".")
+
+
+def gib(mib: int) -> str:
+    """MiB as GiB."""
+    return f"{mib / 1024:.1f}"
+
+
+def watts(mw: int) -> str:
+    """Milliwatt as watt; 0 means unknown."""
+    return f"{mw / 1000:.1f}" if mw else UNKNOWN
+
+
+def watt_hours(joule: int) -> str:
+    """Joule as watt-hours."""
+    return f"{joule / 3600:.3f}" if joule else UNKNOWN
+
+
+def duration(seconds: float) -> str:
+    """A length of time in its two largest units."""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    whole = int(seconds)
+    for size, name, small_size, small_name in (
+        (86400, "d", 3600, "h"),
+        (3600, "h", 60, "min"),
+        (60, "min", 1, "s"),
+    ):
+        if whole >= size:
+            rest = whole % size // small_size
+            return f"{whole // size} {name} {rest} {small_name}" if rest else f"{whole // size} {name}"
+    return f"{whole} s"
+
+
+def age(stamp: Timestamp) -> str:
+    """How long ago; clocks that differ never make it negative."""
+    if not stamp.seconds:
+        return UNKNOWN
+    return duration(max(0.0, float(int(time.time() - stamp.seconds))))
+
+
+def count(number: int, noun: str) -> str:
+    """ "1 task", "2 tasks"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

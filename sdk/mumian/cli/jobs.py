@@ -1,0 +1,187 @@
+"""`mumian jobs`, `status`, `cancel` and `explain`."""
+
+from __future__ import annotations
+
+from itertools import islice
+
+import click
+
+from mumian.api.v1 import job_pb2
+from mumian.api.v1.job_pb2 import Allocation, Job
+from mumian.api.v1.job_service_pb2 import ExplainJobResponse, ListJobsResponse
+from mumian.calls import TERMINAL_STATES
+from mumian.cli import figures, words
+from mumian.cli.json_output import print_json
+from mumian.cli.session import Session, pass_session, shared_options
+
+_STATES = [name.removeprefix("JOB_STATE_").lower() for name in job_pb2.JobState.keys()[1:]]
+JobArgument = click.argument("job_id", metavar="JOB")
+
+
+@click.command()
+@click.option("--state", "states", multiple=True, type=click.Choice(_STATES), help="Only these; repeatable.")
+@click.option(
+    "--limit", type=click.IntRange(min=1), default=50, show_default=True, help="The newest so many."
+)
+@shared_options
+@pass_session
+def jobs(session: Session, states: tuple[str, ...], limit: int) -> None:
+    """List the tenant's jobs, newest first."""
+    wanted = [job_pb2.JobState.Value(f"JOB_STATE_{state.upper()}") for state in states]
+    found = list(islice(session.client.list(wanted), limit))
+    if session.json:
+        print_json(ListJobsResponse(jobs=found))
+        return
+    from mumian.cli.tables import state, table
+
+    if not found:
+        session.console.print("no jobs; `mumian submit FILE` makes one", style="dim")
+        return
+    figures_of = ("tasks", "CNY/h", "age")
+    made = table(
+        "job", "kind", "state", *figures_of, "sites", "message", right=figures_of, wrapped=("message",)
+    )
+    for job in found:
+        made.add_row(
+            job.id,
+            words.job_kind(job.spec.kind),
+            state(words.job_state(job.state)),
+            tasks_running(job),
+            figures.cny(cost_microcny_per_hour(job)),
+            figures.age(job.create_time),
+            sites_of(job),
+            job.state_message,
+        )
+    session.console.print(made)
+
+
+@click.command()
+@JobArgument
+@shared_options
+@pass_session
+def status(session: Session, job_id: str) -> None:
+    """Show one job: its state and why, and where each task is."""
+    job = session.client.get(job_id)
+    if session.json:
+        print_json(job)
+        return
+    from rich.text import Text
+
+    from mumian.cli.considered import is_placed, why_not
+    from mumian.cli.tables import state
+
+    facts = (
+        words.job_kind(job.spec.kind),
+        f"priority {job.spec.priority}",
+        f"tenant {job.tenant_id}",
+        f"{figures.age(job.create_time)} old",
+    )
+    session.console.print(
+        Text.assemble((job.id, "bold"), "  ", state(words.job_state(job.state)), f"  {', '.join(facts)}")
+    )
+    if job.cancel_requested and job.state not in TERMINAL_STATES:
+        session.console.print("it was asked to stop", style="yellow")
+    if job.state_message:
+        session.console.print(job.state_message)
+    if job.state == job_pb2.JOB_STATE_PENDING:
+        for explanation in job.explanations:
+            if not is_placed(explanation):
+                session.console.print(why_not(explanation), style="yellow")
+    if job.allocations:
+        session.console.print()
+        _print_allocations(session, job)
+
+
+@click.command()
+@JobArgument
+@shared_options
+@pass_session
+def cancel(session: Session, job_id: str) -> None:
+    """Stop a job with all its tasks."""
+    job = session.client.cancel(job_id)
+    if session.json:
+        print_json(job)
+    elif job.state in TERMINAL_STATES:
+        session.console.print(f"job {job.id} has ended: {words.job_state(job.state)}")
+    else:
+        session.console.print(f"job {job.id} is being stopped; `mumian status {job.id}` shows when it has")
+
+
+@click.command()
+@JobArgument
+@shared_options
+@pass_session
+def explain(session: Session, job_id: str) -> None:
+    """Show why a job is where it is, or why it waits as things are now."""
+    explanations = session.client.explain(job_id)
+    if session.json:
+        print_json(ExplainJobResponse(explanations=explanations))
+        return
+    from mumian.cli.considered import is_placed, print_considered, why_not
+
+    if not explanations:
+        session.console.print(f"job {job_id} has not been considered yet; try again", style="dim")
+    print_considered(session.console, explanations)
+    for explanation in explanations:
+        if not is_placed(explanation):
+            session.console.print(why_not(explanation), style="yellow")
+
+
+def tasks_running(job: Job) -> str:
+    """Tasks that run, of all: "2/3"."""
+    running = sum(a.state == job_pb2.ALLOCATION_STATE_RUNNING for a in job.allocations)
+    return f"{running}/{sum(group.count for group in job.spec.task_groups)}"
+
+
+def cost_microcny_per_hour(job: Job) -> int:
+    """What its live allocations cost now."""
+    return sum(a.cost.total_microcny_per_hour for a in job.allocations if is_live(a))
+
+
+def is_live(allocation: Allocation) -> bool:
+    """Whether it holds resources."""
+    return allocation.state in (
+        job_pb2.ALLOCATION_STATE_PENDING,
+        job_pb2.ALLOCATION_STATE_STARTING,
+        job_pb2.ALLOCATION_STATE_RUNNING,
+    )
+
+
+def sites_of(job: Job) -> str:
+    """The sites of its newest allocations."""
+    live = {a.site_id for a in job.allocations if is_live(a)} or {a.site_id for a in job.allocations}
+    return ", ".join(sorted(live)) or figures.UNKNOWN
+
+
+def _print_allocations(session: Session, job: Job) -> None:
+    from mumian.cli.tables import state, table
+
+    timed = any(a.HasField("latency") for a in job.allocations)
+    latency = ("ms of budget",) if timed else ()
+    figures_of = ("restarts", *latency, "CNY/h", "IT Wh")
+    made = table(
+        *("task", "site", "node", "state", *figures_of, "endpoint"), right=figures_of, wrapped=("endpoint",)
+    )
+    notes = []
+    for allocation in job.allocations:
+        task = allocation.id.removeprefix(f"{job.id}.")
+        total = allocation.latency
+        made.add_row(
+            task,
+            allocation.site_id,
+            allocation.node_id.removeprefix(f"{allocation.site_id}/"),
+            state(words.allocation_state(allocation.state)),
+            str(allocation.restart_count),
+            *((f"{figures.ms(total.total_us)} of {figures.ms(total.budget_us)}",) if timed else ()),
+            figures.cny(allocation.cost.total_microcny_per_hour),
+            figures.watt_hours(allocation.it_energy_j),
+            allocation.endpoint or figures.UNKNOWN,
+            style="" if is_live(allocation) else "dim",
+        )
+        ended = f"exit code {allocation.exit_code}" if allocation.HasField("exit_code") else ""
+        told = ", ".join(part for part in (allocation.state_message, ended) if part)
+        if told:
+            notes.append(f"{task}: {told}")
+    session.console.print(made)
+    for note in notes:
+        session.console.print(note, style="dim", soft_wrap=True)

@@ -1,0 +1,209 @@
+"""`mumian submit` and `mumian plan`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from mumian.api.v1 import job_pb2
+from mumian.api.v1.job_pb2 import Job
+from mumian.api.v1.job_service_pb2 import PlanJobResponse
+from mumian.calls import TERMINAL_STATES
+from mumian.cli import figures, words
+from mumian.cli.failures import EXIT_FAILED
+from mumian.cli.json_output import print_json
+from mumian.cli.session import Session, pass_session, shared_options
+from mumian.errors import MumianError
+
+if TYPE_CHECKING:
+    from mumian.spec import LoadedSpec
+
+START_PATIENCE_S = 60.0
+SpecFile = click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+
+
+@click.command()
+@SpecFile
+@click.option("--wait", is_flag=True, help="Stay until the job has ended; exit 1 unless it succeeded.")
+@click.option("--request-id", metavar="ID", help="At most one job comes of all submissions with this id.")
+@shared_options
+@pass_session
+def submit(session: Session, file: Path, wait: bool, request_id: str | None) -> int:
+    """Submit a job and show where it goes and why."""
+    from mumian.spec import load_spec
+
+    loaded = load_spec(file)
+    progress = Progress(session)
+    try:
+        job = session.client.submit(loaded.spec, request_id)
+    except MumianError as error:
+        raise _at_its_lines(error, loaded) from None
+    progress.stored(job)
+    try:
+        job = progress.until_settled(job)
+        if wait and job.state not in TERMINAL_STATES:
+            job = session.client.wait(job.id)
+            progress.ended(job)
+    except KeyboardInterrupt:
+        click.echo(f"\njob {job.id} goes on; `mumian cancel {job.id}` stops it", err=True)
+        raise
+    if session.json:
+        print_json(job)
+    else:
+        progress.next_commands(job)
+    return _code(job)
+
+
+@click.command()
+@SpecFile
+@shared_options
+@pass_session
+def plan(session: Session, file: Path) -> int:
+    """Show where a job would go now. Reserves nothing."""
+    from mumian.cli.considered import is_placed, print_considered, why_not
+    from mumian.spec import load_spec
+
+    loaded = load_spec(file)
+    try:
+        response = session.client.plan(loaded.spec)
+    except MumianError as error:
+        raise _at_its_lines(error, loaded) from None
+    placed = all(is_placed(explanation) for explanation in response.explanations)
+    if session.json:
+        print_json(response)
+    else:
+        print_considered(session.console, response.explanations)
+        for explanation in response.explanations:
+            if not is_placed(explanation):
+                session.console.print(why_not(explanation), style="yellow")
+        session.console.print(_plan_total(response), style="bold")
+        session.console.print(f"nothing is reserved; `mumian submit {file}` runs it", style="dim")
+    return 0 if placed else EXIT_FAILED
+
+
+def is_settled(job: Job) -> bool:
+    """Whether there is something to tell: it runs, it has ended, or it is known why it waits."""
+    if job.state in TERMINAL_STATES or job.state == job_pb2.JOB_STATE_RUNNING:
+        return True
+    decided = {explanation.task_group for explanation in job.explanations}
+    waits = any(e.placed_task_count < e.task_count for e in job.explanations)
+    return waits and decided >= {group.name for group in job.spec.task_groups}
+
+
+class Progress:
+    """What `submit` tells while it goes on. Silent for programs."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._start_s = time.monotonic()
+        self._shown = False
+
+    def stored(self, job: Job) -> None:
+        """The job is durable."""
+        self._say(f"job {job.id} submitted in {self._since()}", "bold")
+
+    def until_settled(self, job: Job) -> Job:
+        """Watch until there is something to tell, and tell it."""
+        try:
+            for current in self._watch(job.id):
+                job = current
+                self._decision(job)
+                if is_settled(job):
+                    break
+        except TimeoutError:
+            self._say(f"still {words.job_state(job.state)} after {self._since()}: {_message(job)}", "yellow")
+            return job
+        self.ended(job)
+        return job
+
+    def ended(self, job: Job) -> None:
+        """The state that it has come to, and why."""
+        self._decision(job)
+        state = words.job_state(job.state)
+        message = _message(job)
+        self._say(
+            f"{state} after {self._since()}{f': {message}' if message else ''}", words.STYLES.get(state, "")
+        )
+        for allocation in job.allocations:
+            if allocation.endpoint:
+                self._say(
+                    f"  {allocation.task_group}.{allocation.task_index} answers at {allocation.endpoint}"
+                )
+
+    def next_commands(self, job: Job) -> None:
+        """What one may want to do next."""
+        commands = [f"mumian status {job.id}", f"mumian logs -f {job.id}"]
+        if job.state not in TERMINAL_STATES:
+            commands.append(f"mumian cancel {job.id}")
+        for command in commands:
+            self._say(f"  {command}", "dim")
+
+    def _watch(self, job_id: str) -> Iterator[Job]:
+        watch = self._session.client.watch(job_id, timeout_s=START_PATIENCE_S)
+        if self._session.json or not self._session.console.is_terminal:
+            yield from watch
+            return
+        with self._session.console.status("waiting for a place and a start"):
+            yield from watch
+
+    def _decision(self, job: Job) -> None:
+        if self._session.json or self._shown or not job.explanations:
+            return
+        if {e.task_group for e in job.explanations} < {group.name for group in job.spec.task_groups}:
+            return
+        from mumian.cli.considered import print_considered
+
+        self._shown = True
+        self._session.console.print()
+        print_considered(self._session.console, job.explanations)
+
+    def _say(self, line: str, style: str = "") -> None:
+        if not self._session.json:
+            self._session.console.print(line, style=style, soft_wrap=True)
+
+    def _since(self) -> str:
+        return figures.duration(time.monotonic() - self._start_s)
+
+
+def _message(job: Job) -> str:
+    from mumian.cli.considered import is_placed, why_not
+
+    waiting = [why_not(explanation) for explanation in job.explanations if not is_placed(explanation)]
+    if job.state == job_pb2.JOB_STATE_PENDING and waiting:
+        return "; ".join(waiting)
+    return job.state_message or "; ".join(
+        sorted({a.state_message for a in job.allocations if a.state_message})
+    )
+
+
+def _code(job: Job) -> int:
+    bad = (job_pb2.JOB_STATE_PENDING, job_pb2.JOB_STATE_FAILED, job_pb2.JOB_STATE_CANCELLED)
+    return EXIT_FAILED if job.state in bad else 0
+
+
+def _plan_total(response: PlanJobResponse) -> str:
+    total_microcny = sum(task.cost.total_microcny_per_hour for task in response.tasks)
+    facility_mw = sum(task.cost.facility_power_mw for task in response.tasks)
+    tasks = figures.count(len(response.tasks), "task")
+    return f"{tasks} for {figures.cny(total_microcny)} CNY/h, {figures.watts(facility_mw)} W at the meter"
+
+
+def _at_its_lines(error: MumianError, loaded: LoadedSpec) -> MumianError:
+    """The coordinator's refusal, each field with the line of the file that it came from."""
+    lines = []
+    for violation in error.field_violations:
+        origin = loaded.origin_of(violation.field)
+        if origin is None:
+            return error
+        line, key = origin
+        lines.append(f"{loaded.path}:{line}: {key or violation.field} {violation.description}")
+    if not lines:
+        return error
+    hint = error.message.partition("; known ")[2]
+    if hint:
+        lines.append(f"known {hint}")
+    return MumianError(error.reason, "\n".join(lines), error.field_violations, error.metadata)

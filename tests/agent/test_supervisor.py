@@ -17,7 +17,6 @@ from mumian.api.v1 import job_pb2
 from mumian.api.v1.resources_pb2 import Accelerator, DeviceShare
 from mumian_agent.runtime import log_files, process_tree
 from mumian_agent.runtime.environment import devices_active_power_mw, environment_of
-from mumian_agent.runtime.ports import free_port
 from mumian_agent.runtime.supervisor import Supervisor
 from mumian_agent.runtime.task import Task, TaskView
 
@@ -294,7 +293,7 @@ async def test_the_task_of_another_attempt_is_left_alone(tmp_path: Path) -> None
     run = new_run("sleep", "100")
     work = Supervised(tmp_path, run)
     await work.until(lambda view: view.status.state == RUNNING)
-    process_tree.sweep(-1, run.allocation.id, attempt=2)
+    process_tree.sweep(None, run.allocation.id, attempt=2)
     assert len(work.left()) == 1
     work.supervisor.stop()
     await work.ended()

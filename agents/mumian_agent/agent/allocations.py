@@ -136,7 +136,7 @@ class Allocations:
             await asyncio.sleep(0.02)
         for entry in self.live():
             # Whatever has slipped through, its runner being lost or late.
-            await asyncio.to_thread(process_tree.sweep, -1, *entry.key)
+            await asyncio.to_thread(process_tree.sweep, entry.process, *entry.key)
         self.close()
 
     def close(self) -> None:
@@ -210,8 +210,7 @@ class Allocations:
 
     async def _recover(self, entry: Entry, reason: str) -> bool:
         """What ran is lost: clear away what is left of it; whether it is to be started again."""
-        root_pid = entry.process.pid if entry.process and entry.process.process() else -1
-        await asyncio.to_thread(process_tree.sweep, root_pid, *entry.key)
+        await asyncio.to_thread(process_tree.sweep, entry.process, *entry.key)
         entry.process, entry.runner = None, ""
         if entry.stop_requested or entry.run is None:
             self._end(entry, job_pb2.ALLOCATION_STATE_CANCELLED, "stopped as asked")

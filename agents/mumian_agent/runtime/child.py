@@ -79,11 +79,6 @@ class Child:
         asyncio.get_running_loop().add_reader(self._pidfd, self._reap)
 
     @property
-    def pid(self) -> int:
-        """Also the id of its session and its process group."""
-        return self._popen.pid
-
-    @property
     def has_ended(self) -> bool:
         """Whether it is gone; its own children may still be there."""
         return self._ended.done()

@@ -57,16 +57,17 @@ def members(allocation_id: str, attempt: int) -> list[psutil.Process]:
     return found
 
 
-def tree_of(root_pid: int, allocation_id: str, attempt: int) -> list[psutil.Process]:
+def tree_of(root: ProcessId | None, allocation_id: str, attempt: int) -> list[psutil.Process]:
     """The living processes of an attempt, those that wiped their environment included."""
     found = {process.pid: process for process in members(allocation_id, attempt)}
-    with contextlib.suppress(psutil.NoSuchProcess):
-        root = psutil.Process(root_pid)
-        found |= {process.pid: process for process in (root, *root.children(recursive=True))}
-    for pid in psutil.pids():
-        with contextlib.suppress(OSError, psutil.NoSuchProcess):
-            if pid not in found and os.getsid(pid) == root_pid:
-                found[pid] = psutil.Process(pid)
+    if root is not None and not _is_used_again(root):
+        if process := root.process():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                found |= {each.pid: each for each in (process, *process.children(recursive=True))}
+        for pid in psutil.pids():
+            with contextlib.suppress(OSError, psutil.NoSuchProcess):
+                if pid not in found and os.getsid(pid) == root.pid:
+                    found[pid] = psutil.Process(pid)
     return [process for process in found.values() if _is_alive(process)]
 
 
@@ -77,10 +78,10 @@ def send(processes: Iterable[psutil.Process], number: signal.Signals) -> None:
             process.send_signal(number)
 
 
-def sweep(root_pid: int, allocation_id: str, attempt: int, within_s: float = 2.0) -> None:
+def sweep(root: ProcessId | None, allocation_id: str, attempt: int, within_s: float = 2.0) -> None:
     """SIGKILL the whole tree, again until nothing of it is left: a process may be forking meanwhile."""
     deadline_s = time.monotonic() + within_s
-    while left := tree_of(root_pid, allocation_id, attempt):
+    while left := tree_of(root, allocation_id, attempt):
         send(left, signal.SIGKILL)
         if time.monotonic() > deadline_s:
             return
@@ -95,6 +96,13 @@ def cpu_seconds(processes: Iterable[psutil.Process]) -> float:
             times = process.cpu_times()
             total_s += times.user + times.system + times.children_user + times.children_system
     return total_s
+
+
+def _is_used_again(root: ProcessId) -> bool:
+    """Whether the pid, and so perhaps the session, is a stranger's by now."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return psutil.Process(root.pid).create_time() != root.created_s
+    return False
 
 
 def _is_alive(process: psutil.Process) -> bool:

@@ -179,11 +179,11 @@ class Supervisor:
         self._book(child)
 
     def _tree(self, child: Child) -> list[psutil.Process]:
-        return process_tree.tree_of(child.pid, *self._task.key)
+        return process_tree.tree_of(child.id, *self._task.key)
 
     async def _sweep(self, child: Child) -> None:
         self._sample()
-        await asyncio.to_thread(process_tree.sweep, child.pid, *self._task.key)
+        await asyncio.to_thread(process_tree.sweep, child.id, *self._task.key)
 
     async def _show(self, state: AllocationState.ValueType, message: str = "") -> None:
         self._status.state, self._status.message = state, message

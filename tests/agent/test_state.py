@@ -1,0 +1,273 @@
+"""What is on the agent's disk, and what it is told by a coordinator, without Ray."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+from mumian.agent.v1.agent_pb2 import AgentReport, AllocationStatusStored, RunAllocation
+from mumian.api.v1 import job_pb2
+from mumian_agent.adapters.grpc.coordinator_stream import Outbox
+from mumian_agent.agent.allocations import Allocations, NodeFacts
+from mumian_agent.agent.ports import RunnerHandle, RunnerLostError
+from mumian_agent.domain.allocation import AllocationKey
+from mumian_agent.runtime.identity import Identity, StateInUseError
+from mumian_agent.runtime.journal import Journal
+from mumian_agent.runtime.supervisor import Supervisor
+from mumian_agent.runtime.task import Task, TaskView
+
+from tests.agent.scripted_coordinator import run_of
+
+RUNNING, SUCCEEDED = job_pb2.ALLOCATION_STATE_RUNNING, job_pb2.ALLOCATION_STATE_SUCCEEDED
+FAILED, CANCELLED = job_pb2.ALLOCATION_STATE_FAILED, job_pb2.ALLOCATION_STATE_CANCELLED
+NODE = NodeFacts(host="127.0.0.1", core_active_power_mw=5000, accelerators=(), stop_grace_s=0.2)
+
+
+class LocalRunner:
+    """A runner in this process: a supervisor without an actor around it."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.tasks: list[Task] = []
+        self.supervisor: Supervisor | None = None
+        self.is_lost = asyncio.Event()
+
+    async def run(self, task: Task) -> TaskView:
+        self.tasks.append(task)
+        self.supervisor = Supervisor(task)
+        self._running = asyncio.create_task(self.supervisor.run())
+        return self.supervisor.view()
+
+    async def changed_after(self, key: AllocationKey, version: int) -> TaskView | None:
+        if self.supervisor is None or self.tasks[-1].key != key:
+            return None
+        lost = asyncio.create_task(self.is_lost.wait())
+        changed = asyncio.create_task(self.supervisor.changed_after(version))
+        await asyncio.wait({lost, changed}, return_when=asyncio.FIRST_COMPLETED)
+        if lost.done():
+            changed.cancel()
+            raise RunnerLostError(self.name)
+        lost.cancel()
+        return changed.result()
+
+    async def stop(self, key: AllocationKey) -> None:
+        if self.supervisor is not None:
+            self.supervisor.stop()
+
+
+class LocalRunners:
+    """As many as are asked for."""
+
+    def __init__(self) -> None:
+        self.all: dict[str, LocalRunner] = {}
+
+    async def open(self, in_use: Iterable[str]) -> None:
+        pass
+
+    async def take(self) -> RunnerHandle:
+        runner = LocalRunner(f"runner-{len(self.all)}")
+        self.all[runner.name] = runner
+        return runner
+
+    def find(self, name: str) -> RunnerHandle | None:
+        return self.all.get(name)
+
+    def give_back(self, runner: RunnerHandle) -> None:
+        pass
+
+    def discard(self, runner: RunnerHandle) -> None:
+        del self.all[runner.name]
+
+    def starts(self) -> int:
+        """How often something was started."""
+        return sum(len(runner.tasks) for runner in self.all.values())
+
+
+class Site:
+    """The allocations of an agent on a state folder, with its runners, which outlive it."""
+
+    def __init__(self, folder: Path, runners: LocalRunners | None = None) -> None:
+        self.runners = runners or LocalRunners()
+        self.outbox = Outbox()
+        self.outbox.open()
+        self.journal = Journal(folder)
+        self.allocations = Allocations(self.journal, self.runners, self.outbox, NODE)
+
+    def state(self, run: RunAllocation) -> job_pb2.AllocationState.ValueType:
+        entry = self.allocations.newest_of(run.allocation.id)
+        assert entry is not None
+        return entry.status.state
+
+    async def until(self, run: RunAllocation, state: job_pb2.AllocationState.ValueType) -> None:
+        async with asyncio.timeout(30):
+            while self.state(run) != state:  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
+
+
+def stored(run: RunAllocation, state: job_pb2.AllocationState.ValueType) -> AllocationStatusStored:
+    return AllocationStatusStored(
+        allocation_id=run.allocation.id, attempt=run.allocation.attempt, state=state
+    )
+
+
+def test_the_epoch_grows_with_every_start_and_a_state_folder_has_one_agent(tmp_path: Path) -> None:
+    first = Identity(tmp_path)
+    with pytest.raises(StateInUseError, match="in use by another agent"):
+        Identity(tmp_path)
+    epoch = first.agent_epoch
+    del first
+    assert Identity(tmp_path).agent_epoch == epoch + 1
+
+
+def test_the_highest_term_is_obeyed_and_older_ones_not_even_after_a_restart(tmp_path: Path) -> None:
+    identity = Identity(tmp_path)
+    assert [identity.obeys(term) for term in (5, 4, 5, 7, 5)] == [True, False, True, True, False]
+    del identity
+    assert not Identity(tmp_path).obeys(6)
+
+
+async def test_a_repeated_run_starts_once(tmp_path: Path) -> None:
+    site, run = Site(tmp_path), run_of("dup.main.0", "sleep", "0.1")
+    for _ in range(3):
+        site.allocations.run(run)
+    await site.until(run, SUCCEEDED)
+    site.allocations.run(run)
+    await asyncio.sleep(0.05)
+    assert site.runners.starts() == 1
+
+
+async def test_a_stop_before_the_run_leaves_a_tombstone(tmp_path: Path) -> None:
+    site, run = Site(tmp_path), run_of("tomb.main.0", "true")
+    site.allocations.stop(AllocationKey("tomb.main.0", 1))
+    site.allocations.run(run)
+    await asyncio.sleep(0.05)
+    assert (site.state(run), site.runners.starts()) == (CANCELLED, 0)
+    report: AgentReport = await site.outbox.next()
+    assert report.allocation_status.state == CANCELLED
+    assert Site(tmp_path).state(run) == CANCELLED
+
+
+async def test_an_end_is_told_until_it_is_stored_over_restarts(tmp_path: Path) -> None:
+    site, run = Site(tmp_path), run_of("told.main.0", "true")
+    site.allocations.run(run)
+    await site.until(run, SUCCEEDED)
+    site.allocations.stored(stored(run, RUNNING))
+    again = Site(tmp_path)
+    assert [status.state for status in again.allocations.statuses()] == [SUCCEEDED]
+    again.allocations.stored(stored(run, SUCCEEDED))
+    assert again.allocations.statuses() == []
+    last = Site(tmp_path)
+    last.allocations.run(run)
+    await asyncio.sleep(0.05)
+    assert (last.allocations.statuses(), last.runners.starts()) == ([], 0)
+
+
+async def test_a_welcome_starts_what_is_missing_and_stops_what_is_too_much(tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    kept, extra, missing = (run_of(f"{name}.main.0", "sleep", "100") for name in ("kept", "extra", "missing"))
+    for run in (kept, extra):
+        site.allocations.run(run)
+        await site.until(run, RUNNING)
+    site.allocations.welcome([kept, missing])
+    await site.until(extra, CANCELLED)
+    await site.until(missing, RUNNING)
+    assert (site.state(kept), site.runners.starts()) == (RUNNING, 3)
+    await site.allocations.interrupt()
+
+
+async def test_a_new_agent_adopts_what_runs_and_starts_nothing_again(tmp_path: Path) -> None:
+    site, run = Site(tmp_path), run_of("adopted.main.0", "sleep", "0.5")
+    site.allocations.run(run)
+    await site.until(run, RUNNING)
+    site.allocations.close()
+    after = Site(tmp_path, site.runners)
+    assert after.allocations.runners_in_use() == {"runner-0"}
+    after.allocations.adopt()
+    await after.until(run, SUCCEEDED)
+    assert site.runners.starts() == 1
+
+
+async def test_what_was_interrupted_by_a_stop_of_the_site_is_started_again_when_it_is_wanted(
+    tmp_path: Path,
+) -> None:
+    site = Site(tmp_path)
+    wanted, unwanted = (run_of(f"{name}.main.0", "sleep", "100") for name in ("wanted", "unwanted"))
+    for run in (wanted, unwanted):
+        site.allocations.run(run)
+        await site.until(run, RUNNING)
+    await site.allocations.interrupt()
+    after = Site(tmp_path)
+    after.allocations.adopt()
+    await asyncio.sleep(0.05)
+    assert after.runners.starts() == 0
+    after.allocations.welcome([wanted])
+    await after.until(wanted, RUNNING)
+    await after.until(unwanted, CANCELLED)
+    assert next(s for s in after.allocations.statuses() if s.state == RUNNING).restart_count == 0
+    await after.allocations.interrupt()
+
+
+@pytest.mark.parametrize(("max_restarts", "state"), [(0, FAILED), (1, RUNNING)])
+async def test_a_task_whose_runner_is_lost_is_a_failed_run(
+    tmp_path: Path, max_restarts: int, state: job_pb2.AllocationState.ValueType
+) -> None:
+    site, run = Site(tmp_path), run_of("lost.main.0", "sleep", "100", max_restarts=max_restarts)
+    site.allocations.run(run)
+    await site.until(run, RUNNING)
+    site.runners.all["runner-0"].is_lost.set()
+    async with asyncio.timeout(30):
+        while site.state(run) == RUNNING:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+    await site.until(run, state)
+    await site.allocations.interrupt()
+
+
+async def test_a_newer_attempt_takes_the_place_of_the_older(tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    older, newer = (run_of("twice.main.0", "sleep", "100", attempt=attempt) for attempt in (1, 2))
+    site.allocations.run(older)
+    await site.until(older, RUNNING)
+    site.allocations.run(newer)
+    async with asyncio.timeout(30):
+        while {s.attempt: s.state for s in site.allocations.statuses()} != {1: CANCELLED, 2: RUNNING}:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+    await site.allocations.interrupt()
+
+
+async def test_an_unreadable_journal_entry_is_set_aside(tmp_path: Path) -> None:
+    site, run = Site(tmp_path), run_of("bad.main.0", "true")
+    site.allocations.run(run)
+    await site.until(run, SUCCEEDED)
+    [path] = (tmp_path / "allocations").glob("*.json")
+    path.write_text("{")
+    assert Site(tmp_path).allocations.statuses() == []
+    assert path.with_suffix(".bad").exists()
+
+
+async def test_reports_of_one_slot_replace_one_another_and_logs_wait_their_turn() -> None:
+    outbox = Outbox()
+    outbox.put("a", AgentReport(sequence=9))  # before the stream: dropped
+    outbox.open()
+    assert await outbox.put_log(AgentReport(sequence=3))
+    outbox.put("a", AgentReport(sequence=1))
+    outbox.put("a", AgentReport(sequence=2))
+    assert [(await outbox.next()).sequence for _ in range(2)] == [2, 3]
+
+
+async def test_a_log_read_waits_for_the_stream_and_ends_with_it() -> None:
+    outbox = Outbox()
+    outbox.open()
+
+    async def pour() -> int:
+        count = 0
+        while await outbox.put_log(AgentReport()):
+            count += 1
+        return count
+
+    pouring = asyncio.create_task(pour())
+    await asyncio.sleep(0.05)
+    assert not pouring.done()
+    await outbox.close()
+    assert 0 < await pouring < 100

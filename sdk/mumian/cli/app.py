@@ -35,11 +35,11 @@ _OPS_VERBS = ("up", "down")
 class Verbs(click.Group):
     """Our verbs, then those that other installed packages contribute."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         """All names, in the order in which a newcomer needs them."""
         return [*_VERBS, *(name for name in _contributed() if name not in _VERBS)]
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         """The verb of a name; a missing ops verb explains itself."""
         if cmd_name in _VERBS:
             module, attribute = _VERBS[cmd_name].split(":")

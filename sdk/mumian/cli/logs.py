@@ -20,7 +20,7 @@ from mumian.cli.session import Session, pass_session, shared_options
 @shared_options
 @pass_session
 def logs(session: Session, job_id: str, follow: bool, task: str | None, tail: int | None) -> None:
-    """Print what a task has written: its output to ours, its errors to ours."""
+    """Print what a task has written, its errors to standard error."""
     allocation_id = f"{job_id}.{task.removeprefix(f'{job_id}.')}" if task else ""
     if follow:
         _until_it_has_a_place(session, job_id, allocation_id)
@@ -35,9 +35,13 @@ def logs(session: Session, job_id: str, follow: bool, task: str | None, tail: in
 
 
 def _until_it_has_a_place(session: Session, job_id: str, allocation_id: str) -> None:
+    told = False
     for job in session.client.watch(job_id):
         known = [allocation.id for allocation in job.allocations]
         if job.state in TERMINAL_STATES or (allocation_id in known if allocation_id else known):
             return
-        if not job.allocations:
-            session.notes.print(f"job {job_id} waits for a place: {job.state_message}", style="dim")
+        if not told and not session.json:
+            told = True
+            session.notes.print(
+                f"job {job_id} waits for a place; `mumian explain {job_id}` says why", style="dim"
+            )

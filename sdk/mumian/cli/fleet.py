@@ -1,0 +1,165 @@
+"""`mumian sites`, `nodes`, `zones` and `links`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from mumian.api.v1 import fleet_service_pb2 as pb
+from mumian.api.v1.fleet_pb2 import Link, Node, Site
+from mumian.cli import figures, words
+from mumian.cli.json_output import print_json
+from mumian.cli.session import Session, pass_session, shared_options
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+@click.command()
+@shared_options
+@pass_session
+def sites(session: Session) -> None:
+    """List the sites: health, PUE, prices, power and what is free."""
+    found = list(session.client.sites())
+    if session.json:
+        print_json(pb.ListSitesResponse(sites=found))
+    elif not found:
+        session.console.print("no site is connected; `mumian-agent run --config site.yaml` connects one")
+    else:
+        session.console.print(site_table(found))
+
+
+@click.command()
+@click.argument("site_id", metavar="[SITE]", default="")
+@shared_options
+@pass_session
+def nodes(session: Session, site_id: str) -> None:
+    """List the nodes of a site, or of all."""
+    found = list(session.client.nodes(site_id))
+    if session.json:
+        print_json(pb.ListNodesResponse(nodes=found))
+    elif not found:
+        session.console.print(
+            f"no node{f' of site {site_id}' if site_id else ''}; `mumian sites` lists sites"
+        )
+    else:
+        session.console.print(_node_table(found))
+
+
+@click.command()
+@shared_options
+@pass_session
+def zones(session: Session) -> None:
+    """List the zones where users are, and the sites nearest to each."""
+    found = list(session.client.zones())
+    if session.json:
+        print_json(pb.ListZonesResponse(zones=found))
+        return
+    if not found:
+        session.console.print("no zone is configured; the coordinator's config names them")
+        return
+    from mumian.cli.tables import table
+
+    links_by_zone: dict[str, list[Link]] = {}
+    for link in session.client.links():
+        links_by_zone.setdefault(link.from_id, []).append(link)
+    made = table(
+        "zone", "title", "reflector", "nearest sites, RTT p99 ms", wrapped=("nearest sites, RTT p99 ms",)
+    )
+    for zone in found:
+        nearest = sorted(links_by_zone.get(zone.id, ()), key=lambda link: link.rtt_p99_us)[:3]
+        shown = ", ".join(f"{link.to_site_id} {figures.ms(link.rtt_p99_us)}" for link in nearest)
+        made.add_row(zone.id, zone.title, zone.reflector, shown or "nothing measured yet")
+    session.console.print(made)
+
+
+@click.command()
+@click.argument("from_id", metavar="[ZONE_OR_SITE]", default="")
+@shared_options
+@pass_session
+def links(session: Session, from_id: str) -> None:
+    """List round-trip times to the sites, from a zone or a site."""
+    found = list(session.client.links(from_id))
+    if session.json:
+        print_json(pb.ListLinksResponse(links=found))
+        return
+    if not found:
+        session.console.print(f"no link{f' from {from_id}' if from_id else ''} is known yet")
+        return
+    from mumian.cli.tables import table
+
+    right = ("RTT p50 ms", "RTT p99 ms", "samples", "age")
+    made = table("from", "to site", *right, "source", right=right)
+    for link in found:
+        made.add_row(
+            link.from_id,
+            link.to_site_id,
+            f"{link.rtt_p50_us / 1000:.2f}",
+            f"{link.rtt_p99_us / 1000:.2f}",
+            str(link.sample_count),
+            figures.age(link.sample_time),
+            words.source(link.source),
+        )
+    session.console.print(made)
+
+
+def site_table(found: Sequence[Site]) -> Table:
+    """The sites with how full they are; used over capacity is what is promised to tasks."""
+    from mumian.cli.tables import bar, state, table
+
+    right = ("PUE", "kWh CNY", "IT W", "site W", "tasks")
+    made = table("site", "tier", "health", *right, "cores", "memory GiB", "devices", right=right)
+    for site in found:
+        usage = site.usage
+        made.add_row(
+            site.id,
+            words.tier(site.tier),
+            state(words.health(site.health)),
+            figures.pue(site.pue.average_permille),
+            figures.cny(site.prices.energy_kwh_microcny),
+            figures.watts(site.it_power_mw),
+            figures.watts(site.facility_power_mw),
+            str(usage.allocation_count),
+            bar(usage.cpu_milli_allocated, usage.cpu_milli_capacity)
+            + f" of {figures.cores(usage.cpu_milli_capacity)}",
+            f"{figures.gib(usage.memory_mib_allocated)} of {figures.gib(usage.memory_mib_capacity)}",
+            f"{figures.cores(usage.accelerator_milli_allocated)} of "
+            f"{figures.cores(usage.accelerator_milli_capacity)}"
+            if usage.accelerator_milli_capacity
+            else figures.UNKNOWN,
+        )
+    return made
+
+
+def _node_table(found: Sequence[Node]) -> Table:
+    from mumian.cli.tables import state, table
+
+    right = ("cores", "memory GiB", "busy %")
+    made = table(
+        "node",
+        "arch",
+        "health",
+        *right,
+        "accelerators",
+        "labels",
+        right=right,
+        wrapped=("accelerators", "labels"),
+    )
+    for node in found:
+        devices = ", ".join(f"{a.count} {a.model}" for a in node.accelerators)
+        promised_milli = sum(share.milli for share in node.devices_allocated)
+        if promised_milli:
+            devices += f", {figures.cores(promised_milli)} taken"
+        made.add_row(
+            node.id,
+            node.arch,
+            state(words.health(node.health)),
+            f"{figures.cores(node.cpu_milli_allocated)} of {figures.cores(node.cpu_milli)}",
+            f"{figures.gib(node.memory_mib_allocated)} of {figures.gib(node.memory_mib)}",
+            f"{node.cpu_used_permille / 10:.0f}",
+            devices or figures.UNKNOWN,
+            ", ".join(f"{key}={value}" for key, value in sorted(node.labels.items())) or figures.UNKNOWN,
+        )
+    return made

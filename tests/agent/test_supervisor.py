@@ -162,9 +162,7 @@ async def test_a_service_is_running_when_its_port_accepts_and_shows_its_endpoint
 
 
 async def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
-    server = await asyncio.start_server(
-        lambda _reader, writer: writer.close(), "127.0.0.1", free_port("127.0.0.1")
-    )
+    server = await asyncio.start_server(lambda _reader, writer: writer.close(), "127.0.0.1", 0)
     async with server:
         port = server.sockets[0].getsockname()[1]
         run = new_run("sleep", "9", kind=SERVICE, listen_port=port, max_restarts=0)

@@ -72,15 +72,15 @@ def _promise(explanation: Explanation) -> Iterator[str]:
     timed = [site.latency for site in explanation.sites if site.HasField("latency")]
     if timed:
         zones = sorted({latency.zone_id for latency in timed})
-        yield f"budget {figures.ms(timed[0].budget_us)} ms from {', '.join(zones)}"
+        yield f"budget {figures.short_ms(timed[0].budget_us)} ms from {', '.join(zones)}"
     if timed and timed[0].client_us:
-        yield f"{figures.ms(timed[0].client_us)} ms of it at the client"
+        yield f"client {figures.short_ms(timed[0].client_us)} ms"
     yield f"{figures.count(explanation.nodes_considered, 'node')} considered"
 
 
 def _sites(explanation: Explanation) -> Table:
     budgets = [site.latency.budget_us for site in explanation.sites if site.HasField("latency")]
-    timed = ("RTT p99 ms", "compute ms", f"total ms of {figures.ms(budgets[0])}") if budgets else ()
+    timed = ("RTT p99 ms", "compute ms", f"total/{figures.short_ms(budgets[0])} ms") if budgets else ()
     money = ("PUE", "CNY/h")
     made = table("", "site", *timed, *money, "verdict", right=(*timed, *money), wrapped=("verdict",))
     for site in explanation.sites:

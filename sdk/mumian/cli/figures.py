@@ -10,14 +10,18 @@ UNKNOWN = "-"
 
 
 def ms(us: int) -> str:
-    """Microseconds as milliseconds."""
+    """Microseconds as milliseconds, for a column."""
     return f"{us / 1000:.1f}" if us < 1_000_000 else f"{us / 1000:.0f}"
 
 
+def short_ms(us: int) -> str:
+    """Microseconds as milliseconds, for a sentence."""
+    return f"{us / 1000:.3f}".rstrip("0").rstrip(".")
+
+
 def cny(microcny: int) -> str:
-    """Micro-CNY as CNY, with as many decimals as its size needs."""
-    value = microcny / 1e6
-    return f"{value:.4f}" if value < 1 else f"{value:.2f}"
+    """Micro-CNY as CNY."""
+    return f"{microcny / 1e6:.3f}"
 
 
 def pue(permille: int) -> str:
@@ -67,7 +71,8 @@ def age(stamp: Timestamp) -> str:
     """How long ago; clocks that differ never make it negative."""
     if not stamp.seconds:
         return UNKNOWN
-    return duration(max(0.0, float(int(time.time() - stamp.seconds))))
+    gone_s = max(0, int(time.time() - stamp.seconds))
+    return f"{gone_s} s" if gone_s < 60 else duration(gone_s)
 
 
 def count(number: int, noun: str) -> str:

@@ -109,8 +109,8 @@ def site_table(found: Sequence[Site]) -> Table:
     """The sites with how full they are; used over capacity is what is promised to tasks."""
     from mumian.cli.tables import bar, state, table
 
-    right = ("PUE", "kWh CNY", "IT W", "site W", "tasks")
-    made = table("site", "tier", "health", *right, "cores", "memory GiB", "devices", right=right)
+    right = ("PUE", "IT W", "site W", "tasks", "memory GiB", "devices")
+    made = table("site", "tier", "health", *right[:4], "cores", *right[4:], right=right)
     for site in found:
         usage = site.usage
         made.add_row(
@@ -118,12 +118,11 @@ def site_table(found: Sequence[Site]) -> Table:
             words.tier(site.tier),
             state(words.health(site.health)),
             figures.pue(site.pue.average_permille),
-            figures.cny(site.prices.energy_kwh_microcny),
             figures.watts(site.it_power_mw),
             figures.watts(site.facility_power_mw),
             str(usage.allocation_count),
             bar(usage.cpu_milli_allocated, usage.cpu_milli_capacity)
-            + f" of {figures.cores(usage.cpu_milli_capacity)}",
+            + f" {figures.cores(usage.cpu_milli_allocated)} of {figures.cores(usage.cpu_milli_capacity)}",
             f"{figures.gib(usage.memory_mib_allocated)} of {figures.gib(usage.memory_mib_capacity)}",
             f"{figures.cores(usage.accelerator_milli_allocated)} of "
             f"{figures.cores(usage.accelerator_milli_capacity)}"

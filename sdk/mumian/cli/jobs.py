@@ -37,7 +37,7 @@ def jobs(session: Session, states: tuple[str, ...], limit: int) -> None:
     if not found:
         session.console.print("no jobs; `mumian submit FILE` makes one", style="dim")
         return
-    figures_of = ("tasks", "CNY/h", "age")
+    figures_of = ("running", "CNY/h", "age")
     made = table(
         "job", "kind", "state", *figures_of, "sites", "message", right=figures_of, wrapped=("message",)
     )
@@ -172,7 +172,7 @@ def _print_allocations(session: Session, job: Job) -> None:
             allocation.node_id.removeprefix(f"{allocation.site_id}/"),
             state(words.allocation_state(allocation.state)),
             str(allocation.restart_count),
-            *((f"{figures.ms(total.total_us)} of {figures.ms(total.budget_us)}",) if timed else ()),
+            *((f"{figures.ms(total.total_us)} of {figures.short_ms(total.budget_us)}",) if timed else ()),
             figures.cny(allocation.cost.total_microcny_per_hour),
             figures.watt_hours(allocation.it_energy_j),
             allocation.endpoint or figures.UNKNOWN,

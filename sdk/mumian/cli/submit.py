@@ -37,17 +37,17 @@ def submit(session: Session, file: Path, wait: bool, request_id: str | None) -> 
     from mumian.spec import load_spec
 
     loaded = load_spec(file)
+    client = session.client
     progress = Progress(session)
     try:
-        job = session.client.submit(loaded.spec, request_id)
+        job = client.submit(loaded.spec, request_id)
     except MumianError as error:
         raise _at_its_lines(error, loaded) from None
     progress.stored(job)
     try:
         job = progress.until_settled(job)
         if wait and job.state not in TERMINAL_STATES:
-            job = session.client.wait(job.id)
-            progress.ended(job)
+            job = progress.until_ended(job)
     except KeyboardInterrupt:
         click.echo(f"\njob {job.id} goes on; `mumian cancel {job.id}` stops it", err=True)
         raise
@@ -99,28 +99,37 @@ class Progress:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._start_s = time.monotonic()
+        self._start_s = self._news_s = time.monotonic()
         self._shown = False
 
     def stored(self, job: Job) -> None:
         """The job is durable."""
+        self._news_s = time.monotonic()
         self._say(f"job {job.id} submitted in {self._since()}", "bold")
 
     def until_settled(self, job: Job) -> Job:
         """Watch until there is something to tell, and tell it."""
         try:
             for current in self._watch(job.id):
-                job = current
+                job, self._news_s = current, time.monotonic()
                 self._decision(job)
                 if is_settled(job):
                     break
         except TimeoutError:
+            self._news_s = time.monotonic()
             self._say(f"still {words.job_state(job.state)} after {self._since()}: {_message(job)}", "yellow")
             return job
-        self.ended(job)
+        self._outcome(job)
         return job
 
-    def ended(self, job: Job) -> None:
+    def until_ended(self, job: Job) -> Job:
+        """Wait for the end, and tell it."""
+        job = self._session.client.wait(job.id)
+        self._news_s = time.monotonic()
+        self._outcome(job)
+        return job
+
+    def _outcome(self, job: Job) -> None:
         """The state that it has come to, and why."""
         self._decision(job)
         state = words.job_state(job.state)
@@ -128,6 +137,8 @@ class Progress:
         self._say(
             f"{state} after {self._since()}{f': {message}' if message else ''}", words.STYLES.get(state, "")
         )
+        if job.state == job_pb2.JOB_STATE_PENDING:
+            self._say("it stays pending and is placed as soon as a site fits")
         for allocation in job.allocations:
             if allocation.endpoint:
                 self._say(
@@ -166,7 +177,8 @@ class Progress:
             self._session.console.print(line, style=style, soft_wrap=True)
 
     def _since(self) -> str:
-        return figures.duration(time.monotonic() - self._start_s)
+        # Until the news came: drawing the table is not the platform's time.
+        return figures.duration(self._news_s - self._start_s)
 
 
 def _message(job: Job) -> str:

@@ -13,7 +13,9 @@ from mumian.cli.words import STYLES
 
 def table(*columns: str, right: Sequence[str] = (), wrapped: Sequence[str] = ()) -> Table:
     """A table with a rule under its header; the named columns are figures, or may wrap."""
-    made = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold", padding=(0, 1))
+    made = Table(
+        box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0)
+    )
     for column in columns:
         made.add_column(
             column,
@@ -36,4 +38,4 @@ def bar(used: int, capacity: int, width: int = 10) -> Text:
     share = min(1.0, used / capacity)
     full = round(share * width)
     style = "red" if share > 0.9 else "yellow" if share > 0.7 else "green"
-    return Text.assemble(("█" * full, style), ("░" * (width - full), "dim"), f" {share * 100:3.0f}%")
+    return Text.assemble(("█" * full, style), ("░" * (width - full), "dim"))

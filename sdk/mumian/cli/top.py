@@ -109,7 +109,7 @@ def _rendered(session: Session, view: View) -> Group:
 def _job_table(jobs: Sequence[Job]) -> Table:
     from mumian.cli.tables import state, table
 
-    right = ("tasks", "CNY/h", "worst ms of budget", "age")
+    right = ("running", "CNY/h", "worst ms of budget", "age")
     made = table("job", "kind", "state", *right, "sites", right=right, wrapped=("sites",))
     for job in jobs:
         made.add_row(
@@ -130,4 +130,4 @@ def _worst_latency(job: Job) -> str:
     if not timed:
         return figures.UNKNOWN
     worst = max(timed, key=lambda latency: latency.total_us / max(1, latency.budget_us))
-    return f"{figures.ms(worst.total_us)} of {figures.ms(worst.budget_us)}"
+    return f"{figures.ms(worst.total_us)} of {figures.short_ms(worst.budget_us)}"

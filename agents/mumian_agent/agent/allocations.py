@@ -150,7 +150,7 @@ class Allocations:
         """See one attempt through to its end, over the loss of runners."""
         if is_adopted and runner is None:
             await self._welcomed.wait()
-            if not await self._recover(entry, "the site went down"):
+            if entry.runner and not await self._recover(entry, "the site went down"):
                 return
         while entry.is_live and not self._closing:
             try:

@@ -106,7 +106,9 @@ class RayRunners:
     def discard(self, runner: RunnerHandle) -> None:
         """End it."""
         assert isinstance(runner, RayRunner)
-        ray.kill(runner.actor)
+        # On a thread, as every call that waits for Ray's servers: they may be dead.
+        kill = asyncio.get_running_loop().run_in_executor(None, ray.kill, runner.actor)
+        kill.add_done_callback(lambda done: done.exception())
 
     def _refill_later(self) -> None:
         if self._refilling is None or self._refilling.done():
@@ -122,6 +124,11 @@ class RayRunners:
                 return
 
     async def _start(self) -> RayRunner:
+        runner = await asyncio.to_thread(self._create)
+        await runner.ready()
+        return runner
+
+    def _create(self) -> RayRunner:
         name = f"{_PREFIX}{uuid.uuid4().hex}"
         actor = (
             ray.remote(Runner)
@@ -135,6 +142,4 @@ class RayRunners:
             )
             .remote()
         )
-        runner = RayRunner(name, actor)
-        await runner.ready()
-        return runner
+        return RayRunner(name, actor)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Literal
 
 import grpc
 import psutil
@@ -107,6 +109,12 @@ async def agent(tmp_path: Path, port: int, coordinator: ScriptedCoordinator) -> 
     started.running.sweep()
 
 
+def _reports_of(
+    coordinator: ScriptedCoordinator, name: Literal["heartbeat", "power", "links"]
+) -> list[pb.AgentReport]:
+    return [report for report in coordinator.reports if report.HasField(name)]
+
+
 async def test_a_site_says_who_it_is_and_what_it_has(agent: Agent, coordinator: ScriptedCoordinator) -> None:
     hello = coordinator.reports[0].hello
     assert (hello.site.id, hello.reflector) == ("gz-test", agent.reflector)
@@ -116,8 +124,9 @@ async def test_a_site_says_who_it_is_and_what_it_has(agent: Agent, coordinator: 
     assert node.labels == {"disk": "ssd"}
     targets = [pb.ProbeTarget(id="tianhe", address=agent.reflector)]
     coordinator.send(probe_targets=pb.ProbeTargets(targets=targets))
-    for name in ("heartbeat", "power", "links"):
-        await coordinator.until(lambda name=name: [r for r in coordinator.reports if r.HasField(name)])
+    names: tuple[Literal["heartbeat", "power", "links"], ...] = ("heartbeat", "power", "links")
+    for name in names:
+        await coordinator.until(functools.partial(_reports_of, coordinator, name))
     assert [r.sequence for r in coordinator.reports] == list(range(1, len(coordinator.reports) + 1))
 
 
@@ -187,9 +196,7 @@ async def test_killed_and_started_again_the_agent_adopts_its_work_and_reports_it
     agent: Agent, coordinator: ScriptedCoordinator
 ) -> None:
     mark = agent.folder / "mark"
-    long = run_of(
-        "long.main.0", "sh", "-c", f"echo start; while [ ! -e {mark} ]; do sleep 0.05; done; exit 5"
-    )
+    long = run_of("long.main.0", "sh", "-c", f"echo start; until [ -e {mark} ]; do sleep 0.05; done; exit 5")
     short = run_of("short.main.0", "sh", "-c", "sleep 0.5; exit 6")
     for run in (long, short):
         coordinator.run(run)
@@ -274,7 +281,7 @@ async def test_a_command_of_an_older_leader_is_refused(
 
 
 async def test_nobody_connects_to_the_sites_ray_without_its_token(agent: Agent) -> None:
-    script = "import json, sys, ray; ray.init(address=json.load(open(sys.argv[1]))['address'], log_to_driver=False)"
+    script = "import json, sys, ray; ray.init(json.load(open(sys.argv[1]))['address'], log_to_driver=False)"
     environment = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "wrong" * 8}
     environment["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     tried = await asyncio.to_thread(

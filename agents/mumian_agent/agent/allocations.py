@@ -73,6 +73,9 @@ class Allocations:
         """Attend to what an earlier agent left: what still runs goes on, the rest waits for the welcome."""
         for entry in self.live():
             runner = self._runners.find(entry.runner) if entry.runner else None
+            if runner is None:
+                entry.status.state = job_pb2.ALLOCATION_STATE_STARTING
+                entry.status.message = "the site went down while it ran"
             self._start(self._attend(entry, runner, is_adopted=True))
 
     def welcome(self, runs: Iterable[RunAllocation]) -> None:

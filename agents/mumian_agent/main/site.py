@@ -62,20 +62,19 @@ async def run_site(config: AgentConfig, identity: Identity) -> None:
     ]
     try:
         done, _ = await asyncio.wait(works, return_when=asyncio.FIRST_COMPLETED)
-        for work in done:
-            work.result()
-        await allocations.interrupt()
-    except RefusedForGoodError:
-        if allocations.live():
-            allocations.close()
-            raise
-        await cluster.close()
-        raise
     finally:
         for work in works:
             work.cancel()
+        await asyncio.gather(*works, return_exceptions=True)
         prober.close()
-    await cluster.close()
+    refused = [work for work in done if isinstance(work.exception(), RefusedForGoodError)]
+    if refused and allocations.live():
+        allocations.close()
+    else:
+        await allocations.interrupt()
+        await cluster.close()
+    for work in done:
+        work.result()
 
 
 def _set_at_signals(stop: asyncio.Event) -> None:

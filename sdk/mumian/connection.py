@@ -121,7 +121,8 @@ class Attempts:
         patience_s = self._connection.connect_timeout_s if unknown else self._connection.timeout_s
         pause_s = self._pause_s * random.uniform(0.8, 1.2)
         gone_s = time.monotonic() - self._start_s
-        if refused.reason not in _RETRIED or gone_s + pause_s >= patience_s:
+        retried = error.code() is grpc.StatusCode.UNAVAILABLE and refused.reason in _RETRIED
+        if not retried or gone_s + pause_s >= patience_s:
             raise refused from None
         self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
         return pause_s

@@ -70,7 +70,8 @@ class Document:
             node = YAML(typ="safe", pure=True).compose(text)
         except MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
-            self.fault(mark.line + 1 if mark else 1, "", f"no valid YAML: {error.problem or error.context}")
+            told = " ".join(part for part in (error.context, error.problem) if part)
+            self.fault(mark.line + 1 if mark else 1, "", f"no valid YAML: {told}")
             return None
         except (YAMLError, RecursionError, ValueError) as error:
             self.fault(
@@ -183,14 +184,21 @@ class Value:
             seen[name] = line
             yield name, Value(self.document, value_node, path, line)
 
-    def fields(self, known: Iterable[str], example: str) -> Iterator[tuple[str, Value]]:
-        """The entries of a mapping whose keys are fixed; another key is a fault."""
+    def fields(
+        self, known: Iterable[str], example: str, aliases: Mapping[str, str]
+    ) -> Iterator[tuple[str, Value]]:
+        """The entries of a mapping whose keys are fixed; another key is a fault.
+
+        `aliases` are what other systems call a key: only the advice uses them.
+        """
         names = list(known)
         for name, value in self.entries(example):
             if name in names:
                 yield name, value
             else:
-                hint = _did_you_mean(name, names) or f"; known here: {', '.join(sorted(names))}"
+                meant = aliases.get(name.lower())
+                hint = f"; did you mean {meant}?" if meant in names else _did_you_mean(name, names)
+                hint = hint or f"; known here: {', '.join(sorted(names))}"
                 self.document.fault(value.line, value.key, f"is no key of a job spec{hint}")
 
     def _type(self) -> str:

@@ -18,6 +18,35 @@ from mumian.spec.document import Document, SpecError, Value
 
 # The names of the architectures, and what else they are called.
 ARCHS = {"x86_64": ("amd64", "x64"), "arm64": ("aarch64",)}
+_ALIASES = {
+    "gpu": "accelerators",
+    "gpus": "accelerators",
+    "npu": "accelerators",
+    "npus": "accelerators",
+    "replicas": "count",
+    "tasks": "count",
+    "instances": "count",
+    "groups": "task_groups",
+    "cmd": "command",
+    "args": "command",
+    "run": "command",
+    "script": "command",
+    "entrypoint": "entry_point",
+    "workdir": "working_directory",
+    "cwd": "working_directory",
+    "timeout": "time_limit",
+    "cpus": "cpu",
+    "cores": "cpu",
+    "mem": "memory",
+    "ram": "memory",
+    "slo": "latency",
+    "type": "kind",
+    "zone": "from",
+    "zones": "from",
+    "max": "budget",
+    "regions": "jurisdictions",
+    "pue": "pue_max",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +166,7 @@ def _into(target: _Target, reader: Reader) -> Reader:
 def _fill(target: _Target, value: Value, readers: Mapping[str, Reader], example: str) -> set[str]:
     """Read a mapping by its table; the keys that it has."""
     given = set()
-    for key, item in value.fields(readers, example):
+    for key, item in value.fields(readers, example, _ALIASES):
         given.add(key)
         readers[key](target, item)
     return given
@@ -234,11 +263,15 @@ def _read_command(target: _Target, value: Value) -> None:
     target.note("argv", value)
     if value.is_list():
         argv = value.words()
-        if not argv or not argv[0]:
+        if argv[:1] == [""] or not any(value.items()):
             value.fault("names no program; write [echo, hello]")
+    elif value.is_mapping():
+        argv = []
+        value.fault("must be a list such as [echo, hello], or a line for the shell")
     else:
-        argv = builder.argv(value.text() or "")
-        if value.is_scalar() and not argv:
+        line = value.text()
+        argv = builder.argv(line or "")
+        if line == "":
             value.fault("is empty; write [echo, hello], or a line for the shell")
     target.message.argv.extend(argv)
 

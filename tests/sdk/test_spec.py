@@ -1,0 +1,144 @@
+"""Job specs in YAML: what each key means, and that every fault is named with its line."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import mumian
+import pytest
+from google.protobuf import text_format
+from mumian import MumianError, load_spec
+from mumian.api.v1 import job_pb2
+from mumian.spec import SpecError
+
+GOLDEN = Path(__file__).parent / "golden"
+EXAMPLES = Path(__file__).parents[2] / "examples" / "jobs"
+
+
+@pytest.mark.parametrize("path", sorted(GOLDEN.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_fault_is_named_with_its_line(path: Path) -> None:
+    """MUMIAN_GOLDEN_UPDATE=1 rewrites the expected texts; review them as a diff."""
+    with pytest.raises(SpecError) as caught:
+        load_spec(path)
+    told = caught.value.message.replace(str(path), path.name) + "\n"
+    expected = path.with_suffix(".txt")
+    if os.environ.get("MUMIAN_GOLDEN_UPDATE"):
+        expected.write_text(told)
+    assert told == expected.read_text()
+    assert all(fault.line >= 1 and fault.description for fault in caught.value.faults)
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_example_is_valid(path: Path) -> None:
+    assert load_spec(path).spec.task_groups
+
+
+def test_only_what_to_run_is_needed(tmp_path: Path) -> None:
+    path = tmp_path / "My First_Job.v2.yaml"
+    path.write_text("command: echo hello | wc\n")
+    spec = load_spec(path).spec
+    assert spec.name == "my-first-job-v2"
+    assert list(spec.task_groups[0].command.argv) == ["sh", "-c", "echo hello | wc"]
+    assert (spec.task_groups[0].resources.cpu_milli, spec.task_groups[0].resources.memory_mib) == (1000, 256)
+
+
+def test_every_key_fills_its_field(tmp_path: Path) -> None:
+    path = tmp_path / "full.yaml"
+    path.write_text(
+        """
+        name: vr
+        kind: service
+        priority: 70
+        jurisdictions: [CN-GD, CN-HK]
+        pue_max: 1.25
+        operators: {allow: [a], deny: b}
+        task_groups:
+        - name: render
+          count: 2
+          command: [render, --fps, 90]
+          environment: {THREADS: 8, FLAG: true, EMPTY: ""}
+          working_directory: /srv
+          resources: {cpu: 500m, memory: 2GiB, accelerators: {count: 0.5, models: [H100, "4090"]}}
+          archs: [x86_64]
+          labels: {disk: ssd}
+          latency: {from: [tianhe, nansha], budget: 20ms, client: 9.4ms}
+          compute: {default: 8ms, by_accelerator: {H100: 2ms}, by_arch: {arm64: 9ms}}
+          max_restarts: 3
+          time_limit: 10m
+          port: auto
+        - name: world
+          entry_point: world.server:main
+          resources: {accelerators: {count: 2, model: H100}}
+          compute: 500us
+          port: 8080
+        """
+    )
+    expected = text_format.Parse(
+        """
+        name: "vr" kind: JOB_KIND_SERVICE priority: 70 jurisdictions: "CN-GD" jurisdictions: "CN-HK"
+        pue_max_permille: 1250 operators_allowed: "a" operators_denied: "b"
+        task_groups {
+          name: "render" count: 2
+          command {
+            argv: "render" argv: "--fps" argv: "90" working_directory: "/srv"
+            environment { key: "THREADS" value: "8" } environment { key: "FLAG" value: "true" }
+            environment { key: "EMPTY" value: "" }
+          }
+          resources { cpu_milli: 500 memory_mib: 2048
+            accelerators { milli: 500 models: "H100" models: "4090" } }
+          archs: "x86_64" labels { key: "disk" value: "ssd" }
+          latency_slo { zone_ids: "tianhe" zone_ids: "nansha" budget_us: 20000 client_us: 9400 }
+          compute_time {
+            default_us: 8000 by_accelerator_model_us { key: "H100" value: 2000 }
+            by_arch_us { key: "arm64" value: 9000 }
+          }
+          max_restarts: 3 time_limit_ms: 600000 listen_port_auto: true
+        }
+        task_groups {
+          name: "world"
+          command { entry_point: "world.server:main" }
+          resources { cpu_milli: 1000 memory_mib: 256 accelerators { milli: 2000 models: "H100" } }
+          compute_time { default_us: 500 }
+          listen_port: 8080
+        }
+        """,
+        job_pb2.JobSpec(),
+    )
+    assert load_spec(path).spec == expected
+
+
+def test_a_field_of_the_api_leads_back_to_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "job.yaml"
+    path.write_text("command: [a]\nlatency:\n  from: moon\n  budget: 5ms\n")
+    loaded = load_spec(path)
+    assert loaded.origin_of("task_groups[0].latency_slo.zone_ids") == (3, "latency.from")
+    assert loaded.origin_of("task_groups[0].latency_slo.client_us") == (2, "latency")
+    assert loaded.origin_of("task_groups[0].command.argv[0]") == (1, "command")
+    assert loaded.origin_of("request_id") is None
+
+
+def test_a_file_that_cannot_be_read_is_one_error(tmp_path: Path) -> None:
+    with pytest.raises(MumianError, match=r"cannot be read: no such file"):
+        load_spec(tmp_path / "none.yaml")
+
+
+def test_python_and_yaml_make_the_same_spec(tmp_path: Path) -> None:
+    path = tmp_path / "hello.yaml"
+    path.write_text(
+        "kind: service\ncommand: [serve]\nresources: {memory: 1GiB}\nport: 80\n"
+        "latency: {from: tianhe, budget: 20ms}\ncompute: 5ms\ncount: 2\n"
+    )
+    built = mumian.job(
+        "hello",
+        mumian.task_group(
+            command=["serve"],
+            memory="1GiB",
+            port=80,
+            latency=mumian.latency("tianhe", budget="20ms"),
+            compute="5ms",
+            count=2,
+        ),
+        kind="service",
+    )
+    assert load_spec(path).spec == built

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -60,6 +61,8 @@ class ScriptedCoordinator(
         self.job_by_request: dict[str, Job] = {}
         # The states that WatchJob sends, each call from the first on.
         self.watched: list[Job] = []
+        self.watch_stays_open = False
+        self._stopped = threading.Event()
         self.jobs: list[Job] = []
         self.sites: list[fleet_pb2.Site] = []
         self.nodes: list[fleet_pb2.Node] = []
@@ -79,6 +82,7 @@ class ScriptedCoordinator(
 
     def stop(self) -> None:
         """Break all calls off."""
+        self._stopped.set()
         self._server.stop(None).wait()
 
     def refuse(self, method: str, *statuses: grpc.Status) -> None:
@@ -124,6 +128,8 @@ class ScriptedCoordinator(
             yield job_service_pb2.WatchJobResponse(job=job)
         if end:
             context.abort_with_status(end)
+        while self.watch_stays_open and context.is_active() and not self._stopped.wait(0.05):
+            pass
 
     def CancelJob(self, request: Any, context: Context) -> job_service_pb2.CancelJobResponse:
         self._enter("CancelJob", request, context)

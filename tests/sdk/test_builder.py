@@ -66,13 +66,8 @@ def test_a_wrong_value_names_the_field_the_value_and_advice(
 
 
 def test_a_wrong_job_is_refused_in_the_same_way() -> None:
-    wrong: list[dict[str, Any]] = [
-        {"name": "Bad Name"},
-        {"kind": "cron"},
-        {"priority": 101},
-        {"pue_max": 0.9},
-    ]
-    for arguments in wrong:
+    wrong: dict[str, Any] = {"name": "Bad Name", "kind": "cron", "priority": 101, "pue_max": 0.9}
+    for field, value in wrong.items():
         with pytest.raises(MumianError, match=f"INVALID_FIELD: {field}"):
             mumian.job(**{"name": "job", field: value})
     with pytest.raises(MumianError, match="task_groups is empty"):

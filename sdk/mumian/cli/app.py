@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import EntryPoint, entry_points
 
 import click
+from click.utils import PacifyFlushWrapper
 
 from mumian.cli.failures import EXIT_INTERRUPTED, EXIT_SERVER, report, show_defect, show_usage
 from mumian.cli.session import Session, shared_options
@@ -110,10 +110,11 @@ def run(argv: Sequence[str]) -> int:
         return show_usage(error)
     except (KeyboardInterrupt, click.Abort):
         return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read our output (head, less) has enough; the rest goes nowhere without a complaint.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 0
+    except SystemExit:
+        # click's answer to a reader that has enough (head, less) is 1, which here means that a job failed.
+        if isinstance(sys.stdout, PacifyFlushWrapper):
+            return 0
+        raise
     except Exception as error:
         show_defect(error)
         return EXIT_SERVER

@@ -1,0 +1,328 @@
+"""The command line as a user sees it: what it prints, and its exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from mumian.api.v1 import explanation_pb2, fleet_pb2, job_pb2
+from mumian.api.v1.explanation_pb2 import Explanation
+from mumian.api.v1.job_pb2 import Job
+from mumian.api.v1.job_service_pb2 import LOG_STREAM_STDERR, LOG_STREAM_STDOUT, ReadLogsResponse
+from mumian.cli import app
+
+from tests.processes import SCRIPTS, free_port
+from tests.sdk.scripted_coordinator import ScriptedCoordinator, refusal
+
+WIDTH_MAX = 100
+
+
+class Run:
+    """One command line that has been run in this process."""
+
+    def __init__(self, capsysbinary: pytest.CaptureFixture[bytes], *argv: str) -> None:
+        self.code = app.run(argv)
+        printed = capsysbinary.readouterr()
+        self.out, self.err = printed.out.decode(), printed.err.decode()
+        assert "Traceback" not in self.err
+        assert "\x1b" not in self.out, "no colour where there is no terminal"
+        assert (
+            self.code == 0
+            or self.err
+            or "pending" in self.out
+            or "no place" in self.out
+            or "failed" in self.out
+        )
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def mumian(coordinator: ScriptedCoordinator, capsysbinary: pytest.CaptureFixture[bytes]) -> Any:
+    """Runs a command line against the scripted coordinator."""
+    return lambda *argv: Run(capsysbinary, *argv)
+
+
+@pytest.fixture
+def hello(tmp_path: Path) -> str:
+    """A job file."""
+    path = tmp_path / "hello.yaml"
+    path.write_text("command: [echo, hello]\nlatency: {from: tianhe, budget: 20ms, client: 9.4ms}\n")
+    return str(path)
+
+
+def explanation(placed: int = 1) -> Explanation:
+    """Three sites: one fits (and is chosen), one is too slow, one is not measured."""
+    made = Explanation(task_group="main", task_count=1, placed_task_count=placed, nodes_considered=3)
+    sites = (("gz-nansha", 4000, 5000, 1250), ("sg-hub", 18000, 5000, 1120), ("gz-tianhe", 0, 10000, 1350))
+    for site_id, rtt_us, compute_us, pue_permille in sites:
+        site = made.sites.add(site_id=site_id, node_count=1, pue_average_permille=pue_permille)
+        site.latency.zone_id = "tianhe"
+        site.latency.rtt_p99_us, site.latency.compute_us, site.latency.client_us = rtt_us, compute_us, 9400
+        site.latency.total_us, site.latency.budget_us = rtt_us + compute_us + 9400, 20000
+        site.latency.link_known = rtt_us > 0
+        site.cost.total_microcny_per_hour = 1_234_567
+    made.sites[0].chosen_task_count = placed
+    made.sites[1].rejection.filter = explanation_pb2.FILTER_LATENCY_SLO
+    made.sites[1].rejection.reason = "32.4 ms > 20 ms, 12.4 over: network"
+    made.sites[2].rejection.filter = explanation_pb2.FILTER_LATENCY_SLO
+    made.sites[2].rejection.reason = "nobody has measured the link from zone tianhe"
+    made.rejections.add(filter=explanation_pb2.FILTER_LATENCY_SLO, node_count=2)
+    if not placed:
+        relaxation = made.relaxation
+        relaxation.filter = explanation_pb2.FILTER_LATENCY_SLO
+        relaxation.field = "task_groups[0].latency_slo.budget_us"
+        relaxation.to, relaxation.site_id = "24 ms", "gz-nansha"
+        setattr(relaxation, "from", "20 ms")
+    return made
+
+
+def job(state: job_pb2.JobState.ValueType, *explanations: Explanation, **fields: Any) -> Job:
+    """A job of one group."""
+    made = Job(id="hello-1", tenant_id="default", state=state, explanations=explanations, **fields)
+    made.spec.task_groups.add(name="main", count=1)
+    return made
+
+
+PENDING, STARTING = job_pb2.JOB_STATE_PENDING, job_pb2.JOB_STATE_STARTING
+RUNNING, FAILED = job_pb2.JOB_STATE_RUNNING, job_pb2.JOB_STATE_FAILED
+
+
+def test_submit_shows_the_sites_with_the_chosen_one_marked_and_the_next_commands(
+    mumian: Any, coordinator: ScriptedCoordinator, hello: str
+) -> None:
+    coordinator.watched = [
+        job(PENDING),
+        job(job_pb2.JOB_STATE_STARTING, explanation()),
+        job(RUNNING, explanation()),
+    ]
+    run = mumian("submit", hello)
+    assert run.code == 0
+    lines = run.out.splitlines()
+    assert all(len(line) <= WIDTH_MAX for line in lines)
+    chosen = next(line for line in lines if "CHOSEN" in line)
+    assert chosen.split() == ["▶", "gz-nansha", "4.0", "5.0", "18.4", "1.25", "1.235", "CHOSEN"]
+    assert "32.4 ms > 20 ms, 12.4 over" in next(line for line in lines if "sg-hub" in line)
+    assert run.out.count("gz-nansha") == 1, "the table is printed once"
+    assert "running after" in run.out
+    for verb in ("status", "logs -f", "cancel"):
+        assert f"  mumian {verb} hello-00000000" in lines
+
+
+def test_submit_of_a_job_without_a_place_says_why_and_what_would_help(
+    mumian: Any, coordinator: ScriptedCoordinator, hello: str
+) -> None:
+    coordinator.watched = [job(PENDING), job(PENDING, explanation(placed=0))]
+    run = mumian("submit", hello)
+    assert run.code == 1
+    assert "1 task of group main has no place: refused by latency 2 nodes" in run.out
+    assert "it would fit with latency.budget 24 ms instead of 20 ms at site gz-nansha" in run.out
+    assert "it stays pending" in run.out
+
+
+def test_submit_wait_stays_to_the_end_and_fails_with_the_job(
+    mumian: Any, coordinator: ScriptedCoordinator, hello: str
+) -> None:
+    coordinator.watched = [
+        job(RUNNING, explanation()),
+        job(FAILED, explanation(), state_message="exit code 3"),
+    ]
+    run = mumian("submit", "--wait", hello)
+    assert run.code == 1
+    assert "failed after" in run.out
+    assert "exit code 3" in run.out
+
+
+def test_submit_gives_programs_one_job(mumian: Any, coordinator: ScriptedCoordinator, hello: str) -> None:
+    coordinator.watched = [job(RUNNING, explanation())]
+    run = mumian("submit", hello, "--request-id", "mine", "--output", "json")
+    assert (run.json["state"], run.json["tenant_id"]) == ("JOB_STATE_RUNNING", "default")
+    assert coordinator.requests("CreateJob")[0].request_id == "mine"
+
+
+def test_plan_shows_the_same_table_and_makes_no_job(
+    mumian: Any, coordinator: ScriptedCoordinator, hello: str
+) -> None:
+    coordinator.planned.explanations.append(explanation())
+    task = coordinator.planned.tasks.add(task_group="main", site_id="gz-nansha")
+    task.cost.total_microcny_per_hour = 1_234_567
+    run = mumian("plan", hello)
+    assert run.code == 0
+    assert "CHOSEN" in run.out
+    assert "1 task for 1.235 CNY/h" in run.out
+    assert not coordinator.requests("CreateJob")
+    assert mumian("-o", "json", "plan", hello).json["explanations"][0]["task_group"] == "main"
+    coordinator.planned.explanations[0].CopyFrom(explanation(placed=0))
+    assert mumian("plan", hello).code == 1
+
+
+def test_a_fault_that_only_the_coordinator_sees_is_shown_at_its_line(
+    mumian: Any, coordinator: ScriptedCoordinator, hello: str
+) -> None:
+    fields = [("task_groups[0].latency_slo.zone_ids", "('tianhe') is unknown")]
+    message = "task_groups[0].latency_slo.zone_ids ('tianhe') is unknown; known zones: nansha"
+    coordinator.refuse(
+        "CreateJob", refusal(grpc.StatusCode.INVALID_ARGUMENT, "UNKNOWN_ZONE", message, fields)
+    )
+    run = mumian("submit", hello)
+    assert run.code == 2
+    assert run.err.splitlines() == [
+        "mumian: UNKNOWN_ZONE",
+        f"{hello}:2: latency.from ('tianhe') is unknown",
+        "known zones: nansha",
+    ]
+
+
+def test_status_shows_each_allocation(mumian: Any, coordinator: ScriptedCoordinator) -> None:
+    stored = job(RUNNING, state_message="all is well")
+    allocation = stored.allocations.add(
+        id="hello-1.main.0",
+        site_id="gz-nansha",
+        node_id="gz-nansha/n1",
+        state=job_pb2.ALLOCATION_STATE_RUNNING,
+        restart_count=2,
+        endpoint="10.0.0.1:8080",
+        state_message="restarted after exit code 1",
+        it_energy_j=7200,
+    )
+    allocation.latency.total_us, allocation.latency.budget_us = 18_400, 20_000
+    allocation.cost.total_microcny_per_hour = 500_000
+    coordinator.jobs = [stored]
+    run = mumian("status", "hello-1")
+    assert run.code == 0
+    row = next(line for line in run.out.splitlines() if line.startswith("main.0 "))
+    assert row.split() == (
+        ["main.0", "gz-nansha", "n1", "running", "2", "18.4", "of", "20", "0.500", "2.000", "10.0.0.1:8080"]
+    )
+    assert "all is well" in run.out
+    assert "main.0: restarted after exit code 1" in run.out
+    assert mumian("status", "hello-1", "-o", "json").json["allocations"][0]["endpoint"] == "10.0.0.1:8080"
+
+
+def test_logs_go_where_the_task_wrote_them(mumian: Any, coordinator: ScriptedCoordinator) -> None:
+    coordinator.chunks = [
+        ReadLogsResponse(stream=LOG_STREAM_STDOUT, data="héllo\n".encode()),
+        ReadLogsResponse(stream=LOG_STREAM_STDERR, data=b"oh\n"),
+    ]
+    coordinator.watched = [job(PENDING), job(RUNNING)]
+    coordinator.watched[1].allocations.add(id="hello-1.main.0")
+    run = mumian("logs", "hello-1", "-f", "--tail", "100", "--task", "main.0")
+    assert run.out == "héllo\n"
+    assert run.err.endswith("oh\n")
+    asked = coordinator.requests("ReadLogs")[0]
+    assert (asked.allocation_id, asked.follow, asked.tail_bytes) == ("hello-1.main.0", True, 100)
+    lines = mumian("logs", "hello-1", "-o", "json").out.splitlines()
+    assert [json.loads(line)["stream"] for line in lines] == ["LOG_STREAM_STDOUT", "LOG_STREAM_STDERR"]
+
+
+def test_every_list_verb_prints_a_table_and_json(mumian: Any, coordinator: ScriptedCoordinator) -> None:
+    coordinator.jobs = [job(RUNNING)]
+    coordinator.sites = [fleet_pb2.Site(id="gz", health=fleet_pb2.HEALTH_READY)]
+    coordinator.nodes = [fleet_pb2.Node(id="gz/n1", site_id="gz", arch="arm64")]
+    coordinator.zones = [fleet_pb2.Zone(id="tianhe", title="天河")]
+    coordinator.links = [fleet_pb2.Link(from_id="tianhe", to_site_id="gz", rtt_p99_us=1500)]
+    coordinator.planned.explanations.append(explanation())
+    wanted = {
+        ("jobs",): ("jobs", "hello-1"),
+        ("jobs", "--state", "running"): ("jobs", "running"),
+        ("sites",): ("sites", "ready"),
+        ("nodes", "gz"): ("nodes", "gz/n1"),
+        ("zones",): ("zones", "gz 1.5"),
+        ("links",): ("links", "1.50"),
+        ("explain", "hello-1"): ("explanations", "CHOSEN"),
+        ("top", "--once"): ("sites", "1 live job"),
+    }
+    for argv, (name, shown) in wanted.items():
+        table = mumian(*argv)
+        assert table.code == 0
+        assert shown in table.out
+        assert all(len(line) <= WIDTH_MAX for line in table.out.splitlines())
+        assert len(mumian(*argv, "--output", "json").json[name]) == 1
+
+
+def test_nothing_to_list_says_what_to_do(mumian: Any) -> None:
+    assert "mumian submit FILE" in mumian("jobs").out
+    assert "mumian-agent run" in mumian("sites").out
+
+
+def test_cancel_says_how_to_see_the_end(mumian: Any) -> None:
+    assert "`mumian status hello-1`" in mumian("cancel", "hello-1").out
+    assert mumian("cancel", "hello-1", "-o", "json").json["cancel_requested"] is True
+
+
+def test_bad_input_is_exit_2_with_code_and_advice(mumian: Any, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.yaml"
+    bad.write_text("comand: [echo]\ncount: many\n")
+    for argv, told in {
+        ("submit", str(bad)): "did you mean command?",
+        ("plan", str(tmp_path / "none.yaml")): "cannot be read",
+        ("status", "nope"): "JOB_NOT_FOUND: job nope does not exist",
+        ("submt", "x"): "did you mean submit?",
+        ("jobs", "--output", "xml"): "'xml' is not one of",
+        ("jobs", "--coordinator", "nowhere"): "must be host:port",
+        ("jobs", "--tenant", "A B"): "write a-b",
+    }.items():
+        run = mumian(*argv)
+        assert run.code == 2
+        assert told in run.err
+
+
+def test_errors_are_json_too_when_the_output_is(mumian: Any) -> None:
+    run = mumian("status", "nope", "-o", "json")
+    assert json.loads(run.err)["error"]["reason"] == "JOB_NOT_FOUND"
+    assert not run.out
+
+
+def test_a_fault_of_the_server_is_exit_4(mumian: Any, coordinator: ScriptedCoordinator) -> None:
+    coordinator.refuse("ListJobs", refusal(grpc.StatusCode.INTERNAL, "INTERNAL", "a defect of Mumian"))
+    run = mumian("jobs")
+    assert (run.code, run.err) == (4, "mumian: INTERNAL: a defect of Mumian\n")
+
+
+def test_a_coordinator_that_is_not_there_is_exit_3(mumian: Any) -> None:
+    run = mumian("sites", "--coordinator", f"127.0.0.1:{free_port()}")
+    assert run.code == 3
+    assert "start one with `mumian up` or set MUMIAN_COORDINATOR" in run.err
+
+
+def test_the_tenant_package_alone_says_how_to_get_up(mumian: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app, "_contributed", dict)
+    run = mumian("up")
+    assert run.code == 2
+    assert "install mumian-orchestrator and mumian-agent" in run.err
+    assert mumian("--help").code == 0
+
+
+def test_ctrl_c_leaves_130_and_the_job_running(coordinator: ScriptedCoordinator, hello: str) -> None:
+    coordinator.watched = [job(PENDING)]
+    coordinator.watch_stays_open = True
+    process = subprocess.Popen(
+        [SCRIPTS / "mumian", "submit", hello],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "MUMIAN_COORDINATOR": coordinator.address},
+    )
+    while not coordinator.requests("WatchJob"):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert err.strip() == "job hello-00000000 goes on; `mumian cancel hello-00000000` stops it"
+    assert not coordinator.requests("CancelJob")
+
+
+def test_a_reader_that_has_enough_is_no_error(coordinator: ScriptedCoordinator) -> None:
+    coordinator.chunks = [ReadLogsResponse(data=b"x" * 100_000)] * 20
+    command = f"{SCRIPTS / 'mumian'} logs hello-1 --coordinator {coordinator.address} | head -c 5"
+    run = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, check=False)
+    assert (run.stdout, run.stderr, run.returncode) == (b"xxxxx", b"", 0)

@@ -1,0 +1,158 @@
+"""`mumian up` and `mumian down`: the whole platform on one machine, as commands of the tenant's CLI."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import sys
+from pathlib import Path
+
+import click
+import yaml
+
+from mumian_orchestrator.main.config import ConfigError, host_and_port
+from mumian_orchestrator.main.local_processes import LocalProcesses, StartError
+
+SITE_ID, ZONE_ID = "local", "here"
+_READY_WITHIN_S = 60.0
+_SITE_TEMPLATE = """\
+# This machine as a site; written once by `mumian up`, yours to edit.
+site:
+  id: {site_id}
+  operator_id: self
+  tier: edge
+  jurisdiction: CN
+  pue: {{average: 1.0, marginal: 1.0}}      # no facility around it that anybody meters
+  prices: {{cpu_core_hour_cny: 0.2, memory_gib_hour_cny: 0.02, energy_kwh_cny: 0.7}}
+  carbon_g_per_kwh: 450
+"""
+
+StateDir = click.option(
+    "--state-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    envvar="MUMIAN_STATE_DIR",
+    default=lambda: Path(os.environ.get("XDG_STATE_HOME", Path.home() / ".local/state")) / "mumian",
+    show_default="~/.local/state/mumian",
+    help="Where the platform keeps its state and its logs.",
+)
+
+
+def find_etcd() -> str:
+    """The etcd server of this machine.
+
+    Raises:
+        StartError: there is none.
+    """
+    cache = Path(os.environ.get("MUMIAN_CACHE_DIR", Path.home() / ".cache/mumian"))
+    unpacked = cache / "etcd/usr/bin/etcd"
+    found = shutil.which("etcd") or (str(unpacked) if unpacked.exists() else None)
+    if found is None:
+        raise StartError("etcd is not installed; `apt-get install etcd-server`, or `make etcd` in a checkout")
+    return found
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def start_etcd(processes: LocalProcesses, state_dir: Path) -> str:
+    """Start a private etcd on the loopback; its endpoint as host:port.
+
+    Raises:
+        StartError: it is not installed, or did not come up.
+    """
+    client, peer = f"http://127.0.0.1:{free_port()}", f"http://127.0.0.1:{free_port()}"
+    argv = [
+        *(find_etcd(), "--data-dir", str(state_dir / "etcd"), "--name", "mumian"),
+        *("--listen-client-urls", client, "--advertise-client-urls", client),
+        *("--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer),
+        *("--initial-cluster", f"mumian={peer}"),
+    ]
+    processes.start("etcd", argv, lambda log: "ready to serve client requests" in log, _READY_WITHIN_S)
+    return client.removeprefix("http://")
+
+
+def start_script(processes: LocalProcesses, name: str, script: str, *arguments: str) -> None:
+    """Start one of Mumian's own commands and wait for its `ready:` line.
+
+    Raises:
+        StartError: it is not installed, or did not become ready.
+    """
+    path = Path(sys.executable).parent / script
+    found = str(path) if path.exists() else shutil.which(script)
+    if found is None:
+        raise StartError(
+            f"{script} is not installed; `pip install {script.replace('coordinator', 'orchestrator')}`"
+        )
+    processes.start(name, [found, *arguments], has_ready_line, _READY_WITHIN_S)
+
+
+def has_ready_line(log: str) -> bool:
+    """Whether a process of ours has said that it is ready."""
+    return any(line.startswith("ready:") for line in log.splitlines())
+
+
+@click.command()
+@click.option("--listen", default="127.0.0.1:7070", show_default=True, help="Where the coordinator listens.")
+@StateDir
+def up(listen: str, state_dir: Path) -> None:
+    """Start the platform on this machine: etcd, a coordinator, and this machine as a site."""
+    state_dir = state_dir.absolute()
+    processes = LocalProcesses(state_dir)
+    already = processes.running()
+    if already:
+        click.echo(f"already up ({', '.join(already)}); `mumian down` stops it")
+        return
+    try:
+        host_and_port("--listen", listen)
+        _start_all(processes, state_dir, listen)
+    except (StartError, ConfigError) as error:
+        processes.stop_all()
+        click.echo(f"mumian up: {error}", err=True)
+        raise SystemExit(2) from None
+    export = "" if listen == "127.0.0.1:7070" else f"\n  export MUMIAN_COORDINATOR={listen}"
+    click.echo(
+        f"up: coordinator on {listen}, site {SITE_ID}, zone {ZONE_ID}\n"
+        f"  state and logs in {state_dir}{export}\n"
+        "  mumian sites            what there is\n"
+        "  mumian submit job.yaml  run something\n"
+        "  mumian down             stop what this started"
+    )
+
+
+@click.command()
+@StateDir
+def down(state_dir: Path) -> None:
+    """Stop exactly what `mumian up` started. Jobs are kept and go on after the next `mumian up`."""
+    stopped = LocalProcesses(state_dir.absolute()).stop_all()
+    click.echo(f"stopped {', '.join(stopped)}" if stopped else f"nothing to stop in {state_dir}")
+
+
+def _start_all(processes: LocalProcesses, state_dir: Path, listen: str) -> None:
+    state_dir.mkdir(parents=True, exist_ok=True)
+    reflector = f"127.0.0.1:{free_port()}"
+    etcd = start_etcd(processes, state_dir)
+    coordinator_yaml = state_dir / "coordinator.yaml"
+    zones = [{"id": ZONE_ID, "title": "this machine", "reflector": reflector}]
+    coordinator_yaml.write_text(yaml.safe_dump({"listen": listen, "etcd": etcd, "zones": zones}))
+    start_script(processes, "coordinator", "mumian-coordinator", "--config", str(coordinator_yaml))
+    start_script(processes, "reflector", "mumian-agent", "reflector", "--listen", reflector)
+    start_script(processes, "agent", "mumian-agent", "run", "--config", str(_agent_yaml(state_dir, listen)))
+
+
+def _agent_yaml(state_dir: Path, listen: str) -> Path:
+    """The configuration of the agent: the facts of the site are the user's, the addresses ours."""
+    site_yaml, agent_yaml = state_dir / "site.yaml", state_dir / "agent.yaml"
+    if not site_yaml.exists():
+        site_yaml.write_text(_SITE_TEMPLATE.format(site_id=SITE_ID))
+    own = {
+        "coordinator": listen,
+        "state_dir": str(state_dir / "agent"),
+        "reflector": {"listen": f"127.0.0.1:{free_port()}"},
+    }
+    agent_yaml.write_text(yaml.safe_dump({**own, **yaml.safe_load(site_yaml.read_text())}))
+    return agent_yaml

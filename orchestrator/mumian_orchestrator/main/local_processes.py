@@ -1,0 +1,132 @@
+"""Background processes on this machine, remembered in a file so that exactly they can be stopped again."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+_POLL_S = 0.02
+_STOP_GRACE_S = 20.0
+
+
+class StartError(Exception):
+    """A process that did not become ready, with the last lines of its log."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Record:
+    """A process id may be used again by another process; with its birth time it is one of a kind."""
+
+    name: str
+    pid: int
+    created_s: float
+
+    def process(self) -> psutil.Process | None:
+        try:
+            process = psutil.Process(self.pid)
+            alive = process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+            return process if alive and process.create_time() == self.created_s else None
+        except psutil.NoSuchProcess:
+            return None
+
+
+class LocalProcesses:
+    """The processes of one state folder: their records and their logs."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self._state_dir = state_dir
+        self._file = state_dir / "processes.json"
+
+    def running(self) -> list[str]:
+        """The names of those that are alive, in the order in which they were started."""
+        return [record.name for record in self._records() if record.process()]
+
+    def log(self, name: str) -> Path:
+        """Where a process writes."""
+        return self._state_dir / f"{name}.log"
+
+    def start(
+        self,
+        name: str,
+        argv: Sequence[str],
+        is_ready: Callable[[str], bool],
+        within_s: float,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """Start in the background and wait until it is ready.
+
+        Args:
+            is_ready: told everything that the process has written so far.
+            environment: replaces this process's own.
+
+        Raises:
+            StartError: it ended or was not ready in time. It is remembered, so `stop_all` ends it.
+        """
+        self._state_dir.mkdir(parents=True, exist_ok=True)
+        with self.log(name).open("wb") as output:
+            child = subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env=environment,
+            )
+        record = _Record(name, child.pid, psutil.Process(child.pid).create_time())
+        self._save([*self._records(), record])
+        deadline_s = time.monotonic() + within_s
+        while not is_ready(self.log(name).read_text(errors="replace")):
+            ended = child.poll() is not None
+            if ended or time.monotonic() > deadline_s:
+                what = (
+                    f"ended with status {child.returncode}" if ended else f"was not ready in {within_s:.0f} s"
+                )
+                last = self.log(name).read_text(errors="replace").strip().splitlines()[-5:]
+                raise StartError("\n  ".join([f"{name} {what}; its log is {self.log(name)}:", *last]))
+            time.sleep(_POLL_S)
+
+    def stop_all(self) -> list[str]:
+        """Stop what was started, newest first, each before the next; returns the names of those stopped."""
+        stopped = []
+        for record in reversed(self._records()):
+            process = record.process()
+            if process is None:
+                continue
+            family = _family(process)
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.terminate()
+            psutil.wait_procs([process], timeout=_STOP_GRACE_S)
+            for left in family:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    left.kill()
+            psutil.wait_procs(family, timeout=_STOP_GRACE_S)
+            stopped.append(record.name)
+        self._file.unlink(missing_ok=True)
+        return stopped
+
+    def _records(self) -> list[_Record]:
+        try:
+            return [_Record(**entry) for entry in json.loads(self._file.read_text())]
+        except FileNotFoundError:
+            return []
+
+    def _save(self, records: Sequence[_Record]) -> None:
+        alive = [dataclasses.asdict(record) for record in records if record.process()]
+        scratch = self._file.with_suffix(".new")
+        scratch.write_text(json.dumps(alive))
+        scratch.replace(self._file)
+
+
+def _family(process: psutil.Process) -> list[psutil.Process]:
+    try:
+        return [process, *process.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []

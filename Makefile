@@ -4,13 +4,13 @@ SHELL := /bin/bash
 CACHE := $(or $(MUMIAN_CACHE_DIR),$(HOME)/.cache/mumian)
 UV := $(CACHE)/uv/bin/uv
 BIN := .venv/bin
-SOURCES := tools tests
+SOURCES := sdk/mumian orchestrator/mumian_orchestrator agents/mumian_agent tools tests examples
 CARGO := cargo
 export MUMIAN_CACHE_DIR := $(CACHE)
 export RAY_USAGE_STATS_ENABLED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup etcd test lint types proto wheels
+.PHONY: help setup etcd demo dev test test-unit lint types bench proto wheels docs
 
 help: ## Show the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -24,9 +24,18 @@ setup: $(UV) ## Make .venv with everything locked, the Rust core in release mode
 etcd: ## Install etcd: Debian's package, or unpacked in the cache folder without root
 	@tools/install_etcd.sh >/dev/null
 
-test: setup ## All tests: Rust, then Python
+demo: setup etcd ## A small city on this machine runs real jobs, then ends (3 minutes)
+	@$(BIN)/python examples/demo/main.py
+
+dev: setup etcd ## Start the platform on this machine; `.venv/bin/mumian down` stops it
+	@$(BIN)/mumian up
+
+test: setup etcd ## All tests: Rust, then Python with real etcd and Ray
 	$(CARGO) test --release --workspace --quiet
 	$(BIN)/pytest
+
+test-unit: setup ## What needs neither Ray nor etcd: seconds
+	$(BIN)/pytest -m "not ray and not etcd and not e2e"
 
 lint: setup ## Formatting, style, layers, stubs, types
 	$(CARGO) fmt --all --check
@@ -41,8 +50,14 @@ types: setup ## mypy strict, and the native module's stub against the module
 	$(BIN)/mypy $(SOURCES)
 	$(BIN)/python -m mypy.stubtest mumian_core._native
 
+bench: setup ## The short benchmarks: one line `name value unit` each
+	$(BIN)/mumian-bench openb --seeds 2
+
 proto: setup ## Generate the committed Python stubs
 	$(BIN)/python tools/generate_stubs.py
 
 wheels: setup ## Build the four wheels into dist/
 	$(UV) build --quiet --all-packages --wheel --out-dir dist
+
+docs: setup ## Check that every link between the docs leads somewhere
+	$(BIN)/python tools/check_links.py

@@ -100,6 +100,7 @@ async def agent(tmp_path: Path, port: int, coordinator: ScriptedCoordinator) -> 
     """A connected one; whatever the test did to it, nothing of it is left behind."""
     started = Agent(tmp_path, port)
     await started.start()
+    await coordinator.until(lambda: coordinator.reports)  # ready means that it serves, not that it connected
     yield started
     if started.running.process.poll() is not None:
         coordinator.refusal = None

@@ -1,0 +1,137 @@
+"""The tenants' jobs, built with the public SDK, and what their users send to them."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import mumian
+import numpy as np
+from mumian.api.v1.job_pb2 import JobSpec
+
+from examples.demo import city
+from examples.demo.city import UserZone
+from examples.demo.jobs import var_pricing, vr_renderer
+
+_REPOSITORY = str(Path(__file__).parents[2])
+# One thread each: a task that takes more than its share would take it from its neighbours.
+_ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+_PROFILE_RUNS = 200
+
+VAR_BUDGET_MS = 15.0
+VR_BUDGET_MS, VR_CLIENT_MS = 20.0, 9.4
+# What the renderer keeps to on any machine: its frame time, and the request around it.
+VR_COMPUTE_MS = vr_renderer.FRAME_TIME_S * 1000 + 1.0
+HEDGING_BUDGET_MS = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One HTTP request of a user; with a body it is a POST."""
+
+    path: str
+    body: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """A job, what it is for, where its users are, and what they send it."""
+
+    spec: JobSpec
+    purpose: str
+    zone: UserZone
+    request: Callable[[int], Request] | None = None  # of a number; None: it has no endpoint
+
+    @property
+    def is_service(self) -> bool:
+        """Whether it answers requests."""
+        return self.request is not None
+
+
+def profiled_var_ms() -> float:
+    """How long one valuation takes here, p99 of some hundred: what a tenant finds out before asking."""
+    portfolio = var_pricing.Portfolio.parse(_portfolio(0).body)
+    random = np.random.default_rng()
+    times_ms = []
+    for _ in range(_PROFILE_RUNS):
+        begun_s = time.perf_counter()
+        var_pricing.value_at_risk(portfolio, random)
+        times_ms.append((time.perf_counter() - begun_s) * 1000)
+    return float(np.quantile(times_ms, 0.99))
+
+
+def risk_service(compute_ms: float) -> Workload:
+    """Value at risk for traders, within the time that their desk allows."""
+    group = mumian.task_group(
+        **_entry_point("var_pricing"),
+        cpu=0.5,
+        memory="256MiB",
+        port="auto",
+        latency=mumian.latency(city.EXCHANGE.id, budget=_ms(VAR_BUDGET_MS)),
+        compute=_ms(compute_ms),
+        environment=_ENVIRONMENT,
+    )
+    spec = mumian.job("var-pricing", group, kind="service", priority=80)
+    return Workload(spec, "value at risk of a portfolio, by Monte Carlo", city.EXCHANGE, _portfolio)
+
+
+def vr_service() -> Workload:
+    """Frames for headsets, within 20 ms from the head's motion to the photon."""
+    group = mumian.task_group(
+        **_entry_point("vr_renderer"),
+        cpu=0.5,
+        memory="256MiB",
+        port="auto",
+        latency=mumian.latency(city.NANSHA.id, budget=_ms(VR_BUDGET_MS), client=_ms(VR_CLIENT_MS)),
+        compute=_ms(VR_COMPUTE_MS),
+        environment=_ENVIRONMENT,
+    )
+    spec = mumian.job("vr-renderer", group, kind="service", priority=90)
+    return Workload(spec, "ray-traced frames for VR headsets", city.NANSHA, _head_pose)
+
+
+def training() -> Workload:
+    """Gradient descent that nobody waits for."""
+    group = mumian.task_group(
+        **_entry_point("training"), cpu=1, memory="512MiB", time_limit="2m", environment=_ENVIRONMENT
+    )
+    return Workload(mumian.job("training", group), "gradient descent of a model", city.EXCHANGE)
+
+
+def impossible_hedging() -> Workload:
+    """A promise that no site can keep: less than one calculation and the shortest way there and back."""
+    group = mumian.task_group(
+        command=["true"],
+        cpu=0.5,
+        latency=mumian.latency(city.EXCHANGE.id, budget=_ms(HEDGING_BUDGET_MS)),
+        compute="2ms",
+    )
+    spec = mumian.job("fast-hedging", group, kind="service")
+    return Workload(spec, "hedging, faster than light allows here", city.EXCHANGE)
+
+
+def _entry_point(module: str) -> Mapping[str, str]:
+    return {"entry_point": f"examples.demo.jobs.{module}:main", "working_directory": _REPOSITORY}
+
+
+def _portfolio(number: int) -> Request:
+    random = np.random.default_rng(number)
+    count = var_pricing.SPOTS.size
+    portfolio = {
+        "shares": random.integers(0, 2000, count).tolist(),
+        "calls": random.integers(-1000, 1000, count).tolist(),
+        "strike_ratios": random.uniform(0.9, 1.2, count).round(2).tolist(),
+    }
+    return Request("/var", json.dumps(portfolio).encode())
+
+
+def _head_pose(number: int) -> Request:
+    return Request(f"/frame?yaw={0.4 * math.sin(number / 15):.4f}&pitch={0.1 * math.sin(number / 23):.4f}")
+
+
+def _ms(milliseconds: float) -> str:
+    return f"{milliseconds:.2f}ms"

@@ -33,7 +33,7 @@ class UserZone:
     title: str
 
 
-EDGE = Place("gz-nansha", "an edge room in a street cabinet", "edge", "CN-GD-GZ", 1.45, 0.26, 0.85, 430)
+EDGE = Place("gz-nansha", "an edge room near the users", "edge", "CN-GD-GZ", 1.45, 0.26, 0.85, 430)
 CITY = Place("gz-tianhe", "a data centre in the city", "city", "CN-GD-GZ", 1.30, 0.21, 0.78, 430)
 HUB = Place("sg-shaoguan", "the remote hub, 230 km north", "hub", "CN-GD-SG", 1.18, 0.12, 0.52, 350)
 PLACES = (EDGE, CITY, HUB)

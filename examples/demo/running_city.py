@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
+import psutil
 import yaml
 from mumian_orchestrator.main.embedded import free_port, has_ready_line, start_etcd, start_script
 from mumian_orchestrator.main.local_processes import LocalProcesses
@@ -30,23 +31,19 @@ class RunningCity:
 
     Args:
         progress: told each step that is done.
+
+    Attributes:
+        folder: holds all state and logs.
+        coordinator: where the coordinator listens.
     """
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
-        self._folder = Path(tempfile.mkdtemp(prefix="mumian-demo-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="mumian-demo-"))
         # One for each site, because a record of processes is one writer's.
-        self._shared = LocalProcesses(self._folder / "shared")
-        self._sites = {place.id: LocalProcesses(self._folder / place.id) for place in city.PLACES}
+        self._shared = LocalProcesses(self.folder / "shared")
+        self._sites = {place.id: LocalProcesses(self.folder / place.id) for place in city.PLACES}
         self.coordinator = f"{_HOST}:{free_port()}"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
     def start(self) -> None:
         """Start everything and wait until it is ready.
@@ -54,11 +51,11 @@ class RunningCity:
         Raises:
             StartError: a process did not come up; what did still has to be stopped.
         """
-        etcd = start_etcd(self._shared, self._folder / "shared")
+        etcd = start_etcd(self._shared, self.folder / "shared")
         self._progress("etcd stores, privately")
         reflectors = {zone.id: f"{_HOST}:{free_port()}" for zone in city.ZONES}
         config = _written(
-            self._folder / "coordinator.yaml", city.coordinator_config(self.coordinator, etcd, reflectors)
+            self.folder / "coordinator.yaml", city.coordinator_config(self.coordinator, etcd, reflectors)
         )
         start_script(self._shared, "coordinator", "mumian-coordinator", "--config", config)
         self._progress(f"the coordinator leads on {self.coordinator}")
@@ -84,30 +81,25 @@ class RunningCity:
         return {key: path.listen for key, path in paths.items()}
 
     def last_words_of_the_dead(self) -> list[str]:
-        """The ends of the logs of processes that should run and do not."""
+        """The ends of the logs of processes that were started and have ended by themselves."""
         words = []
-        for processes, names in self._started():
+        for processes in (self._shared, *self._sites.values()):
             alive = processes.running()
-            for name in names:
-                if name not in alive:
-                    last = processes.log(name).read_text(errors="replace").strip().splitlines()[-_LOG_LINES:]
-                    words += [f"{name} has ended; the last of its log:", *(f"  {line}" for line in last)]
+            for log in sorted(processes.log("*").parent.glob("*.log")):
+                if log.stem not in alive:
+                    words.append(f"{log.stem} has ended; the end of its log:")
+                    words += log.read_text(errors="replace").strip().splitlines()[-_LOG_LINES:]
         return words
 
-    def stop(self) -> None:
-        """Stop the sites beside one another, then what they depend on, and forget everything."""
-        with ThreadPoolExecutor() as pool:
-            list(pool.map(LocalProcesses.stop_all, self._sites.values()))
+    def stop(self, *, keep: bool = False) -> None:
+        """Stop the sites beside one another, then what they depend on; remove the state unless it is kept."""
+        self._stop_sites()
         self._shared.stop_all()
-        shutil.rmtree(self._folder, ignore_errors=True)
-
-    def _started(self) -> list[tuple[LocalProcesses, list[str]]]:
-        everything = (self._shared, *self._sites.values())
-        folders = [self._folder / "shared", *(self._folder / site for site in self._sites)]
-        return [
-            (processes, sorted(log.stem for log in folder.glob("*.log")))
-            for processes, folder in zip(everything, folders, strict=True)
-        ]
+        for left in _processes_with(self.folder):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                left.kill()
+        if not keep:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def _open_probe_paths(self, reflectors: Mapping[str, str]) -> dict[str, dict[str, str]]:
         """For each site, where its probes of each target go in."""
@@ -124,21 +116,43 @@ class RunningCity:
 
     def _start_sites(self, reflectors: Mapping[str, str], routes: Mapping[str, Mapping[str, str]]) -> None:
         def start(place: Place) -> None:
+            state_dir = self.folder / place.id / "agent"
             config = city.agent_config(
-                place, self.coordinator, self._folder / place.id, reflectors[place.id], routes[place.id]
+                place, self.coordinator, state_dir, reflectors[place.id], routes[place.id]
             )
-            path = _written(self._folder / f"{place.id}.yaml", config)
-            start_script(self._sites[place.id], "agent", "mumian-agent", "run", "--config", path)
+            path = _written(self.folder / f"{place.id}.yaml", config)
+            start_script(self._sites[place.id], f"agent-{place.id}", "mumian-agent", "run", "--config", path)
             self._progress(f"{place.id} is ready: {place.title}, PUE {place.pue:.2f}")
 
         with ThreadPoolExecutor() as pool:
-            for started in [pool.submit(start, place) for place in city.PLACES]:
-                started.result()
+            starts = [pool.submit(start, place) for place in city.PLACES]
+            try:
+                for started in as_completed(starts):
+                    started.result()
+            except BaseException:
+                self._stop_sites()  # else the others would be waited for until they are ready
+                raise
+
+    def _stop_sites(self) -> None:
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(LocalProcesses.stop_all, self._sites.values()))
 
 
 def _path(protocol: str, target: str, rtt_ms: float) -> DelayedPath:
     host, _, port = target.rpartition(":")
     return DelayedPath(protocol, (_HOST, free_port()), (host, int(port)), rtt_ms)
+
+
+def _processes_with(folder: Path) -> Iterator[psutil.Process]:
+    """What still has to do with the folder: the Ray and the tasks of an agent that has died outlive it."""
+    name = os.fsencode(folder)
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdecimal():
+            continue
+        with contextlib.suppress(OSError, psutil.NoSuchProcess):
+            files = [os.fsencode(file.readlink()) for file in (entry / "fd").iterdir()]
+            if name in (entry / "environ").read_bytes() or any(file.startswith(name) for file in files):
+                yield psutil.Process(int(entry.name))
 
 
 def _written(path: Path, config: object) -> str:

@@ -12,7 +12,7 @@ from examples.demo.jobs.http_service import Answer, BadRequestError, serve
 
 Floats = NDArray[np.float64]
 
-SCENARIOS = 4000
+SCENARIOS = 2500
 HORIZON_YEARS = 10 / 252
 CONFIDENCE = 0.99
 RATE = 0.02

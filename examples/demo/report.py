@@ -85,7 +85,7 @@ class Report:
         """What the users saw, against what they were promised."""
         self.title(
             "Answers as the users saw them",
-            "through the delay proxies, in ms; compute: median; total: p99 + client",
+            "in ms, through the delay proxies; compute is the median, total is p99 + client",
         )
         columns = ("sent", "compute", "p50", "p99", "client", "total", "budget", "in time")
         made = table("service", "users in", "served at", *columns, "promise", right=columns)
@@ -157,7 +157,7 @@ class Report:
         """Ours beside the others, on the same links, prices and jobs."""
         self.title(
             "The same jobs placed in other ways",
-            "by the same core, blind to promises; its verifier then judges",
+            "by the same core, blind to promises; then judged by its verifier",
         )
         columns = ("promises kept", "CNY/h", "W at the meter")
         made = table("placement", *jobs, *columns, right=columns)

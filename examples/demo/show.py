@@ -43,11 +43,11 @@ def run(running: RunningCity, report: Report) -> None:
         DemoError: a job did not do what it should.
         StartError, MumianError, ServiceError: a part of the city does not work.
     """
+    with report.doing("starting the city: three sites, each with an agent and a Ray of its own"):
+        running.start()
     with report.doing(f"profiling the risk service: {var_pricing.SCENARIOS} scenarios a valuation"):
         var_ms = workloads.profiled_var_ms()
     report.step(f"a valuation takes {var_ms:.1f} ms on this machine (p99)")
-    with report.doing("starting the city: three sites, each with an agent and a Ray of its own"):
-        running.start()
     with Client(running.coordinator) as client:
         with report.doing("the agents probe the zones and one another"):
             wait_for_links(client)
@@ -55,7 +55,7 @@ def run(running: RunningCity, report: Report) -> None:
         report.step(f"{len(links)} links measured")
         report.round_trips(links)
 
-        tenants = (workloads.risk_service(var_ms), workloads.vr_service(), workloads.training())
+        tenants = (workloads.vr_service(), workloads.risk_service(var_ms), workloads.training())
         placed = [(submit(client, workload, report), workload) for workload in tenants]
         show_impossible(client, report)
         comparison = Comparison(
@@ -140,9 +140,7 @@ def show_impossible(client: Client, report: Report) -> None:
     report.placement(job, workload)
     client.cancel(job.id)
     for budget_ms, site in smallest_budget(client, job):
-        report.remark(
-            f"Asked with `plan`, which reserves nothing: from {budget_ms:g} ms on, {site} would do it."
-        )
+        report.remark(f"`plan`, which reserves nothing, says: {site} would take it with {budget_ms:g} ms")
 
 
 def smallest_budget(client: Client, job: Job) -> Iterator[tuple[float, str]]:

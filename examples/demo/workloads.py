@@ -26,7 +26,7 @@ _PROFILE_RUNS, _PROFILE_PAUSE_S = 200, 0.005
 
 VAR_BUDGET_MS = 15.0
 VR_BUDGET_MS, VR_CLIENT_MS = 20.0, 9.4
-# What the renderer keeps to on any machine: its frame time, and the request around it.
+# What the renderer keeps to on any machine: its frame time, and the handling of the request around it.
 VR_COMPUTE_MS = vr_renderer.FRAME_TIME_S * 1000 + 1.6
 HEDGING_BUDGET_MS = 3.0
 

@@ -1,102 +1,134 @@
 //! The reason of a decision: how each site fared, and what each filter refused.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
 
+use crate::cluster::{At, Cluster};
 use crate::error::CoreError;
-use crate::filter::{first_refusal, rejection, STAGES};
-use crate::model::Candidate;
-use crate::place::{candidates, Pending};
-use crate::state::Cluster;
+use crate::filter::{rejection, stage, STAGES};
+use crate::model::{models, Candidate, Demand};
+use crate::score::Scorer;
+use crate::trial::Trial;
 use crate::wire::mumian::api::v1 as api;
 use crate::wire::mumian_core::v1 as border;
+use crate::words::plural;
 use crate::{cost, place};
 
 /// Explains every group of one job against the state: where its tasks would go, or why not.
 pub fn explain(cluster: &Cluster, request: &border::ExplainRequest) -> Result<border::ExplainResponse, CoreError> {
     let job = request.job.clone().unwrap_or_default();
     let job = border::PendingJob { explain: true, ..job };
-    let asked = border::PlaceRequest { evaluation_id: String::new(), jobs: vec![job], policy: request.policy };
+    let policy = request.policy.clone();
+    let asked = border::PlaceRequest { evaluation_id: String::new(), jobs: vec![job], policy };
     let plan = place::place(cluster, &asked)?;
     Ok(border::ExplainResponse { explanations: plan.explanations.into_iter().filter_map(|e| e.explanation).collect() })
 }
 
-/// Why the tasks of one group went where they did, on the state as it was before them.
-pub(crate) fn group(
-    before: &Cluster,
-    job: &api::JobSpec,
-    pending: &Pending<'_>,
-    placed: &[border::Placement],
-    policy: &border::Policy,
-) -> api::Explanation {
-    let mut counts = [0_u32; STAGES.len()];
-    let mut nodes_considered = 0;
-    let mut by_site: BTreeMap<&str, Vec<(usize, Candidate<'_>)>> = BTreeMap::new();
-    for candidate in candidates(before, job, pending.group) {
-        nodes_considered += 1;
-        let stage = first_refusal(&candidate)
-            .map_or(STAGES.len(), |refused| STAGES.iter().position(|f| f.kind() == refused.kind()).unwrap_or_default());
-        if let Some(count) = counts.get_mut(stage) {
-            *count += 1;
-        }
-        by_site.entry(&candidate.site.site.id).or_default().push((stage, candidate));
-    }
-    let mine: Vec<_> = placed.iter().filter(|p| p.task_group == pending.group.name).collect();
-    let mut verdicts: Vec<(usize, api::SiteVerdict)> = by_site
-        .into_values()
-        .filter_map(|nodes| {
-            let chosen = mine.iter().filter(|p| nodes.iter().any(|(_, c)| c.node.node.id == p.node_id)).count();
-            verdict(&nodes, policy, chosen as u32)
-        })
-        .collect();
-    verdicts.sort_by_key(|(stage, v)| {
-        let money = v.cost.map_or(0, |c| c.total_microcny_per_hour);
-        (v.chosen_task_count == 0, std::cmp::Reverse(*stage), money, v.site_id.clone())
-    });
-    let filters = STAGES.iter().zip(counts).filter(|(_, count)| *count > 0);
-    let sites: Vec<_> = verdicts.into_iter().map(|(_, v)| v).collect();
-    let task_count = pending.task_indexes.len() as u32;
-    api::Explanation {
-        task_group: pending.group.name.clone(),
-        task_count,
-        placed_task_count: mine.len() as u32,
-        nodes_considered,
-        rejections: filters.map(|(f, node_count)| api::FilterCount { filter: f.kind().into(), node_count }).collect(),
-        summary: summary(task_count, mine.len() as u32, nodes_considered, &sites),
-        sites,
-        relaxation: None,
-        generation: before.generation,
-    }
+/// How every site looked to one task at one moment.
+pub(crate) struct Survey {
+    nodes: usize,
+    /// Nodes refused by each filter, in the order of the stages.
+    refused: [usize; STAGES.len()],
+    /// Each site that has nodes, with the stage that its best node reached.
+    sites: Vec<(usize, api::SiteVerdict)>,
 }
 
-/// A site's best node: the cheapest that admits the task, or the one that came furthest.
-fn verdict(
-    nodes: &[(usize, Candidate<'_>)],
-    policy: &border::Policy,
-    chosen_task_count: u32,
-) -> Option<(usize, api::SiteVerdict)> {
-    let (stage, best) = nodes.iter().min_by_key(|(stage, c)| {
-        (std::cmp::Reverse(*stage), cost::of(c, policy).total_microcny_per_hour, &c.node.node.id)
-    })?;
-    let verdict = api::SiteVerdict {
+/// Asks every node once.
+pub(crate) fn survey(trial: &Trial<'_>, demand: &Demand, scorer: &Scorer) -> Survey {
+    let mut survey = Survey { nodes: 0, refused: [0; STAGES.len()], sites: Vec::new() };
+    for (s, site) in trial.cluster.sites.iter().enumerate() {
+        let at = |node: usize| At { site: s as u32, node: node as u32 };
+        let mut best = None;
+        let mut feasible = 0;
+        for node in 0..site.nodes.len() {
+            let offers = models(trial.node(at(node)), demand).map(|model| {
+                let c = trial.candidate(at(node), demand, model);
+                (Reverse(stage(&c)), cost::of(&c, &scorer.policy).total_microcny_per_hour, node, model)
+            });
+            let Some(offer) = offers.min() else { continue };
+            match survey.refused.get_mut(offer.0 .0) {
+                Some(count) => *count += 1,
+                None => feasible += 1,
+            }
+            best = best.filter(|least| *least <= offer).or(Some(offer));
+        }
+        let Some((Reverse(stage), _, node, model)) = best else { continue };
+        let c = trial.candidate(at(node), demand, model);
+        survey.nodes += site.nodes.len();
+        survey.sites.push((stage, verdict(&c, stage, scorer, site.nodes.len(), feasible)));
+    }
+    survey
+}
+
+/// A site by its best node: the cheapest that admits the task, or the one that came furthest.
+fn verdict(best: &Candidate<'_>, stage: usize, scorer: &Scorer, nodes: usize, feasible: usize) -> api::SiteVerdict {
+    api::SiteVerdict {
         site_id: best.site.site.id.clone(),
-        node_count: nodes.len() as u32,
-        feasible_node_count: nodes.iter().filter(|(stage, _)| *stage == STAGES.len()).count() as u32,
+        node_count: nodes as u32,
+        feasible_node_count: feasible as u32,
         node_id: best.node.node.id.clone(),
         latency: best.latency(),
         pue_average_permille: best.site.site.pue.as_ref().map_or(0, |p| p.average_permille),
-        cost: Some(cost::of(best, policy)),
-        rejection: STAGES.get(*stage).map(|filter| rejection(*filter, best)),
-        chosen_task_count,
-    };
-    Some((*stage, verdict))
+        cost: Some(cost::of(best, &scorer.policy)),
+        rejection: STAGES.get(stage).map(|filter| rejection(*filter, best)),
+        chosen_task_count: 0,
+    }
 }
 
-fn summary(task_count: u32, placed: u32, nodes: u32, sites: &[api::SiteVerdict]) -> String {
+impl Survey {
+    /// In the user's words; `gang_missing` counts the tasks without a place that made the whole
+    /// gang fall.
+    pub fn explanation(
+        self,
+        task_group: &str,
+        task_count: usize,
+        placed: &[&border::Placement],
+        gang_missing: usize,
+    ) -> api::Explanation {
+        let filters = STAGES.iter().zip(self.refused).filter(|(_, count)| *count > 0);
+        let mut rejections: Vec<_> =
+            filters.map(|(f, count)| api::FilterCount { filter: f.kind().into(), node_count: count as u32 }).collect();
+        let feasible = self.nodes - self.refused.iter().sum::<usize>();
+        if gang_missing > 0 && feasible > 0 {
+            rejections.push(api::FilterCount { filter: api::Filter::Gang.into(), node_count: feasible as u32 });
+        }
+        let mut sites = self.sites;
+        for (stage, site) in &mut sites {
+            site.chosen_task_count = placed.iter().filter(|p| p.site_id == site.site_id).count() as u32;
+            if gang_missing > 0 && *stage == STAGES.len() {
+                site.rejection = Some(gang_rejection(gang_missing));
+            }
+        }
+        sites.sort_by_key(|(stage, v)| {
+            let money = v.cost.map_or(0, |c| c.total_microcny_per_hour);
+            (v.chosen_task_count == 0, Reverse(*stage), money, v.site_id.clone())
+        });
+        let sites: Vec<_> = sites.into_iter().map(|(_, v)| v).collect();
+        api::Explanation {
+            task_group: task_group.into(),
+            task_count: task_count as u32,
+            placed_task_count: placed.len() as u32,
+            nodes_considered: self.nodes as u32,
+            rejections,
+            summary: summary(task_count, placed.len(), self.nodes, &sites),
+            sites,
+            ..Default::default()
+        }
+    }
+}
+
+fn gang_rejection(missing: usize) -> api::Rejection {
+    let verb = if missing == 1 { "finds" } else { "find" };
+    let reason = format!("gang: {} of the job {verb} no node, so none starts", plural(missing, "task"));
+    api::Rejection { filter: api::Filter::Gang.into(), reason, curable_by_preemption: true }
+}
+
+fn summary(task_count: usize, placed: usize, nodes: usize, sites: &[api::SiteVerdict]) -> String {
+    let outcome = format!("{placed} of {} placed", plural(task_count, "task"));
     if placed == task_count {
         let chosen: Vec<_> = sites.iter().filter(|s| s.chosen_task_count > 0).map(|s| s.site_id.as_str()).collect();
-        return format!("{placed} of {task_count} tasks placed: {}", chosen.join(", "));
+        return if chosen.is_empty() { outcome } else { format!("{outcome}: {}", chosen.join(", ")) };
     }
     let nearest =
         sites.iter().find_map(|s| s.rejection.as_ref().map(|r| format!("; site {}: {}", s.site_id, r.reason)));
-    format!("{placed} of {task_count} tasks placed, {nodes} nodes considered{}", nearest.unwrap_or_default())
+    format!("{outcome}, {} considered{}", plural(nodes, "node"), nearest.unwrap_or_default())
 }

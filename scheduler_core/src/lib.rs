@@ -1,15 +1,21 @@
 //! The placement engine of Mumian: a snapshot goes in, a plan comes out. It owns no clock,
 //! no entropy and no I/O, so recorded bytes replay bit for bit.
 
+pub mod cluster;
 pub mod cost;
 pub mod error;
 pub mod explain;
 pub mod filter;
+mod fragmentation;
 pub mod model;
 pub mod place;
+mod score;
+mod seed;
 pub mod state;
+pub mod trial;
 pub mod validate;
 pub mod verify;
+mod words;
 
 /// The generated messages of `proto/`.
 #[allow(clippy::all)]

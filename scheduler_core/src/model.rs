@@ -1,70 +1,180 @@
 //! What the engine reasons about: one candidate node for one task, and the figures of both.
 
-use crate::state::{NodeState, SiteState};
+use std::collections::BTreeMap;
+
+use crate::cluster::{Device, NodeState, SiteState};
 use crate::wire::mumian::api::v1 as api;
 
 /// Whole devices are multiples of this many milli.
 pub const WHOLE_DEVICE_MILLI: u64 = 1000;
 
-/// One task group of one job, asked about one node of one site.
+/// All that decides where one task may go and what it costs there. Filters and costs see
+/// nothing else of a job, so tasks of equal demand share their candidates.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Demand {
+    pub jurisdictions: Vec<String>,
+    pub pue_max_permille: u32,
+    pub operators_allowed: Vec<String>,
+    pub operators_denied: Vec<String>,
+    /// In thousandths of a core; an absent message asks for nothing.
+    pub cpu_milli: u64,
+    pub memory_mib: u64,
+    /// Unset when the task asks for none.
+    pub accelerators: Option<api::AcceleratorRequest>,
+    pub archs: Vec<String>,
+    pub labels: BTreeMap<String, String>,
+    pub latency_slo: Option<api::LatencySlo>,
+    pub compute_us: u64,
+    pub compute_us_by_model: BTreeMap<String, u64>,
+    pub compute_us_by_arch: BTreeMap<String, u64>,
+}
+
+impl Demand {
+    /// Names every field of both messages, so that a new one cannot be forgotten here.
+    pub fn of(job: &api::JobSpec, group: &api::TaskGroup) -> Self {
+        let api::JobSpec {
+            jurisdictions,
+            pue_max_permille,
+            operators_allowed,
+            operators_denied,
+            name: _,
+            kind: _,
+            priority: _,
+            task_groups: _,
+        } = job;
+        let api::TaskGroup {
+            resources,
+            archs,
+            labels,
+            latency_slo,
+            compute_time,
+            name: _,
+            count: _,
+            command: _,
+            max_restarts: _,
+            time_limit_ms: _,
+            listen_port: _,
+            listen_port_auto: _,
+        } = group;
+        let resources = resources.clone().unwrap_or_default();
+        let compute = compute_time.clone().unwrap_or_default();
+        Self {
+            jurisdictions: jurisdictions.clone(),
+            pue_max_permille: *pue_max_permille,
+            operators_allowed: operators_allowed.clone(),
+            operators_denied: operators_denied.clone(),
+            cpu_milli: resources.cpu_milli,
+            memory_mib: resources.memory_mib,
+            accelerators: resources.accelerators.filter(|a| a.milli > 0),
+            archs: archs.clone(),
+            labels: labels.clone(),
+            latency_slo: latency_slo.clone(),
+            compute_us: compute.default_us,
+            compute_us_by_model: compute.by_accelerator_model_us,
+            compute_us_by_arch: compute.by_arch_us,
+        }
+    }
+
+    /// In thousandths of a device.
+    pub fn accelerator_milli(&self) -> u64 {
+        self.accelerators.as_ref().map_or(0, |a| a.milli)
+    }
+}
+
+/// One task, asked about one node of one site and, where it asks for accelerators, about one
+/// model of device: all devices of a task are of one model.
 #[derive(Clone, Copy)]
 pub struct Candidate<'a> {
     pub site: &'a SiteState,
     pub node: &'a NodeState,
-    pub job: &'a api::JobSpec,
-    pub group: &'a api::TaskGroup,
+    pub demand: &'a Demand,
+    /// Position in the node's accelerators; unset when none is asked for or none accepted.
+    pub model: Option<usize>,
 }
 
-impl Candidate<'_> {
-    /// Resources of one task; an absent message asks for nothing.
-    pub fn cpu_milli(&self) -> u64 {
-        self.group.resources.as_ref().map_or(0, |r| r.cpu_milli)
+/// The models of the node that could serve the demand; one unset entry when none is asked for
+/// or none is accepted.
+pub fn models<'a>(node: &'a NodeState, demand: &'a Demand) -> impl Iterator<Item = Option<usize>> + 'a {
+    let accepted = move |model: &usize| {
+        demand.accelerators.as_ref().is_some_and(|a| accepts_model(a, &node.node.accelerators[*model].model))
+    };
+    let mut accepted = node.models().filter(accepted).map(Some).peekable();
+    let none = if accepted.peek().is_none() { Some(None) } else { None };
+    accepted.chain(none)
+}
+
+impl<'a> Candidate<'a> {
+    /// The node's accelerators of the model in question.
+    pub fn accelerator(&self) -> Option<&'a api::Accelerator> {
+        self.model.map(|m| &self.node.node.accelerators[m])
     }
 
-    /// Memory of one task.
-    pub fn memory_mib(&self) -> u64 {
-        self.group.resources.as_ref().map_or(0, |r| r.memory_mib)
+    /// The devices of the model that have so many milli free, with their indexes.
+    fn roomy(&self, milli: u64) -> impl Iterator<Item = (usize, &'a Device)> + use<'a> {
+        let model = self.model;
+        self.node.devices.iter().enumerate().filter(move |(_, d)| Some(d.model) == model && d.free_milli() >= milli)
     }
 
-    /// The accelerators of one task, when it asks for any.
-    pub fn accelerators(&self) -> Option<&api::AcceleratorRequest> {
-        self.group.resources.as_ref().and_then(|r| r.accelerators.as_ref()).filter(|a| a.milli > 0)
+    /// Every device that could hold a share, with its index.
+    pub fn share_devices(&self) -> impl Iterator<Item = (usize, &'a Device)> + use<'a> {
+        self.roomy(self.demand.accelerator_milli())
     }
 
-    /// The model of the node's first device that the task accepts, when it asks for accelerators.
-    pub fn accelerator_model(&self) -> Option<&str> {
-        let request = self.accelerators()?;
-        self.node.devices.iter().map(|d| d.model.as_str()).find(|model| accepts_model(request, model))
+    /// Whether the devices that the task asks for are free.
+    pub fn devices_fit(&self) -> bool {
+        match self.demand.accelerator_milli() {
+            0 => true,
+            share if share < WHOLE_DEVICE_MILLI => self.roomy(share).next().is_some(),
+            milli => self.roomy(WHOLE_DEVICE_MILLI).count() as u64 >= milli / WHOLE_DEVICE_MILLI,
+        }
     }
 
-    /// Compute time of one request here: accelerator model, then arch, then default.
+    /// The fullest device that has room for the task's share.
+    pub fn fullest_device(&self) -> Option<(usize, &'a Device)> {
+        self.share_devices().min_by_key(|(index, d)| (d.free_milli(), *index))
+    }
+
+    /// The devices that the task would get: for a share `shared`, or else the fullest device
+    /// that has room; for whole devices the first free ones. Asked only where they fit.
+    pub fn devices(&self, shared: Option<usize>) -> Vec<api::DeviceShare> {
+        let share = |index: usize, milli: u64| api::DeviceShare { device_index: index as u32, milli: milli as u32 };
+        let milli = self.demand.accelerator_milli();
+        if milli < WHOLE_DEVICE_MILLI {
+            let index = if milli == 0 { None } else { shared.or_else(|| self.fullest_device().map(|(i, _)| i)) };
+            return index.map(|i| share(i, milli)).into_iter().collect();
+        }
+        let count = (milli / WHOLE_DEVICE_MILLI) as usize;
+        self.roomy(WHOLE_DEVICE_MILLI).take(count).map(|(i, _)| share(i, WHOLE_DEVICE_MILLI)).collect()
+    }
+
+    /// Compute time of one request here, in microseconds: accelerator model, then arch, then default.
     pub fn compute_us(&self) -> u64 {
-        let Some(time) = &self.group.compute_time else { return 0 };
-        let by_model = self.accelerator_model().and_then(|m| time.by_accelerator_model_us.get(m));
-        *by_model.or_else(|| time.by_arch_us.get(&self.node.node.arch)).unwrap_or(&time.default_us)
+        let by_model = self.accelerator().and_then(|a| self.demand.compute_us_by_model.get(&a.model));
+        let by_arch = || self.demand.compute_us_by_arch.get(&self.node.node.arch);
+        *by_model.or_else(by_arch).unwrap_or(&self.demand.compute_us)
     }
 
     /// The zone of the SLO with the longest total; an unmeasured link is worse than any other.
     /// None when the group has no SLO.
     pub fn latency(&self) -> Option<api::LatencyBreakdown> {
-        let slo = self.group.latency_slo.as_ref()?;
+        let slo = self.demand.latency_slo.as_ref()?;
         let compute_us = self.compute_us();
-        slo.zone_ids
-            .iter()
-            .map(|zone_id| {
-                let link = self.site.links.get(zone_id);
-                let rtt_p99_us = link.map_or(0, |l| l.rtt_p99_us);
-                api::LatencyBreakdown {
-                    zone_id: zone_id.clone(),
-                    rtt_p99_us,
-                    compute_us,
-                    client_us: slo.client_us,
-                    total_us: rtt_p99_us.saturating_add(compute_us).saturating_add(slo.client_us),
-                    budget_us: slo.budget_us,
-                    link_known: link.is_some(),
-                }
-            })
-            .max_by_key(|b| (!b.link_known, b.total_us))
+        let of_zone = |zone_id: &'a String| {
+            let link = self.site.links.get(zone_id);
+            let rtt_p99_us = link.map_or(0, |l| l.rtt_p99_us);
+            let total_us = rtt_p99_us.saturating_add(compute_us).saturating_add(slo.client_us);
+            (zone_id, rtt_p99_us, total_us, link.is_some())
+        };
+        let worst = slo.zone_ids.iter().map(of_zone).max_by_key(|(_, _, total_us, known)| (!known, *total_us));
+        worst.map(|(zone_id, rtt_p99_us, total_us, link_known)| api::LatencyBreakdown {
+            zone_id: zone_id.clone(),
+            rtt_p99_us,
+            compute_us,
+            client_us: slo.client_us,
+            total_us,
+            budget_us: slo.budget_us,
+            link_known,
+        })
     }
 }
 

@@ -1,142 +1,29 @@
-//! The cluster as the engine knows it, copy-on-write per site: a snapshot costs one reference
-//! a site, a refresh what it changes.
+//! The live cluster, changed by deltas. It is copy-on-write: a snapshot costs one reference, a
+//! delta costs what it changes.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
+pub use crate::cluster::Cluster;
+use crate::cluster::{Holding, NodeState, SiteState};
 use crate::error::CoreError;
-use crate::model::{accepts_model, WHOLE_DEVICE_MILLI};
 use crate::validate;
 use crate::wire::mumian::api::v1 as api;
 use crate::wire::mumian_core::v1 as border;
-
-/// One accelerator device and what is promised of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Device {
-    pub model: String,
-    pub active_power_mw: u64,
-    pub used_milli: u64,
-}
-
-impl Device {
-    /// Never below zero: a fact may overcommit a device.
-    pub fn free_milli(&self) -> u64 {
-        WHOLE_DEVICE_MILLI.saturating_sub(self.used_milli)
-    }
-}
-
-/// A node with what its allocations hold.
-#[derive(Debug, Clone, PartialEq)]
-pub struct NodeState {
-    pub node: api::Node,
-    pub devices: Vec<Device>,
-    pub used_cpu_milli: u64,
-    pub used_memory_mib: u64,
-    pub allocations: BTreeMap<String, border::UsedResources>,
-}
-
-impl NodeState {
-    fn new(node: api::Node) -> Self {
-        let devices = node
-            .accelerators
-            .iter()
-            .flat_map(|a| {
-                let device = Device { model: a.model.clone(), active_power_mw: a.active_power_mw, used_milli: 0 };
-                std::iter::repeat_n(device, a.count as usize)
-            })
-            .collect();
-        Self { node, devices, used_cpu_milli: 0, used_memory_mib: 0, allocations: BTreeMap::new() }
-    }
-
-    /// What is left, never below zero.
-    pub fn free_cpu_milli(&self) -> u64 {
-        self.node.cpu_milli.saturating_sub(self.used_cpu_milli)
-    }
-
-    /// What is left, never below zero.
-    pub fn free_memory_mib(&self) -> u64 {
-        self.node.memory_mib.saturating_sub(self.used_memory_mib)
-    }
-
-    /// The devices that a request would get: for a share the fullest device that still has
-    /// room, for whole devices the first free ones. None when they are not there.
-    pub fn devices_for(&self, request: &api::AcceleratorRequest) -> Option<Vec<api::DeviceShare>> {
-        let fitting = |need: u64| {
-            self.devices
-                .iter()
-                .enumerate()
-                .filter(move |(_, d)| d.free_milli() >= need && accepts_model(request, &d.model))
-        };
-        let share = |(index, _): (usize, &Device), milli: u64| api::DeviceShare {
-            device_index: index as u32,
-            milli: milli as u32,
-        };
-        if request.milli < WHOLE_DEVICE_MILLI {
-            let best = fitting(request.milli).min_by_key(|(index, d)| (d.free_milli(), *index))?;
-            return Some(vec![share(best, request.milli)]);
-        }
-        let count = (request.milli / WHOLE_DEVICE_MILLI) as usize;
-        let whole: Vec<_> = fitting(WHOLE_DEVICE_MILLI).take(count).map(|d| share(d, WHOLE_DEVICE_MILLI)).collect();
-        (whole.len() == count).then_some(whole)
-    }
-
-    /// Books an allocation; one with the same id is replaced.
-    pub fn add(&mut self, used: border::UsedResources) {
-        self.remove(&used.allocation_id);
-        let resources = used.resources.clone().unwrap_or_default();
-        self.used_cpu_milli += resources.cpu_milli;
-        self.used_memory_mib += resources.memory_mib;
-        for share in &used.devices {
-            if let Some(device) = self.devices.get_mut(share.device_index as usize) {
-                device.used_milli += u64::from(share.milli);
-            }
-        }
-        self.allocations.insert(used.allocation_id.clone(), used);
-    }
-
-    /// Frees an allocation; an unknown id changes nothing.
-    pub fn remove(&mut self, allocation_id: &str) {
-        let Some(used) = self.allocations.remove(allocation_id) else { return };
-        let resources = used.resources.unwrap_or_default();
-        self.used_cpu_milli -= resources.cpu_milli;
-        self.used_memory_mib -= resources.memory_mib;
-        for share in &used.devices {
-            if let Some(device) = self.devices.get_mut(share.device_index as usize) {
-                device.used_milli -= u64::from(share.milli);
-            }
-        }
-    }
-}
-
-/// A site with its nodes and the links that lead to it, by where they come from.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct SiteState {
-    pub site: api::Site,
-    pub nodes: BTreeMap<String, NodeState>,
-    pub links: BTreeMap<String, api::Link>,
-}
-
-/// All sites at one generation. Cloning it is the snapshot.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Cluster {
-    pub generation: u64,
-    pub sites: BTreeMap<String, Arc<SiteState>>,
-}
-
-impl Cluster {
-    /// The site for writing, copied first when a snapshot still holds it.
-    pub fn site_mut(&mut self, site_id: &str, by: &str) -> Result<&mut SiteState, CoreError> {
-        let site = self.sites.get_mut(site_id);
-        site.map(Arc::make_mut).ok_or_else(|| CoreError::UnknownSite { site_id: site_id.into(), by: by.into() })
-    }
-}
 
 /// The live state: a cluster and where each allocation is.
 #[derive(Debug, Default)]
 pub struct State {
     cluster: Cluster,
-    node_of_allocation: HashMap<String, String>,
     site_of_node: HashMap<String, String>,
+    allocations: HashMap<String, Allocation>,
+    allocations_of_node: HashMap<String, BTreeSet<String>>,
+}
+
+#[derive(Debug)]
+struct Allocation {
+    node_id: String,
+    held: Holding,
 }
 
 impl State {
@@ -155,26 +42,32 @@ impl State {
         self.check(&delta)?;
         if delta.reset {
             *self = Self::default();
+            self.cluster.structure = current + 1;
         }
-        self.change(delta);
         self.cluster.generation = current + 1;
+        self.change(delta);
         Ok(self.cluster.generation)
     }
 
     /// Refuses a delta that speaks of what is not there, before anything has changed.
     fn check(&self, delta: &border::Delta) -> Result<(), CoreError> {
-        let kept = |known: bool, removed: &[String], id: &String| known && !delta.reset && !removed.contains(id);
+        let removed_sites: HashSet<&String> = delta.removed_site_ids.iter().collect();
+        let removed_nodes: HashSet<&String> = delta.removed_node_ids.iter().collect();
+        let new_sites: HashSet<&String> = delta.sites.iter().map(|s| &s.id).collect();
+        let new_nodes: HashSet<&String> = delta.nodes.iter().map(|n| &n.id).collect();
         let site_is_known = |id: &String| {
-            delta.sites.iter().any(|s| s.id == *id)
-                || kept(self.cluster.sites.contains_key(id), &delta.removed_site_ids, id)
+            let stays = !delta.reset && !removed_sites.contains(id) && self.cluster.find(id).is_ok();
+            new_sites.contains(id) || stays
         };
-        let mut new_nodes = HashSet::new();
+        let node_is_known = |id: &String| {
+            let stays = |site_id| !delta.reset && !removed_nodes.contains(id) && !removed_sites.contains(site_id);
+            new_nodes.contains(id) || self.site_of_node.get(id).is_some_and(stays)
+        };
         for node in &delta.nodes {
             if !site_is_known(&node.site_id) {
                 let by = format!("node {}", node.id);
                 return Err(CoreError::UnknownSite { site_id: node.site_id.clone(), by });
             }
-            new_nodes.insert(node.id.as_str());
         }
         for link in &delta.links {
             if !site_is_known(&link.to_site_id) {
@@ -183,10 +76,7 @@ impl State {
             }
         }
         for used in &delta.allocations {
-            let stays = self.site_of_node.get(&used.node_id).is_some_and(|site_id| {
-                kept(true, &delta.removed_node_ids, &used.node_id) && !delta.removed_site_ids.contains(site_id)
-            });
-            if !new_nodes.contains(used.node_id.as_str()) && !stays {
+            if !node_is_known(&used.node_id) {
                 let by = format!("allocation {}", used.allocation_id);
                 return Err(CoreError::UnknownNode { node_id: used.node_id.clone(), by });
             }
@@ -203,72 +93,130 @@ impl State {
             self.remove_node(id);
         }
         for id in &delta.removed_site_ids {
-            let nodes: Vec<_> =
-                self.cluster.sites.get(id).map(|s| s.nodes.keys().cloned().collect()).unwrap_or_default();
-            for node_id in nodes {
-                self.remove_node(&node_id);
-            }
-            self.cluster.sites.remove(id);
+            self.remove_site(id);
         }
         for site in delta.sites {
-            let state = self.cluster.sites.entry(site.id.clone()).or_default();
-            Arc::make_mut(state).site = site;
+            self.put_site(site);
         }
         for node in delta.nodes {
             self.put_node(node);
         }
         for link in delta.links {
-            if let Some(site) = self.cluster.sites.get_mut(&link.to_site_id) {
-                Arc::make_mut(site).links.insert(link.from_id.clone(), link);
+            let generation = self.cluster.generation;
+            if let Some(site) = self.site_mut(&link.to_site_id) {
+                site.facts_changed_at = generation;
+                Arc::make_mut(&mut site.links).insert(link.from_id.clone(), link);
             }
         }
         for used in delta.allocations {
-            self.remove_allocation(&used.allocation_id);
-            self.node_of_allocation.insert(used.allocation_id.clone(), used.node_id.clone());
-            if let Some(node) = self.node_mut(&used.node_id) {
-                node.add(used);
-            }
+            self.put_allocation(used);
         }
     }
 
+    /// The site for writing, copied first when a snapshot still holds it.
+    fn site_mut(&mut self, site_id: &str) -> Option<&mut SiteState> {
+        let position = self.cluster.find(site_id).ok()?;
+        let site = Arc::make_mut(&mut Arc::make_mut(&mut self.cluster.sites)[position]);
+        site.changed_at = self.cluster.generation;
+        Some(site)
+    }
+
     fn node_mut(&mut self, node_id: &str) -> Option<&mut NodeState> {
-        let site = self.cluster.sites.get_mut(self.site_of_node.get(node_id)?)?;
-        Arc::make_mut(site).nodes.get_mut(node_id)
+        let generation = self.cluster.generation;
+        let site_id = self.site_of_node.get(node_id)?.clone();
+        let site = self.site_mut(&site_id)?;
+        let position = site.find(node_id).ok()?;
+        let node = Arc::make_mut(&mut site.nodes[position]);
+        node.changed_at = generation;
+        Some(node)
+    }
+
+    fn put_site(&mut self, site: api::Site) {
+        let generation = self.cluster.generation;
+        if let Err(position) = self.cluster.find(&site.id) {
+            let new = SiteState {
+                site: Arc::new(api::Site { id: site.id.clone(), ..Default::default() }),
+                ..Default::default()
+            };
+            Arc::make_mut(&mut self.cluster.sites).insert(position, Arc::new(new));
+            self.cluster.structure = generation;
+        }
+        if let Some(state) = self.site_mut(&site.id) {
+            state.facts_changed_at = generation;
+            state.site = Arc::new(site);
+        }
+    }
+
+    fn remove_site(&mut self, site_id: &str) {
+        let Ok(position) = self.cluster.find(site_id) else { return };
+        let nodes: Vec<String> = self.cluster.sites[position].nodes.iter().map(|n| n.node.id.clone()).collect();
+        for node_id in nodes {
+            self.remove_node(&node_id);
+        }
+        Arc::make_mut(&mut self.cluster.sites).remove(position);
+        self.cluster.structure = self.cluster.generation;
     }
 
     /// Adds a node, or replaces its facts and keeps its allocations.
     fn put_node(&mut self, node: api::Node) {
-        let moved = self.site_of_node.get(&node.id).is_some_and(|site_id| *site_id != node.site_id);
-        if moved {
+        if self.site_of_node.get(&node.id).is_some_and(|site_id| *site_id != node.site_id) {
             self.remove_node(&node.id);
         }
-        let mut state = NodeState::new(node);
-        if let Some(old) = self.node_mut(&state.node.id) {
-            for used in std::mem::take(&mut old.allocations).into_values() {
-                state.add(used);
-            }
+        let generation = self.cluster.generation;
+        let mut state = NodeState::new(node, generation);
+        for id in self.allocations_of_node.get(&state.node.id).into_iter().flatten() {
+            state.hold(&self.allocations[id].held);
         }
         self.site_of_node.insert(state.node.id.clone(), state.node.site_id.clone());
-        if let Some(site) = self.cluster.sites.get_mut(&state.node.site_id) {
-            Arc::make_mut(site).nodes.insert(state.node.id.clone(), state);
+        let site_id = state.node.site_id.clone();
+        let Some(site) = self.site_mut(&site_id) else { return };
+        let same_devices = match site.find(&state.node.id) {
+            Ok(position) => {
+                let old = std::mem::replace(&mut site.nodes[position], Arc::new(state));
+                old.node.accelerators == site.nodes[position].node.accelerators
+            }
+            Err(position) => {
+                site.nodes.insert(position, Arc::new(state));
+                false
+            }
+        };
+        if !same_devices {
+            self.cluster.structure = generation;
         }
     }
 
     fn remove_node(&mut self, node_id: &str) {
         let Some(site_id) = self.site_of_node.remove(node_id) else { return };
-        let Some(site) = self.cluster.sites.get_mut(&site_id) else { return };
-        if let Some(node) = Arc::make_mut(site).nodes.remove(node_id) {
-            for allocation_id in node.allocations.keys() {
-                self.node_of_allocation.remove(allocation_id);
+        for allocation_id in self.allocations_of_node.remove(node_id).unwrap_or_default() {
+            self.allocations.remove(&allocation_id);
+        }
+        if let Some(site) = self.site_mut(&site_id) {
+            if let Ok(position) = site.find(node_id) {
+                site.nodes.remove(position);
             }
         }
+        self.cluster.structure = self.cluster.generation;
+    }
+
+    fn put_allocation(&mut self, used: border::UsedResources) {
+        self.remove_allocation(&used.allocation_id);
+        let resources = used.resources.unwrap_or_default();
+        let (cpu_milli, memory_mib) = (resources.cpu_milli, resources.memory_mib);
+        let held = Holding { cpu_milli, memory_mib, devices: used.devices };
+        if let Some(node) = self.node_mut(&used.node_id) {
+            node.hold(&held);
+        }
+        self.allocations_of_node.entry(used.node_id.clone()).or_default().insert(used.allocation_id.clone());
+        self.allocations.insert(used.allocation_id, Allocation { node_id: used.node_id, held });
     }
 
     fn remove_allocation(&mut self, allocation_id: &str) {
-        if let Some(node_id) = self.node_of_allocation.remove(allocation_id) {
-            if let Some(node) = self.node_mut(&node_id) {
-                node.remove(allocation_id);
-            }
+        let Some(Allocation { node_id, held }) = self.allocations.remove(allocation_id) else { return };
+        if let Some(ids) = self.allocations_of_node.get_mut(&node_id) {
+            ids.remove(allocation_id);
+        }
+        if let Some(node) = self.node_mut(&node_id) {
+            node.release(&held);
         }
     }
 }

@@ -2,11 +2,11 @@
 //! so a fault there cannot hide here.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
-use crate::filter::{first_refusal, rejection};
-use crate::model::{accepts_model, Candidate, WHOLE_DEVICE_MILLI};
-use crate::state::{Cluster, NodeState};
+use crate::cluster::Cluster;
+use crate::filter::{rejection, stage, STAGES};
+use crate::model::{models, Candidate, Demand, WHOLE_DEVICE_MILLI};
+use crate::trial::Trial;
 use crate::wire::mumian::api::v1 as api;
 use crate::wire::mumian_core::v1 as border;
 
@@ -33,15 +33,15 @@ fn pass(
     jobs: &BTreeMap<&str, &api::JobSpec>,
     refused_gangs: &BTreeSet<String>,
 ) -> (Vec<border::PlacementVerdict>, BTreeSet<String>) {
-    let mut trial = cluster.clone();
+    let mut trial = Trial::new(cluster);
     let mut fallen = BTreeSet::new();
     let mut verdicts = Vec::with_capacity(plan.placements.len());
-    for (index, placement) in plan.placements.iter().enumerate() {
+    for placement in &plan.placements {
         let spec = jobs.get(placement.job_id.as_str()).copied();
         let rejection = if refused_gangs.contains(&placement.job_id) {
             Some(refusal(api::Filter::Gang, "another task of the gang does not fit"))
         } else {
-            take(&mut trial, placement, spec, index).err()
+            take(&mut trial, placement, spec).err()
         };
         let is_gang = spec.is_some_and(|s| s.kind() == api::JobKind::Gang);
         if rejection.is_some() && is_gang && !refused_gangs.contains(&placement.job_id) {
@@ -53,61 +53,49 @@ fn pass(
 }
 
 fn take(
-    trial: &mut Cluster,
+    trial: &mut Trial<'_>,
     placement: &border::Placement,
     spec: Option<&api::JobSpec>,
-    index: usize,
 ) -> Result<(), api::Rejection> {
     let group = spec.and_then(|s| s.task_groups.iter().find(|g| g.name == placement.task_group));
     let (Some(job), Some(group)) = (spec, group) else {
         return Err(refusal(api::Filter::Unspecified, "the job or task group of this placement was not sent"));
     };
-    let gone = || refusal(api::Filter::Health, &format!("node {} is gone", placement.node_id));
-    let site = trial.sites.get_mut(&placement.site_id).ok_or_else(gone)?;
-    let node = site.nodes.get(&placement.node_id).ok_or_else(gone)?;
-    let candidate = Candidate { site, node, job, group };
-    if let Some(filter) = first_refusal(&candidate) {
-        return Err(rejection(filter, &candidate));
-    }
-    devices_are_right(node, group, &placement.devices)?;
-    let used = border::UsedResources {
-        allocation_id: format!("verify:{index}"),
-        node_id: placement.node_id.clone(),
-        resources: group.resources.clone(),
-        devices: placement.devices.clone(),
+    let Some(at) = trial.cluster.at(&placement.site_id, &placement.node_id) else {
+        return Err(refusal(api::Filter::Health, &format!("node {} is gone", placement.node_id)));
     };
-    if let Some(node) = Arc::make_mut(site).nodes.get_mut(&placement.node_id) {
-        node.add(used);
+    let demand = Demand::of(job, group);
+    // The devices given say which model serves the task; cost and latency are that model's.
+    let given = placement.devices.first().and_then(|s| trial.node(at).devices.get(s.device_index as usize));
+    let node = trial.node(at);
+    let given_or_first = models(node, &demand).find(|m| m.is_some() && *m == given.map(|d| d.model));
+    let model = given_or_first.or_else(|| models(node, &demand).next()).flatten();
+    let candidate = trial.candidate(at, &demand, model);
+    if let Some(filter) = STAGES.get(stage(&candidate)) {
+        return Err(rejection(*filter, &candidate));
     }
+    devices_are_right(&candidate, &placement.devices)?;
+    trial.book(at, &demand, &placement.devices);
     Ok(())
 }
 
-/// The very devices of the placement: as many as asked, distinct, of a model that the task
+/// The very devices of the placement: as many as asked, distinct, of one model that the task
 /// takes, and with room.
-fn devices_are_right(
-    node: &NodeState,
-    group: &api::TaskGroup,
-    shares: &[api::DeviceShare],
-) -> Result<(), api::Rejection> {
+fn devices_are_right(c: &Candidate<'_>, shares: &[api::DeviceShare]) -> Result<(), api::Rejection> {
     let wrong = |reason: &str| Err(refusal(api::Filter::Accelerators, reason));
-    let request = group.resources.as_ref().and_then(|r| r.accelerators.as_ref()).filter(|a| a.milli > 0);
-    let Some(request) = request else {
+    let asked = c.demand.accelerator_milli();
+    if asked == 0 {
         return if shares.is_empty() { Ok(()) } else { wrong("devices are given to a task that asks for none") };
-    };
+    }
     let distinct: BTreeSet<_> = shares.iter().map(|s| s.device_index).collect();
-    let total: u64 = shares.iter().map(|s| u64::from(s.milli)).sum();
-    let each_is_right =
-        request.milli < WHOLE_DEVICE_MILLI || shares.iter().all(|s| u64::from(s.milli) == WHOLE_DEVICE_MILLI);
-    if distinct.len() != shares.len()
-        || total != request.milli
-        || !each_is_right
-        || (request.milli < WHOLE_DEVICE_MILLI && shares.len() != 1)
-    {
+    let (count, each) = (asked.div_ceil(WHOLE_DEVICE_MILLI), asked.min(WHOLE_DEVICE_MILLI));
+    let add_up = shares.len() as u64 == count && shares.iter().all(|s| u64::from(s.milli) == each);
+    if distinct.len() != shares.len() || !add_up {
         return wrong("the devices do not add up to what the task asks for");
     }
     for share in shares {
-        match node.devices.get(share.device_index as usize) {
-            Some(d) if accepts_model(request, &d.model) && d.free_milli() >= u64::from(share.milli) => {}
+        match c.node.devices.get(share.device_index as usize) {
+            Some(d) if Some(d.model) == c.model && d.free_milli() >= each => {}
             _ => return wrong("a device of the plan is not there, of another model or full"),
         }
     }

@@ -5,9 +5,9 @@ use crate::model::Candidate;
 
 /// Power that the task adds at the IT side under full load.
 pub fn it_power_mw(c: &Candidate<'_>) -> u64 {
-    let cores = scaled(c.cpu_milli(), c.node.node.core_active_power_mw, 1000);
-    let device = c.accelerator_model().and_then(|model| c.node.devices.iter().find(|d| d.model == model));
-    let devices = c.accelerators().zip(device).map_or(0, |(request, d)| scaled(request.milli, d.active_power_mw, 1000));
+    let cores = scaled(c.demand.cpu_milli, c.node.node.core_active_power_mw, 1000);
+    let device_power_mw = c.accelerator().map_or(0, |a| a.active_power_mw);
+    let devices = scaled(c.demand.accelerator_milli(), device_power_mw, 1000);
     cores.saturating_add(devices)
 }
 

@@ -29,5 +29,8 @@ pub fn of(candidate: &Candidate<'_>, policy: &border::Policy) -> api::CostBreakd
 
 /// a x b / divisor without overflow on the way; saturates.
 fn scaled(a: u64, b: u64, divisor: u64) -> u64 {
-    u64::try_from(u128::from(a) * u128::from(b) / u128::from(divisor)).unwrap_or(u64::MAX)
+    match a.checked_mul(b) {
+        Some(product) => product / divisor,
+        None => u64::try_from(u128::from(a) * u128::from(b) / u128::from(divisor)).unwrap_or(u64::MAX),
+    }
 }

@@ -6,10 +6,9 @@ use crate::model::Candidate;
 /// Rent of one task: cores, memory and accelerators at the site's prices.
 pub fn rent_microcny_per_hour(c: &Candidate<'_>) -> u64 {
     let Some(prices) = &c.site.site.prices else { return 0 };
-    let accelerators = c.accelerators().zip(c.accelerator_model()).map_or(0, |(request, model)| {
-        scaled(request.milli, prices.accelerator_hour_microcny.get(model).copied().unwrap_or(0), 1000)
-    });
-    scaled(c.cpu_milli(), prices.cpu_core_hour_microcny, 1000)
-        .saturating_add(scaled(c.memory_mib(), prices.memory_gib_hour_microcny, 1024))
+    let device_price = c.accelerator().and_then(|a| prices.accelerator_hour_microcny.get(&a.model)).copied();
+    let accelerators = scaled(c.demand.accelerator_milli(), device_price.unwrap_or(0), 1000);
+    scaled(c.demand.cpu_milli, prices.cpu_core_hour_microcny, 1000)
+        .saturating_add(scaled(c.demand.memory_mib, prices.memory_gib_hour_microcny, 1024))
         .saturating_add(accelerators)
 }

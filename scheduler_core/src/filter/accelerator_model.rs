@@ -12,11 +12,11 @@ impl Filter for AcceleratorModel {
     }
 
     fn admits(&self, c: &Candidate<'_>) -> bool {
-        c.accelerators().is_none() || c.accelerator_model().is_some()
+        c.demand.accelerators.is_none() || c.model.is_some()
     }
 
     fn reason(&self, c: &Candidate<'_>) -> String {
-        let wanted = c.accelerators().map_or(String::new(), |a| a.models.join(" or "));
+        let wanted = c.demand.accelerators.as_ref().map_or(String::new(), |a| a.models.join(" or "));
         let wanted = if wanted.is_empty() { "accelerator".into() } else { wanted };
         format!("no {wanted} on this node")
     }

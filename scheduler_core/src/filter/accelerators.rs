@@ -1,8 +1,10 @@
 //! Free accelerators: a share fits on one device, whole devices are wholly free.
 
 use super::Filter;
+use crate::cluster::Device;
 use crate::model::Candidate;
 use crate::wire::mumian::api::v1 as api;
+use crate::words::plural;
 
 pub struct Accelerators;
 
@@ -12,13 +14,18 @@ impl Filter for Accelerators {
     }
 
     fn admits(&self, c: &Candidate<'_>) -> bool {
-        c.accelerators().is_none_or(|request| c.node.devices_for(request).is_some())
+        c.devices_fit()
     }
 
     fn reason(&self, c: &Candidate<'_>) -> String {
-        let asked = c.accelerators().map_or(0, |a| a.milli);
-        let free: u64 = c.node.devices.iter().map(|d| d.free_milli()).sum();
-        format!("accelerators: {free} m free over {} devices, {asked} m asked", c.node.devices.len())
+        let of_model = || c.node.devices.iter().filter(|d| Some(d.model) == c.model);
+        let free: u64 = of_model().map(Device::free_milli).sum();
+        let model = c.accelerator().map_or("accelerator", |a| a.model.as_str());
+        let asked = c.demand.accelerator_milli();
+        format!(
+            "accelerators: {free} m free over {} of model {model}, {asked} m asked",
+            plural(of_model().count(), "device")
+        )
     }
 
     fn curable_by_preemption(&self) -> bool {

@@ -12,10 +12,10 @@ impl Filter for Arch {
     }
 
     fn admits(&self, c: &Candidate<'_>) -> bool {
-        c.group.archs.is_empty() || c.group.archs.contains(&c.node.node.arch)
+        c.demand.archs.is_empty() || c.demand.archs.contains(&c.node.node.arch)
     }
 
     fn reason(&self, c: &Candidate<'_>) -> String {
-        format!("arch {} is not {}", c.node.node.arch, c.group.archs.join(" or "))
+        format!("arch {} is not {}", c.node.node.arch, c.demand.archs.join(" or "))
     }
 }

@@ -12,11 +12,11 @@ impl Filter for Cpu {
     }
 
     fn admits(&self, c: &Candidate<'_>) -> bool {
-        c.cpu_milli() <= c.node.free_cpu_milli()
+        c.demand.cpu_milli <= c.node.free_cpu_milli()
     }
 
     fn reason(&self, c: &Candidate<'_>) -> String {
-        format!("CPU: {} m free < {} m asked", c.node.free_cpu_milli(), c.cpu_milli())
+        format!("CPU: {} m free < {} m asked", c.node.free_cpu_milli(), c.demand.cpu_milli)
     }
 
     fn curable_by_preemption(&self) -> bool {

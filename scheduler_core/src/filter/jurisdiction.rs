@@ -12,11 +12,12 @@ impl Filter for Jurisdiction {
     }
 
     fn admits(&self, c: &Candidate<'_>) -> bool {
-        c.job.jurisdictions.is_empty() || c.job.jurisdictions.iter().any(|wide| covers(wide, &c.site.site.jurisdiction))
+        c.demand.jurisdictions.is_empty()
+            || c.demand.jurisdictions.iter().any(|wide| covers(wide, &c.site.site.jurisdiction))
     }
 
     fn reason(&self, c: &Candidate<'_>) -> String {
-        format!("jurisdiction {} is not within {}", c.site.site.jurisdiction, c.job.jurisdictions.join(", "))
+        format!("jurisdiction {} is not within {}", c.site.site.jurisdiction, c.demand.jurisdictions.join(", "))
     }
 }
 

@@ -12,11 +12,11 @@ impl Filter for Labels {
     }
 
     fn admits(&self, c: &Candidate<'_>) -> bool {
-        c.group.labels.iter().all(|(key, value)| c.node.node.labels.get(key) == Some(value))
+        c.demand.labels.iter().all(|(key, value)| c.node.node.labels.get(key) == Some(value))
     }
 
     fn reason(&self, c: &Candidate<'_>) -> String {
-        let wrong = c.group.labels.iter().find(|(key, value)| c.node.node.labels.get(*key) != Some(*value));
+        let wrong = c.demand.labels.iter().find(|(key, value)| c.node.node.labels.get(*key) != Some(*value));
         wrong.map_or_else(String::new, |(key, value)| {
             let found = c.node.node.labels.get(key).map_or("not set", String::as_str);
             format!("label {key} is {found}, not {value}")

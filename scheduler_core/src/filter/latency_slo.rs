@@ -3,6 +3,7 @@
 use super::Filter;
 use crate::model::Candidate;
 use crate::wire::mumian::api::v1 as api;
+use crate::words::ms;
 
 pub struct LatencySlo;
 
@@ -20,15 +21,9 @@ impl Filter for LatencySlo {
         if !l.link_known {
             return format!("nobody has measured the link from zone {}", l.zone_id);
         }
+        // The larger part is named: the client's time is the same everywhere.
         let part = if l.compute_us > l.rtt_p99_us { "compute" } else { "network" };
         let over = l.total_us.saturating_sub(l.budget_us);
         format!("{} ms > {} ms, {} over: {part}", ms(l.total_us), ms(l.budget_us), ms(over))
     }
-}
-
-/// Milliseconds with as many decimals as are needed, at most three. The part that is named
-/// after them is the larger of network and compute: the client's time is the same everywhere.
-pub(crate) fn ms(us: u64) -> String {
-    let text = format!("{}.{:03}", us / 1000, us % 1000);
-    text.trim_end_matches('0').trim_end_matches('.').to_string()
 }

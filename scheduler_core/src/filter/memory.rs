@@ -12,11 +12,11 @@ impl Filter for Memory {
     }
 
     fn admits(&self, c: &Candidate<'_>) -> bool {
-        c.memory_mib() <= c.node.free_memory_mib()
+        c.demand.memory_mib <= c.node.free_memory_mib()
     }
 
     fn reason(&self, c: &Candidate<'_>) -> String {
-        format!("memory: {} MiB free < {} MiB asked", c.node.free_memory_mib(), c.memory_mib())
+        format!("memory: {} MiB free < {} MiB asked", c.node.free_memory_mib(), c.demand.memory_mib)
     }
 
     fn curable_by_preemption(&self) -> bool {

@@ -45,9 +45,22 @@ pub const STAGES: [&dyn Filter; 11] = [
     &accelerators::Accelerators, // the dearest test: it walks the devices
 ];
 
-/// The first filter that refuses the candidate.
-pub fn first_refusal(candidate: &Candidate<'_>) -> Option<&'static dyn Filter> {
-    STAGES.into_iter().find(|filter| !filter.admits(candidate))
+/// How many of the stages ask about what no booking changes; capacity comes after them.
+pub const FIXED_STAGES: usize = 8;
+
+/// The position of the first filter that refuses the candidate; all of them when it is admitted.
+pub fn stage(candidate: &Candidate<'_>) -> usize {
+    STAGES.iter().position(|filter| !filter.admits(candidate)).unwrap_or(STAGES.len())
+}
+
+/// Whether no filter about fixed facts refuses the candidate.
+pub fn admits_fixed(candidate: &Candidate<'_>) -> bool {
+    STAGES[..FIXED_STAGES].iter().all(|filter| filter.admits(candidate))
+}
+
+/// Whether there is room for the candidate now.
+pub fn admits_now(candidate: &Candidate<'_>) -> bool {
+    STAGES[FIXED_STAGES..].iter().all(|filter| filter.admits(candidate))
 }
 
 /// A refusal in the user's words.

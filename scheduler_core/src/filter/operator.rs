@@ -13,16 +13,16 @@ impl Filter for Operator {
 
     fn admits(&self, c: &Candidate<'_>) -> bool {
         let operator = &c.site.site.operator_id;
-        !c.job.operators_denied.contains(operator)
-            && (c.job.operators_allowed.is_empty() || c.job.operators_allowed.contains(operator))
+        !c.demand.operators_denied.contains(operator)
+            && (c.demand.operators_allowed.is_empty() || c.demand.operators_allowed.contains(operator))
     }
 
     fn reason(&self, c: &Candidate<'_>) -> String {
         let operator = &c.site.site.operator_id;
-        if c.job.operators_denied.contains(operator) {
+        if c.demand.operators_denied.contains(operator) {
             format!("operator {operator} is denied by the job")
         } else {
-            format!("operator {operator} is not among those allowed ({})", c.job.operators_allowed.join(", "))
+            format!("operator {operator} is not among those allowed ({})", c.demand.operators_allowed.join(", "))
         }
     }
 }

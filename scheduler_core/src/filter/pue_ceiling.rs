@@ -3,6 +3,7 @@
 use super::Filter;
 use crate::model::Candidate;
 use crate::wire::mumian::api::v1 as api;
+use crate::words::thousandths;
 
 pub struct PueCeiling;
 
@@ -13,13 +14,13 @@ impl Filter for PueCeiling {
 
     fn admits(&self, c: &Candidate<'_>) -> bool {
         let pue = c.site.site.pue.as_ref().map_or(0, |p| p.average_permille);
-        c.job.pue_max_permille == 0 || (pue > 0 && pue <= c.job.pue_max_permille)
+        c.demand.pue_max_permille == 0 || (pue > 0 && pue <= c.demand.pue_max_permille)
     }
 
     fn reason(&self, c: &Candidate<'_>) -> String {
         match c.site.site.pue.as_ref().map_or(0, |p| p.average_permille) {
             0 => "PUE is not known".into(),
-            pue => format!("PUE {:.3} > {:.3}", f64::from(pue) / 1e3, f64::from(c.job.pue_max_permille) / 1e3),
+            pue => format!("PUE {} > {}", thousandths(pue.into()), thousandths(c.demand.pue_max_permille.into())),
         }
     }
 }

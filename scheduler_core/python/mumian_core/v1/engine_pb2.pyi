@@ -43,7 +43,7 @@ class _ObjectiveEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Objective.V
     OBJECTIVE_RANDOM: _Objective.ValueType  # 4
     """seeded by evaluation_id and generation"""
     OBJECTIVE_PACK: _Objective.ValueType  # 5
-    """least fragmentation first, whatever the money"""
+    """least added fragmentation (Weng et al., ATC'23), then money"""
 
 class Objective(_Objective, metaclass=_ObjectiveEnumTypeWrapper):
     """What decides among feasible nodes. All but COST are there to be compared with."""
@@ -59,7 +59,7 @@ OBJECTIVE_CHEAPEST_RENT: Objective.ValueType  # 3
 OBJECTIVE_RANDOM: Objective.ValueType  # 4
 """seeded by evaluation_id and generation"""
 OBJECTIVE_PACK: Objective.ValueType  # 5
-"""least fragmentation first, whatever the money"""
+"""least added fragmentation (Weng et al., ATC'23), then money"""
 Global___Objective: _TypeAlias = Objective  # noqa: Y015
 
 @_typing.final
@@ -256,22 +256,54 @@ class Policy(_message.Message):
 
     CARBON_KG_MICROCNY_FIELD_NUMBER: _builtins.int
     OBJECTIVE_FIELD_NUMBER: _builtins.int
+    TYPICAL_TASKS_FIELD_NUMBER: _builtins.int
     carbon_kg_microcny: _builtins.int
     """Price of 1 kg of CO2, in micro-CNY."""
     objective: Global___Objective.ValueType
+    @_builtins.property
+    def typical_tasks(self) -> _containers.RepeatedCompositeFieldContainer[Global___TypicalTask]:
+        """The workload that PACK counts fragmentation for. Empty: the tasks that wait in the request."""
+
     def __init__(
         self,
         *,
         carbon_kg_microcny: _builtins.int = ...,
         objective: Global___Objective.ValueType = ...,
+        typical_tasks: _abc.Iterable[Global___TypicalTask] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["carbon_kg_microcny", b"carbon_kg_microcny", "objective", b"objective"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["carbon_kg_microcny", b"carbon_kg_microcny", "objective", b"objective", "typical_tasks", b"typical_tasks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Policy: _TypeAlias = Policy  # noqa: Y015
+
+@_typing.final
+class TypicalTask(_message.Message):
+    """One kind of task that is expected, and its share of all tasks."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESOURCES_FIELD_NUMBER: _builtins.int
+    WEIGHT_FIELD_NUMBER: _builtins.int
+    weight: _builtins.int
+    """Its part of the sum of all weights."""
+    @_builtins.property
+    def resources(self) -> _resources_pb2.Resources: ...
+    def __init__(
+        self,
+        *,
+        resources: _resources_pb2.Resources | None = ...,
+        weight: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["resources", b"resources"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["resources", b"resources", "weight", b"weight"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TypicalTask: _TypeAlias = TypicalTask  # noqa: Y015
 
 @_typing.final
 class Plan(_message.Message):

@@ -1,0 +1,169 @@
+//! One frozen view of the cluster: sites, their nodes and what is promised of them. All that a
+//! delta does not change is shared between views.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::model::WHOLE_DEVICE_MILLI;
+use crate::place::memo::Memo;
+use crate::wire::mumian::api::v1 as api;
+
+/// One accelerator device and what is promised of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Device {
+    /// Position in the node's accelerators of the first one of this device's model.
+    pub model: usize,
+    pub used_milli: u64,
+}
+
+impl Device {
+    /// In thousandths of the device; never below zero, though a fact may overcommit it.
+    pub fn free_milli(&self) -> u64 {
+        WHOLE_DEVICE_MILLI.saturating_sub(self.used_milli)
+    }
+}
+
+/// What one allocation or placement holds on its node.
+#[derive(Debug, Clone, Default)]
+pub struct Holding {
+    pub cpu_milli: u64,
+    pub memory_mib: u64,
+    pub devices: Vec<api::DeviceShare>,
+}
+
+/// A node with the sum of what is held on it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NodeState {
+    pub node: Arc<api::Node>,
+    pub devices: Vec<Device>,
+    pub used_cpu_milli: u64,
+    pub used_memory_mib: u64,
+    /// Generations of the last change of anything, and of the last change of `node`.
+    pub(crate) changed_at: u64,
+    pub(crate) facts_changed_at: u64,
+}
+
+impl NodeState {
+    pub(crate) fn new(node: api::Node, generation: u64) -> Self {
+        let mut devices = Vec::new();
+        for (i, accelerator) in node.accelerators.iter().enumerate() {
+            let model = first_of_model(&node, i);
+            devices.extend((0..accelerator.count).map(|_| Device { model, used_milli: 0 }));
+        }
+        let (changed_at, facts_changed_at) = (generation, generation);
+        Self { node: Arc::new(node), devices, used_cpu_milli: 0, used_memory_mib: 0, changed_at, facts_changed_at }
+    }
+
+    /// Positions in the node's accelerators, one for each model that has devices.
+    pub fn models(&self) -> impl Iterator<Item = usize> + '_ {
+        let has_devices = |i: &usize| self.node.accelerators[*i].count > 0;
+        (0..self.node.accelerators.len())
+            .filter(has_devices)
+            .filter(move |&i| !(0..i).any(|j| has_devices(&j) && self.same_model(i, j)))
+            .map(|i| first_of_model(&self.node, i))
+    }
+
+    fn same_model(&self, i: usize, j: usize) -> bool {
+        self.node.accelerators[i].model == self.node.accelerators[j].model
+    }
+
+    /// In thousandths of a core, never below zero.
+    pub fn free_cpu_milli(&self) -> u64 {
+        self.node.cpu_milli.saturating_sub(self.used_cpu_milli)
+    }
+
+    /// In MiB, never below zero.
+    pub fn free_memory_mib(&self) -> u64 {
+        self.node.memory_mib.saturating_sub(self.used_memory_mib)
+    }
+
+    pub(crate) fn hold(&mut self, held: &Holding) {
+        self.used_cpu_milli += held.cpu_milli;
+        self.used_memory_mib += held.memory_mib;
+        for share in &held.devices {
+            if let Some(device) = self.devices.get_mut(share.device_index as usize) {
+                device.used_milli += u64::from(share.milli);
+            }
+        }
+    }
+
+    pub(crate) fn release(&mut self, held: &Holding) {
+        self.used_cpu_milli -= held.cpu_milli;
+        self.used_memory_mib -= held.memory_mib;
+        for share in &held.devices {
+            if let Some(device) = self.devices.get_mut(share.device_index as usize) {
+                device.used_milli -= u64::from(share.milli);
+            }
+        }
+    }
+}
+
+fn first_of_model(node: &api::Node, i: usize) -> usize {
+    let model = &node.accelerators[i].model;
+    node.accelerators.iter().position(|a| a.model == *model).unwrap_or(i)
+}
+
+/// A site with its nodes in order of id, and the links that lead to it by where they come from.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct SiteState {
+    pub site: Arc<api::Site>,
+    pub nodes: Vec<Arc<NodeState>>,
+    pub links: Arc<BTreeMap<String, api::Link>>,
+    /// Generations of the last change of anything here, and of the last change of `site` or `links`.
+    pub(crate) changed_at: u64,
+    pub(crate) facts_changed_at: u64,
+}
+
+impl SiteState {
+    /// The node's position, or where it would be put.
+    pub(crate) fn find(&self, node_id: &str) -> Result<usize, usize> {
+        self.nodes.binary_search_by(|n| n.node.id.as_str().cmp(node_id))
+    }
+}
+
+/// Where a node is in a cluster: positions in order of site id and node id, so that comparing
+/// two of them compares the ids.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct At {
+    pub site: u32,
+    pub node: u32,
+}
+
+/// All sites at one generation, in order of id. Cloning it is the snapshot.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Cluster {
+    pub generation: u64,
+    pub(crate) sites: Arc<Vec<Arc<SiteState>>>,
+    /// Generation of the last change of which nodes, with which devices, there are.
+    pub(crate) structure: u64,
+    pub(crate) memo: Memo,
+}
+
+impl Cluster {
+    pub(crate) fn find(&self, site_id: &str) -> Result<usize, usize> {
+        self.sites.binary_search_by(|s| s.site.id.as_str().cmp(site_id))
+    }
+
+    /// Where the node is, if it is there.
+    pub fn at(&self, site_id: &str, node_id: &str) -> Option<At> {
+        let site = self.find(site_id).ok()?;
+        let node = self.sites[site].find(node_id).ok()?;
+        Some(At { site: site as u32, node: node as u32 })
+    }
+
+    pub fn site(&self, at: At) -> &SiteState {
+        &self.sites[at.site as usize]
+    }
+
+    pub fn node(&self, at: At) -> &NodeState {
+        &self.sites[at.site as usize].nodes[at.node as usize]
+    }
+
+    /// Every node, in order of site id and node id.
+    pub fn nodes(&self) -> impl Iterator<Item = At> + '_ {
+        let places = |(s, site): (usize, &Arc<SiteState>)| {
+            (0..site.nodes.len()).map(move |n| At { site: s as u32, node: n as u32 })
+        };
+        self.sites.iter().enumerate().flat_map(places)
+    }
+}

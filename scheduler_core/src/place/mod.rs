@@ -1,0 +1,197 @@
+//! The online placer: pending tasks onto the nodes that score best, each task seeing those
+//! before it. Nothing is committed: the caller gets a plan.
+
+mod index;
+pub(crate) mod memo;
+mod ranking;
+mod scan;
+
+use crate::cluster::{At, Cluster};
+use crate::error::CoreError;
+use crate::explain::{self, Survey};
+use crate::model::Demand;
+use crate::score::Scorer;
+use crate::seed::{mixed, seed};
+use crate::trial::Trial;
+use crate::wire::mumian::api::v1 as api;
+use crate::wire::mumian_core::v1 as border;
+use crate::{cost, validate};
+
+/// Where one task goes: the node, and which of its models serves it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found {
+    pub at: At,
+    pub model: Option<usize>,
+}
+
+/// A way to find the best candidate for one task.
+pub(crate) trait Search {
+    fn best(&mut self, trial: &Trial<'_>, demand: &Demand, scorer: &Scorer, seed: u64) -> Option<Found>;
+    /// A booking on this node was made or taken back.
+    fn touched(&mut self, at: At);
+}
+
+/// The tasks of one group that are to be placed.
+struct Pending<'a> {
+    group: &'a api::TaskGroup,
+    demand: Demand,
+    task_indexes: Vec<u32>,
+}
+
+/// Places all jobs of the request, by priority and then in the order given. A gang is placed
+/// whole or not at all.
+pub fn place(cluster: &Cluster, request: &border::PlaceRequest) -> Result<border::Plan, CoreError> {
+    validate::request(request)?;
+    let scorer = Scorer::new(request);
+    cluster.memo.with(cluster, &scorer, |index| place_by(index, cluster, request, &scorer))
+}
+
+/// The same by asking every node for every task: slow, and the oracle for the fast way.
+pub fn place_by_scan(cluster: &Cluster, request: &border::PlaceRequest) -> Result<border::Plan, CoreError> {
+    validate::request(request)?;
+    place_by(&mut scan::Scan, cluster, request, &Scorer::new(request))
+}
+
+fn place_by<S: Search>(
+    search: &mut S,
+    cluster: &Cluster,
+    request: &border::PlaceRequest,
+    scorer: &Scorer,
+) -> Result<border::Plan, CoreError> {
+    let mut order: Vec<&border::PendingJob> = request.jobs.iter().collect();
+    order.sort_by_key(|job| std::cmp::Reverse(job.spec.as_ref().map_or(0, |spec| spec.priority)));
+    let mut placer = Placer {
+        search,
+        trial: Trial::new(cluster),
+        scorer,
+        seed: seed(&request.evaluation_id, cluster.generation),
+        draws: 0,
+        plan: border::Plan {
+            evaluation_id: request.evaluation_id.clone(),
+            base_generation: cluster.generation,
+            ..Default::default()
+        },
+    };
+    let outcome = order.into_iter().try_for_each(|job| placer.job(job));
+    placer.undo_to(0); // the search goes on from the cluster as it is
+    outcome.map(|()| placer.plan)
+}
+
+struct Placer<'a, S> {
+    search: &'a mut S,
+    trial: Trial<'a>,
+    scorer: &'a Scorer,
+    seed: u64,
+    draws: u64,
+    plan: border::Plan,
+}
+
+impl<S: Search> Placer<'_, S> {
+    fn job(&mut self, job: &border::PendingJob) -> Result<(), CoreError> {
+        let spec = spec_of(job)?;
+        let groups = pending_groups(job, spec)?;
+        let mark = self.trial.mark();
+        let first = self.plan.placements.len();
+        let first_unplaced = self.plan.unplaced.len();
+        let mut surveys = Vec::new();
+        for pending in &groups {
+            let survey = self.group(job, pending);
+            surveys.extend(survey.map(|survey| (pending, survey)));
+        }
+        let missing = self.plan.unplaced.len() - first_unplaced;
+        let falls = spec.kind() == api::JobKind::Gang && missing > 0;
+        if falls {
+            self.undo_to(mark);
+            let taken_back = self.plan.placements.drain(first..);
+            self.plan.unplaced.extend(taken_back.map(|p| border::UnplacedTask {
+                job_id: p.job_id,
+                task_group: p.task_group,
+                task_index: p.task_index,
+            }));
+        }
+        for (pending, survey) in surveys {
+            let placed: Vec<_> =
+                self.plan.placements[first..].iter().filter(|p| p.task_group == pending.group.name).collect();
+            let missing_of_gang = if falls { missing } else { 0 };
+            let explanation =
+                survey.explanation(&pending.group.name, pending.task_indexes.len(), &placed, missing_of_gang);
+            let explanation = api::Explanation { generation: self.plan.base_generation, ..explanation };
+            self.plan
+                .explanations
+                .push(border::JobExplanation { job_id: job.job_id.clone(), explanation: Some(explanation) });
+        }
+        Ok(())
+    }
+
+    /// Places the tasks of one group; when asked to explain, with a look at all nodes as the
+    /// first task without a place saw them, or else as the first task did.
+    fn group(&mut self, job: &border::PendingJob, pending: &Pending<'_>) -> Option<Survey> {
+        let mut survey = job.explain.then(|| explain::survey(&self.trial, &pending.demand, self.scorer));
+        let mut all_placed = true;
+        for &task_index in &pending.task_indexes {
+            self.draws += 1;
+            let found = self.search.best(&self.trial, &pending.demand, self.scorer, mixed(self.seed, self.draws));
+            if let Some(found) = found {
+                self.take(job, pending, task_index, found);
+                continue;
+            }
+            if job.explain && all_placed {
+                survey = Some(explain::survey(&self.trial, &pending.demand, self.scorer));
+            }
+            all_placed = false;
+            self.plan.unplaced.push(border::UnplacedTask {
+                job_id: job.job_id.clone(),
+                task_group: pending.group.name.clone(),
+                task_index,
+            });
+        }
+        survey
+    }
+
+    fn take(&mut self, job: &border::PendingJob, pending: &Pending<'_>, task_index: u32, found: Found) {
+        let c = self.trial.candidate(found.at, &pending.demand, found.model);
+        let placement = border::Placement {
+            job_id: job.job_id.clone(),
+            task_group: pending.group.name.clone(),
+            task_index,
+            site_id: c.site.site.id.clone(),
+            node_id: c.node.node.id.clone(),
+            devices: self.scorer.devices(&c),
+            cost: Some(cost::of(&c, &self.scorer.policy)),
+            latency: c.latency(),
+        };
+        self.trial.book(found.at, &pending.demand, &placement.devices);
+        self.search.touched(found.at);
+        self.plan.placements.push(placement);
+    }
+
+    fn undo_to(&mut self, mark: usize) {
+        while let Some(at) = self.trial.undo_one(mark) {
+            self.search.touched(at);
+        }
+    }
+}
+
+fn spec_of(job: &border::PendingJob) -> Result<&api::JobSpec, CoreError> {
+    job.spec.as_ref().ok_or_else(|| CoreError::InvalidField {
+        field: "jobs.spec".into(),
+        detail: format!("of job {} is missing; send its normalised spec", job.job_id),
+    })
+}
+
+/// What is to be placed of a job; no list means all tasks of all groups.
+fn pending_groups<'a>(job: &border::PendingJob, spec: &'a api::JobSpec) -> Result<Vec<Pending<'a>>, CoreError> {
+    let pending = |group, task_indexes| Pending { group, demand: Demand::of(spec, group), task_indexes };
+    if job.pending.is_empty() {
+        return Ok(spec.task_groups.iter().map(|group| pending(group, (0..group.count).collect())).collect());
+    }
+    let named = job.pending.iter().map(|named| {
+        let group = spec.task_groups.iter().find(|g| g.name == named.task_group);
+        let group = group.ok_or_else(|| CoreError::InvalidField {
+            field: "jobs.pending.task_group".into(),
+            detail: format!("({}) is no group of job {}", named.task_group, job.job_id),
+        })?;
+        Ok(pending(group, named.task_indexes.clone()))
+    });
+    named.collect()
+}

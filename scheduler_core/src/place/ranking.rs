@@ -1,0 +1,105 @@
+//! The candidates of one demand in a tournament tree: the best is at the root, and a node that
+//! changed is played again against log2(n) others.
+
+use crate::cluster::At;
+use crate::filter;
+use crate::model::{models, Demand};
+use crate::place::Found;
+use crate::score::{Score, Scorer, NO_SCORE};
+use crate::trial::Trial;
+
+/// One node and model with what no booking changes of its score; unset when a filter about
+/// fixed facts refuses it.
+struct Leaf {
+    found: Found,
+    fixed: Option<u64>,
+}
+
+pub struct Ranking {
+    /// In order of node and model, so that the lower position wins a tie.
+    leaves: Vec<Leaf>,
+    scores: Vec<Score>,
+    /// Leaf positions; entry 1 is the root, entry k plays 2k against 2k + 1, the leaves come last.
+    winners: Vec<u32>,
+}
+
+impl Ranking {
+    /// Asks every node once.
+    pub fn new(trial: &Trial<'_>, demand: &Demand, scorer: &Scorer) -> Self {
+        let mut leaves = Vec::new();
+        for at in trial.cluster.nodes() {
+            for model in models(trial.node(at), demand) {
+                leaves.push(Leaf { found: Found { at, model }, fixed: None });
+            }
+        }
+        let count = leaves.len();
+        let mut ranking = Self {
+            leaves,
+            scores: vec![NO_SCORE; count],
+            winners: (0..2 * count).map(|k| (k % count) as u32).collect(),
+        };
+        for position in 0..count {
+            ranking.rate(position, trial, demand, scorer, true);
+        }
+        for k in (1..count).rev() {
+            ranking.winners[k] = ranking.winner(k);
+        }
+        ranking
+    }
+
+    pub fn len(&self) -> usize {
+        self.leaves.len()
+    }
+
+    pub fn best(&self) -> Option<Found> {
+        let position = *self.winners.get(1)? as usize;
+        (self.scores[position] != NO_SCORE).then(|| self.leaves[position].found)
+    }
+
+    /// Looks at one node again; at its facts too when they have changed.
+    pub fn refresh(&mut self, at: At, facts: bool, trial: &Trial<'_>, demand: &Demand, scorer: &Scorer) {
+        let first = self.leaves.partition_point(|leaf| leaf.found.at < at);
+        let of_node = self.leaves[first..].iter().take_while(|leaf| leaf.found.at == at).count();
+        for position in first..first + of_node {
+            if self.rate(position, trial, demand, scorer, facts) {
+                self.replay(position);
+            }
+        }
+    }
+
+    /// Scores one leaf and says whether that changed anything.
+    fn rate(&mut self, position: usize, trial: &Trial<'_>, demand: &Demand, scorer: &Scorer, facts: bool) -> bool {
+        let leaf = &mut self.leaves[position];
+        let candidate = trial.candidate(leaf.found.at, demand, leaf.found.model);
+        if facts {
+            leaf.fixed = filter::admits_fixed(&candidate).then(|| scorer.fixed(&candidate));
+        }
+        let score = match leaf.fixed {
+            Some(fixed) if filter::admits_now(&candidate) => scorer.score(&candidate, fixed, 0),
+            _ => NO_SCORE,
+        };
+        std::mem::replace(&mut self.scores[position], score) != score
+    }
+
+    fn replay(&mut self, position: usize) {
+        let mut k = (position + self.leaves.len()) / 2;
+        while k > 0 {
+            let winner = self.winner(k);
+            if self.winners[k] == winner && winner as usize != position {
+                return; // nothing above depends on this leaf
+            }
+            self.winners[k] = winner;
+            k /= 2;
+        }
+    }
+
+    fn winner(&self, k: usize) -> u32 {
+        let (a, b) = (self.winners[2 * k], self.winners[2 * k + 1]);
+        let rank = |position: u32| (self.scores[position as usize], position);
+        if rank(a) <= rank(b) {
+            a
+        } else {
+            b
+        }
+    }
+}

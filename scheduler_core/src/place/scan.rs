@@ -1,0 +1,39 @@
+//! The plain search: asks every node. The index must find the same; tests compare the two.
+
+use super::{Found, Search};
+use crate::cluster::At;
+use crate::filter;
+use crate::model::{models, Demand};
+use crate::score::{Score, Scorer};
+use crate::seed::mixed;
+use crate::trial::Trial;
+
+pub struct Scan;
+
+impl Search for Scan {
+    fn best(&mut self, trial: &Trial<'_>, demand: &Demand, scorer: &Scorer, seed: u64) -> Option<Found> {
+        best(trial, demand, scorer, seed)
+    }
+
+    fn touched(&mut self, _at: At) {}
+}
+
+/// The admitted candidate with the best score.
+pub fn best(trial: &Trial<'_>, demand: &Demand, scorer: &Scorer, seed: u64) -> Option<Found> {
+    let mut best: Option<(Score, Found)> = None;
+    let mut ordinal = 0;
+    for at in trial.cluster.nodes() {
+        for model in models(trial.node(at), demand) {
+            ordinal += 1;
+            let candidate = trial.candidate(at, demand, model);
+            if !(filter::admits_fixed(&candidate) && filter::admits_now(&candidate)) {
+                continue;
+            }
+            let score = scorer.score(&candidate, scorer.fixed(&candidate), mixed(seed, ordinal));
+            if best.as_ref().is_none_or(|(least, _)| score < *least) {
+                best = Some((score, Found { at, model }));
+            }
+        }
+    }
+    best.map(|(_, found)| found)
+}

@@ -1,0 +1,53 @@
+//! A cluster with bookings on top, which can be taken back. The cluster itself is not touched,
+//! and only the nodes that were booked are copied.
+
+use std::collections::HashMap;
+
+use crate::cluster::{At, Cluster, Holding, NodeState};
+use crate::model::{Candidate, Demand};
+use crate::wire::mumian::api::v1 as api;
+
+/// The cluster as it would be after the bookings so far.
+pub struct Trial<'a> {
+    pub cluster: &'a Cluster,
+    booked: HashMap<At, NodeState>,
+    bookings: Vec<(At, Holding)>,
+}
+
+impl<'a> Trial<'a> {
+    pub fn new(cluster: &'a Cluster) -> Self {
+        Self { cluster, booked: HashMap::new(), bookings: Vec::new() }
+    }
+
+    pub fn node(&self, at: At) -> &NodeState {
+        self.booked.get(&at).unwrap_or_else(|| self.cluster.node(at))
+    }
+
+    pub fn candidate<'t>(&'t self, at: At, demand: &'t Demand, model: Option<usize>) -> Candidate<'t> {
+        Candidate { site: self.cluster.site(at), node: self.node(at), demand, model }
+    }
+
+    /// Books one task with the very devices that it gets.
+    pub fn book(&mut self, at: At, demand: &Demand, devices: &[api::DeviceShare]) {
+        let held = Holding { cpu_milli: demand.cpu_milli, memory_mib: demand.memory_mib, devices: devices.to_vec() };
+        self.booked.entry(at).or_insert_with(|| self.cluster.node(at).clone()).hold(&held);
+        self.bookings.push((at, held));
+    }
+
+    /// How many bookings there are: a point to go back to.
+    pub fn mark(&self) -> usize {
+        self.bookings.len()
+    }
+
+    /// Takes back the newest booking after the mark and says on which node it was.
+    pub fn undo_one(&mut self, mark: usize) -> Option<At> {
+        if self.bookings.len() <= mark {
+            return None;
+        }
+        let (at, held) = self.bookings.pop()?;
+        if let Some(node) = self.booked.get_mut(&at) {
+            node.release(&held);
+        }
+        Some(at)
+    }
+}

@@ -1,0 +1,159 @@
+//! Small random fleets and jobs: few distinct values, so that ties, full nodes and refusals are common.
+
+#![allow(dead_code)] // each test binary uses its part
+
+use proptest::prelude::*;
+use proptest::sample::select;
+use scheduler_core::wire::mumian::api::v1 as api;
+use scheduler_core::wire::mumian_core::v1 as border;
+
+pub const READY: i32 = api::Health::Ready as i32;
+pub const OBJECTIVES: [border::Objective; 5] = [
+    border::Objective::Cost,
+    border::Objective::Nearest,
+    border::Objective::CheapestRent,
+    border::Objective::Random,
+    border::Objective::Pack,
+];
+const MODELS: [&str; 2] = ["H100", "910B"];
+
+pub fn site(id: usize) -> impl Strategy<Value = api::Site> {
+    let prices = (0_u64..3, 0_u64..3, 0_u64..3);
+    (prices, select(vec![0_u32, 1100, 1400]), select(vec!["CN-GD", "CN-GD-GZ", "CN-GX"]), select(vec![READY, READY, 2]))
+        .prop_map(move |((core, h100, energy), pue, jurisdiction, health)| api::Site {
+            id: format!("s{id}"),
+            operator_id: format!("op{}", id % 2),
+            jurisdiction: jurisdiction.into(),
+            pue: (pue > 0).then_some(api::Pue { average_permille: pue, marginal_permille: pue, source: 1 }),
+            prices: Some(api::Prices {
+                cpu_core_hour_microcny: core * 1000,
+                accelerator_hour_microcny: [("H100".to_string(), h100 * 5000)].into(),
+                energy_kwh_microcny: energy * 100_000,
+                ..Default::default()
+            }),
+            carbon_g_per_kwh: 500,
+            health,
+            ..Default::default()
+        })
+}
+
+pub fn node(site: usize, id: usize) -> impl Strategy<Value = api::Node> {
+    let devices = prop::collection::vec((select(&MODELS[..]), 0_u32..4), 0..3);
+    (devices, 0_u64..9, 0_u64..5, select(vec!["x86_64", "arm64"]), any::<bool>(), select(vec![READY, READY, READY, 2]))
+        .prop_map(move |(devices, cpu, memory, arch, ssd, health)| api::Node {
+            id: format!("s{site}/n{id}"),
+            site_id: format!("s{site}"),
+            arch: arch.into(),
+            health,
+            labels: if ssd { [("disk".to_string(), "ssd".to_string())].into() } else { Default::default() },
+            cpu_milli: cpu * 500,
+            memory_mib: memory * 1024,
+            core_active_power_mw: 5000,
+            accelerators: devices
+                .into_iter()
+                .map(|(model, count)| api::Accelerator {
+                    kind: "gpu".into(),
+                    model: model.into(),
+                    count,
+                    active_power_mw: if model == "H100" { 700_000 } else { 310_000 },
+                })
+                .collect(),
+            ..Default::default()
+        })
+}
+
+pub fn link(site: usize) -> impl Strategy<Value = api::Link> {
+    (select(vec!["z0", "z1"]), 1_u64..10).prop_map(move |(zone, ms)| api::Link {
+        from_id: zone.into(),
+        to_site_id: format!("s{site}"),
+        rtt_p99_us: ms * 1000,
+        ..Default::default()
+    })
+}
+
+/// A fleet of up to `sites` sites with up to `nodes` nodes each.
+pub fn fleet(sites: usize, nodes: usize) -> impl Strategy<Value = border::Delta> {
+    let of_site = move |s: usize| {
+        let nodes: Vec<_> = (0..nodes).map(|n| node(s, n)).collect();
+        let kept = 0..=nodes.len();
+        let links = prop::collection::vec(link(s), 0..3);
+        (site(s), nodes, kept, links).prop_map(|(site, mut nodes, kept, links)| {
+            nodes.truncate(kept);
+            (site, nodes, links)
+        })
+    };
+    (1..=sites).prop_flat_map(move |count| (0..count).map(of_site).collect::<Vec<_>>()).prop_map(|parts| {
+        let mut delta = border::Delta { reset: true, ..Default::default() };
+        for (site, nodes, links) in parts {
+            delta.sites.push(site);
+            delta.nodes.extend(nodes);
+            delta.links.extend(links);
+        }
+        delta
+    })
+}
+
+pub fn resources() -> impl Strategy<Value = api::Resources> {
+    let milli = select(vec![0_u64, 0, 300, 500, 700, 1000, 2000]);
+    let models = select(vec![vec![], vec!["H100"], vec!["910B"], vec!["910B", "H100"]]);
+    (0_u64..6, 0_u64..3, milli, models).prop_map(|(cpu, memory, milli, models)| api::Resources {
+        cpu_milli: cpu * 250,
+        memory_mib: memory * 512,
+        accelerators: (milli > 0)
+            .then(|| api::AcceleratorRequest { milli, models: models.into_iter().map(String::from).collect() }),
+    })
+}
+
+pub fn group(name: usize, tasks: u32) -> impl Strategy<Value = api::TaskGroup> {
+    let slo = prop::option::weighted(0.3, (4_u64..16, select(vec![vec!["z0"], vec!["z0", "z1"]])));
+    let rarely = || prop::bool::weighted(0.15);
+    (resources(), 1..=tasks, slo, rarely(), rarely()).prop_map(move |(resources, count, slo, arm, ssd)| {
+        api::TaskGroup {
+            name: format!("g{name}"),
+            count,
+            resources: Some(resources),
+            archs: if arm { vec!["arm64".into()] } else { vec![] },
+            labels: if ssd { [("disk".to_string(), "ssd".to_string())].into() } else { Default::default() },
+            latency_slo: slo.map(|(ms, zones)| api::LatencySlo {
+                zone_ids: zones.into_iter().map(String::from).collect(),
+                budget_us: ms * 1000,
+                client_us: 1000,
+            }),
+            compute_time: Some(api::ComputeTime {
+                default_us: 3000,
+                by_accelerator_model_us: [("H100".to_string(), 1000)].into(),
+                by_arch_us: [("arm64".to_string(), 5000)].into(),
+            }),
+            ..Default::default()
+        }
+    })
+}
+
+/// A job of up to `groups` groups of up to `tasks` tasks each.
+pub fn job(id: usize, groups: usize, tasks: u32) -> impl Strategy<Value = border::PendingJob> {
+    let groups = (1..=groups).prop_flat_map(move |n| (0..n).map(|g| group(g, tasks)).collect::<Vec<_>>());
+    let limits = (prop::bool::weighted(0.2), prop::bool::weighted(0.2), select(vec![0_u32, 0, 0, 1200]));
+    (groups, any::<bool>(), 0_u32..3, limits).prop_map(move |(task_groups, gang, priority, (here, op1, pue))| {
+        let kind = if gang { api::JobKind::Gang } else { api::JobKind::Batch };
+        let spec = api::JobSpec {
+            kind: kind.into(),
+            priority,
+            task_groups,
+            jurisdictions: if here { vec!["CN-GD".into()] } else { vec![] },
+            operators_denied: if op1 { vec!["op1".into()] } else { vec![] },
+            pue_max_permille: pue,
+            ..Default::default()
+        };
+        border::PendingJob { job_id: format!("j{id}"), spec: Some(spec), pending: vec![], explain: true }
+    })
+}
+
+/// A request of up to `jobs` jobs under any objective.
+pub fn request(jobs: usize, groups: usize, tasks: u32) -> impl Strategy<Value = border::PlaceRequest> {
+    let jobs = (1..=jobs).prop_flat_map(move |n| (0..n).map(|j| job(j, groups, tasks)).collect::<Vec<_>>());
+    (jobs, select(&OBJECTIVES[..])).prop_map(|(jobs, objective)| border::PlaceRequest {
+        evaluation_id: "e".into(),
+        jobs,
+        policy: Some(border::Policy { carbon_kg_microcny: 90_000, objective: objective.into(), ..Default::default() }),
+    })
+}

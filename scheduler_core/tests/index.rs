@@ -1,0 +1,132 @@
+//! The index finds what the plain scan finds, byte for byte, whatever happened before.
+
+mod common;
+
+use proptest::prelude::*;
+use scheduler_core::place::{place, place_by_scan};
+use scheduler_core::state::{Cluster, State};
+use scheduler_core::wire::mumian::api::v1 as api;
+use scheduler_core::wire::mumian_core::v1 as border;
+
+/// What may happen between two requests.
+#[derive(Debug, Clone)]
+enum Step {
+    /// Commit the newest plan, all of it or every second placement.
+    Commit(bool),
+    /// Free the oldest allocations.
+    Free(usize),
+    Node(Box<api::Node>),
+    RemoveNode(usize, usize),
+    Link(api::Link),
+    Site(Box<api::Site>),
+    RemoveSite(usize),
+    /// Ask again on a snapshot taken before the newest delta.
+    Rewind,
+    /// One of a few requests, so that the same demands are asked again.
+    Place(usize),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let node = (0_usize..3, 0_usize..5).prop_flat_map(|(s, n)| common::node(s, n));
+    prop_oneof![
+        4 => any::<bool>().prop_map(Step::Commit),
+        1 => (1_usize..9).prop_map(Step::Free),
+        1 => node.prop_map(|node| Step::Node(Box::new(node))),
+        1 => (0_usize..3, 0_usize..5).prop_map(|(s, n)| Step::RemoveNode(s, n)),
+        1 => (0_usize..3).prop_flat_map(common::link).prop_map(Step::Link),
+        1 => (0_usize..3).prop_flat_map(common::site).prop_map(|site| Step::Site(Box::new(site))),
+        1 => (0_usize..3).prop_map(Step::RemoveSite),
+        1 => Just(Step::Rewind),
+        6 => (0_usize..3).prop_map(Step::Place),
+    ]
+}
+
+/// A state with the jobs and the plan of the newest request.
+#[derive(Default)]
+struct World {
+    state: State,
+    before: Cluster,
+    committed: Vec<String>,
+    requests: Vec<border::PlaceRequest>,
+    request: border::PlaceRequest,
+    plan: border::Plan,
+}
+
+impl World {
+    /// Applies a delta on top of the state; one that speaks of what is not there is passed over.
+    fn apply(&mut self, delta: border::Delta) {
+        self.before = self.state.snapshot();
+        let base_generation = self.before.generation;
+        let _ = self.state.apply(border::Delta { base_generation, ..delta });
+    }
+
+    fn commit(&mut self, all: bool) {
+        let mut allocations = Vec::new();
+        for (i, p) in std::mem::take(&mut self.plan.placements).into_iter().enumerate() {
+            let job = self.request.jobs.iter().find(|j| j.job_id == p.job_id).expect("of this request");
+            let groups = &job.spec.as_ref().expect("sent").task_groups;
+            let resources = groups.iter().find(|g| g.name == p.task_group).expect("of this job").resources.clone();
+            let allocation_id = format!("{}:{i}", self.state.snapshot().generation);
+            if all || i % 2 == 0 {
+                self.committed.push(allocation_id.clone());
+                allocations.push(border::UsedResources {
+                    allocation_id,
+                    node_id: p.node_id,
+                    resources,
+                    devices: p.devices,
+                });
+            }
+        }
+        self.apply(border::Delta { allocations, ..Default::default() });
+    }
+
+    fn take(&mut self, step: Step) {
+        match step {
+            Step::Commit(all) => self.commit(all),
+            Step::Free(count) => {
+                let count = count.min(self.committed.len());
+                let removed_allocation_ids = self.committed.drain(..count).collect();
+                self.apply(border::Delta { removed_allocation_ids, ..Default::default() });
+            }
+            Step::Node(node) => self.apply(border::Delta { nodes: vec![*node], ..Default::default() }),
+            Step::RemoveNode(s, n) => {
+                self.apply(border::Delta { removed_node_ids: vec![format!("s{s}/n{n}")], ..Default::default() });
+            }
+            Step::Link(link) => self.apply(border::Delta { links: vec![link], ..Default::default() }),
+            Step::Site(site) => self.apply(border::Delta { sites: vec![*site], ..Default::default() }),
+            Step::RemoveSite(s) => {
+                self.apply(border::Delta { removed_site_ids: vec![format!("s{s}")], ..Default::default() });
+            }
+            Step::Rewind => self.compare(&self.before.clone()),
+            Step::Place(number) => {
+                self.request = self.requests[number].clone();
+                self.compare(&self.state.snapshot());
+            }
+        }
+    }
+
+    fn compare(&mut self, cluster: &Cluster) {
+        self.plan = place(cluster, &self.request).expect("the request is in range");
+        let plain = place_by_scan(cluster, &self.request).expect("the request is in range");
+        assert_eq!(self.plan, plain);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_index_finds_what_the_scan_finds_after_any_history(
+        fleet in common::fleet(3, 5),
+        mut requests in prop::collection::vec(common::request(6, 2, 4), 3),
+        steps in prop::collection::vec(step(), 0..32),
+    ) {
+        requests[1].policy = requests[0].policy.clone(); // the index starts anew with every other policy
+        let mut world = World { requests, ..World::default() };
+        world.apply(fleet);
+        world.take(Step::Place(0));
+        for step in steps {
+            world.take(step);
+        }
+    }
+}

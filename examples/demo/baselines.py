@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from mumian.api.v1.fleet_pb2 import Link, Node, Site
+from mumian.api.v1.explanation_pb2 import Explanation, SiteVerdict
+from mumian.api.v1.fleet_pb2 import FIGURE_SOURCE_MEASURED, Link, Node, Site
 from mumian.api.v1.job_pb2 import JobSpec, LatencySlo
 from mumian_core import Engine
 from mumian_core.v1 import engine_pb2
@@ -44,9 +45,10 @@ class _Plan:
 
 
 class Comparison:
-    """The empty city as it was measured, and the jobs to place in it.
+    """The empty city, and the jobs to place in it.
 
     Args:
+        decided: what the platform's own decisions say; their round trips are those that all are compared on.
         jobs: by id, as the coordinator normalised them.
         zones: of each job's users, also where it has no promise.
     """
@@ -55,14 +57,14 @@ class Comparison:
         self,
         sites: Iterable[Site],
         nodes: Iterable[Node],
-        links: Iterable[Link],
+        decided: Iterable[Explanation],
         jobs: Mapping[str, JobSpec],
         zones: Mapping[str, str],
         carbon_kg_microcny: int,
     ) -> None:
         self._engine = Engine()
-        known = {site.id: site for site in sites}
-        delta = engine_pb2.Delta(reset=True, sites=known.values(), nodes=nodes, links=links)
+        links = [_link(site) for explanation in decided for site in explanation.sites]
+        delta = engine_pb2.Delta(reset=True, sites=sites, nodes=nodes, links=filter(None, links))
         self._engine.apply(delta.SerializeToString())
         self._jobs, self._carbon_kg_microcny = jobs, carbon_kg_microcny
         self._blind = {job_id: _without_budget(spec, zones[job_id]) for job_id, spec in jobs.items()}
@@ -126,6 +128,19 @@ class Comparison:
             meter_w=mean(plan.meter_w for plan in plans),
             unplaced=mean(plan.unplaced for plan in plans),
         )
+
+
+def _link(site: SiteVerdict) -> Link | None:
+    """The link that a site was judged by; None where it had none to be judged by."""
+    if not site.latency.link_known:
+        return None
+    return Link(
+        from_id=site.latency.zone_id,
+        to_site_id=site.site_id,
+        rtt_p50_us=site.latency.rtt_p99_us,  # not told, and not asked
+        rtt_p99_us=site.latency.rtt_p99_us,
+        source=FIGURE_SOURCE_MEASURED,
+    )
 
 
 def _without_budget(spec: JobSpec, zone: str) -> JobSpec:

@@ -7,6 +7,7 @@ compares with other ways to place them, and stops everything again.
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 from pathlib import Path
@@ -25,15 +26,14 @@ from examples.demo.show import DemoError, run
 from examples.demo.zone_client import ServiceError
 
 _FAILED, _INTERRUPTED = 1, 130
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_ENDING = (signal.SIGINT, signal.SIGTERM)
 
 
 def main(*, keep: bool) -> int:
     """The exit status: 0 only when everything worked and everything is stopped."""
     report = Report()
-    for number in _SIGNALS:
-        signal.signal(number, _interrupt)
     running = RunningCity(report.step)
+    _set_signals(running)
     status, message, last_words = 0, "", []
     try:
         run(running, report)
@@ -45,14 +45,15 @@ def main(*, keep: bool) -> int:
         status, message = _FAILED, f"a defect of the demo: {type(error).__name__}: {error}"
     finally:
         # Whoever is impatient must not leave half of it running.
-        for number in _SIGNALS:
-            signal.signal(number, signal.SIG_IGN)
+        _ignore_signals()
         if status == _FAILED:
             last_words = running.last_words_of_the_dead()
         with report.doing("stopping everything"):
             running.stop(keep=keep)
     if keep:
         report.step(f"state and logs are kept in {running.folder}")
+    elif status == _FAILED:
+        last_words.append("(all logs are gone with the temporary folder; --keep keeps them)")
     if status:
         print(f"demo: {message}", *last_words, sep="\n", file=sys.stderr)
     else:
@@ -60,10 +61,28 @@ def main(*, keep: bool) -> int:
     return status
 
 
-def _interrupt(_: int, __: FrameType | None) -> NoReturn:
-    for number in _SIGNALS:
+def _set_signals(running: RunningCity) -> None:
+    """Let the user's wish to stop, and the end of any process of the city, break off whatever is going on."""
+
+    def interrupt(_: int, __: FrameType | None) -> NoReturn:
+        _ignore_signals()
+        os.write(sys.stderr.fileno(), b"interrupted; stopping everything\n")
+        raise KeyboardInterrupt
+
+    def child_has_ended(_: int, __: FrameType | None) -> None:
+        if running.last_words_of_the_dead():
+            _ignore_signals()
+            raise DemoError("a part of the city has ended by itself")
+
+    for number in _ENDING:
+        signal.signal(number, interrupt)
+    signal.signal(signal.SIGCHLD, child_has_ended)
+
+
+def _ignore_signals() -> None:
+    for number in _ENDING:
         signal.signal(number, signal.SIG_IGN)
-    raise KeyboardInterrupt
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 if __name__ == "__main__":

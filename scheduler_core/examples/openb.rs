@@ -92,6 +92,9 @@ fn report(what: &str, placed: usize, start: Instant) {
 }
 
 fn policy(objective: border::Objective, tasks: &[api::Resources]) -> border::Policy {
+    if objective != border::Objective::Pack {
+        return border::Policy { objective: objective.into(), ..Default::default() };
+    }
     let mut weights: Vec<(&api::Resources, u32)> = Vec::new();
     let mut known = HashMap::new();
     for task in tasks {

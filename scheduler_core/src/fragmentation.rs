@@ -36,11 +36,10 @@ struct Free {
 }
 
 impl Mix {
-    /// The typical tasks of the policy, or else those that wait in the request.
-    pub fn of(policy: &border::Policy, jobs: &[border::PendingJob]) -> Self {
-        let typical = policy.typical_tasks.iter().map(|t| (t.resources.as_ref(), i64::from(t.weight)));
-        if !policy.typical_tasks.is_empty() {
-            return Self::new(typical);
+    /// The typical tasks of a policy, or else those that wait in the request.
+    pub fn of(typical: &[border::TypicalTask], jobs: &[border::PendingJob]) -> Self {
+        if !typical.is_empty() {
+            return Self::new(typical.iter().map(|t| (t.resources.as_ref(), i64::from(t.weight))));
         }
         Self::new(jobs.iter().filter_map(|job| job.spec.as_ref().map(|spec| (job, spec))).flat_map(|(job, spec)| {
             spec.task_groups.iter().map(move |group| {

@@ -17,6 +17,7 @@ pub const NO_SCORE: Score = (u64::MAX, u64::MAX);
 /// The objective with all that it asks besides the candidate.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scorer {
+    /// Without its typical tasks, which `mix` holds.
     pub policy: border::Policy,
     /// The workload that fragmentation is counted for; empty for other objectives than PACK.
     mix: Arc<Mix>,
@@ -24,9 +25,13 @@ pub struct Scorer {
 
 impl Scorer {
     pub fn new(request: &border::PlaceRequest) -> Self {
-        let policy = request.policy.clone().unwrap_or_default();
+        let (typical, objective, carbon_kg_microcny) = match &request.policy {
+            Some(p) => (p.typical_tasks.as_slice(), p.objective, p.carbon_kg_microcny),
+            None => Default::default(),
+        };
+        let policy = border::Policy { objective, carbon_kg_microcny, typical_tasks: Vec::new() };
         let mix = match policy.objective() {
-            border::Objective::Pack => Mix::of(&policy, &request.jobs),
+            border::Objective::Pack => Mix::of(typical, &request.jobs),
             _ => Mix::default(),
         };
         Self { policy, mix: Arc::new(mix) }

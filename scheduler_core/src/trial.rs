@@ -2,6 +2,7 @@
 //! and only the nodes that were booked are copied.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 
 use crate::cluster::{At, Cluster, Holding, NodeState};
 use crate::model::{Candidate, Demand};
@@ -10,13 +11,13 @@ use crate::wire::mumian::api::v1 as api;
 /// The cluster as it would be after the bookings so far.
 pub struct Trial<'a> {
     pub cluster: &'a Cluster,
-    booked: HashMap<At, NodeState>,
+    booked: HashMap<At, NodeState, BuildHasherDefault<PositionHasher>>,
     bookings: Vec<(At, Holding)>,
 }
 
 impl<'a> Trial<'a> {
     pub fn new(cluster: &'a Cluster) -> Self {
-        Self { cluster, booked: HashMap::new(), bookings: Vec::new() }
+        Self { cluster, booked: HashMap::default(), bookings: Vec::new() }
     }
 
     pub fn node(&self, at: At) -> &NodeState {
@@ -49,5 +50,24 @@ impl<'a> Trial<'a> {
             node.release(&held);
         }
         Some(at)
+    }
+}
+
+/// Positions are small and nobody chooses them, so one multiplication (by 2^64 over the golden
+/// ratio) spreads them well enough; looking a node up is the innermost step of every decision.
+#[derive(Default)]
+struct PositionHasher(u64);
+
+impl Hasher for PositionHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u32(u32::from(*byte)));
+    }
+
+    fn write_u32(&mut self, value: u32) {
+        self.0 = (self.0.rotate_left(32) ^ u64::from(value)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     }
 }

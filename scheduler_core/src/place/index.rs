@@ -72,8 +72,8 @@ impl Search for Index {
         }
         self.asked += 1;
         if let Some(kept) = self.rankings.get_mut(demand).filter(|kept| kept.seen >= self.changes.first) {
-            for (at, facts) in self.changes.after(kept.seen) {
-                kept.ranking.refresh(at, facts, trial, demand, scorer);
+            for (node, facts) in self.changes.after(kept.seen) {
+                kept.ranking.refresh(node, facts, trial, demand, scorer);
             }
             kept.seen = self.changes.end();
             kept.last_asked = self.asked;
@@ -102,8 +102,9 @@ impl Search for Index {
 struct Changes {
     /// Number of the oldest entry.
     first: u64,
-    entries: VecDeque<At>,
-    /// Position of each site's first node in the vectors below.
+    /// Positions of nodes, counted over all sites.
+    entries: VecDeque<u32>,
+    /// Position of each site's first node.
     offsets: Vec<usize>,
     /// For each node 1 + the number of its newest entry, and of the newest that is about its facts.
     newest: Vec<u64>,
@@ -121,10 +122,6 @@ impl Changes {
         Self { offsets, newest: vec![0; nodes], newest_facts: vec![0; nodes], ..Self::default() }
     }
 
-    fn position(&self, at: At) -> usize {
-        self.offsets[at.site as usize] + at.node as usize
-    }
-
     fn end(&self) -> u64 {
         self.first + self.entries.len() as u64
     }
@@ -134,8 +131,9 @@ impl Changes {
             self.entries.pop_front();
             self.first += 1;
         }
-        self.entries.push_back(at);
-        let (position, end) = (self.position(at), self.end());
+        let position = self.offsets[at.site as usize] + at.node as usize;
+        self.entries.push_back(position as u32);
+        let end = self.end();
         self.newest[position] = end;
         if facts {
             self.newest_facts[position] = end;
@@ -143,11 +141,11 @@ impl Changes {
     }
 
     /// Each node that changed after the first `seen` changes, once, and whether its facts did.
-    fn after(&self, seen: u64) -> impl Iterator<Item = (At, bool)> + '_ {
-        (seen..self.end()).filter_map(move |number| {
-            let at = self.entries[(number - self.first) as usize];
-            let position = self.position(at);
-            (self.newest[position] == number + 1).then(|| (at, self.newest_facts[position] > seen))
+    fn after(&self, seen: u64) -> impl Iterator<Item = (usize, bool)> + '_ {
+        let unseen = self.entries.range((seen - self.first) as usize..).zip(seen + 1..);
+        unseen.filter_map(move |(&position, number)| {
+            let position = position as usize;
+            (self.newest[position] == number).then(|| (position, self.newest_facts[position] > seen))
         })
     }
 

@@ -1,7 +1,6 @@
 //! The candidates of one demand in a tournament tree: the best is at the root, and a node that
 //! changed is played again against log2(n) others.
 
-use crate::cluster::At;
 use crate::filter;
 use crate::model::{models, Demand};
 use crate::place::Found;
@@ -18,6 +17,8 @@ struct Leaf {
 pub struct Ranking {
     /// In order of node and model, so that the lower position wins a tie.
     leaves: Vec<Leaf>,
+    /// The first leaf of each node, and their count at the end.
+    firsts: Vec<u32>,
     scores: Vec<Score>,
     /// Leaf positions; entry 1 is the root, entry k plays 2k against 2k + 1, the leaves come last.
     winners: Vec<u32>,
@@ -27,14 +28,17 @@ impl Ranking {
     /// Asks every node once.
     pub fn new(trial: &Trial<'_>, demand: &Demand, scorer: &Scorer) -> Self {
         let mut leaves = Vec::new();
+        let mut firsts = vec![0];
         for at in trial.cluster.nodes() {
             for model in models(trial.node(at), demand) {
                 leaves.push(Leaf { found: Found { at, model }, fixed: None });
             }
+            firsts.push(leaves.len() as u32);
         }
         let count = leaves.len();
         let mut ranking = Self {
             leaves,
+            firsts,
             scores: vec![NO_SCORE; count],
             winners: (0..2 * count).map(|k| (k % count) as u32).collect(),
         };
@@ -56,13 +60,11 @@ impl Ranking {
         (self.scores[position] != NO_SCORE).then(|| self.leaves[position].found)
     }
 
-    /// Looks at one node again; at its facts too when they have changed.
-    pub fn refresh(&mut self, at: At, facts: bool, trial: &Trial<'_>, demand: &Demand, scorer: &Scorer) {
-        let first = self.leaves.partition_point(|leaf| leaf.found.at < at);
-        let of_node = self.leaves[first..].iter().take_while(|leaf| leaf.found.at == at).count();
-        for position in first..first + of_node {
-            if self.rate(position, trial, demand, scorer, facts) {
-                self.replay(position);
+    /// Looks again at the node at this position of all nodes; at its facts too when they have changed.
+    pub fn refresh(&mut self, node: usize, facts: bool, trial: &Trial<'_>, demand: &Demand, scorer: &Scorer) {
+        for leaf in self.firsts[node] as usize..self.firsts[node + 1] as usize {
+            if self.rate(leaf, trial, demand, scorer, facts) {
+                self.replay(leaf);
             }
         }
     }

@@ -9,14 +9,15 @@ use crate::model::{models, Candidate, Demand, WHOLE_DEVICE_MILLI};
 use crate::trial::Trial;
 use crate::wire::mumian::api::v1 as api;
 use crate::wire::mumian_core::v1 as border;
+use crate::words::plural;
 
 /// One verdict for each placement, in the plan's order. Placements are checked one after the
-/// other, each against the state with the accepted ones before it; a gang falls as a whole.
+/// other, each against the state with the accepted ones before it. Each task may be placed
+/// once; a gang falls as a whole, also when the plan leaves one of its pending tasks out.
 pub fn verify(cluster: &Cluster, request: &border::VerifyRequest) -> border::VerifyResponse {
     let plan = request.plan.clone().unwrap_or_default();
-    let jobs: BTreeMap<&str, &api::JobSpec> =
-        request.jobs.iter().filter_map(|j| j.spec.as_ref().map(|spec| (j.job_id.as_str(), spec))).collect();
-    let mut refused_gangs = BTreeSet::new();
+    let jobs: BTreeMap<&str, &border::PendingJob> = request.jobs.iter().map(|j| (j.job_id.as_str(), j)).collect();
+    let mut refused_gangs = incomplete_gangs(&plan, &request.jobs);
     // A gang that falls frees what its first tasks had taken, so the rest is looked at again.
     loop {
         let (verdicts, fallen) = pass(cluster, &plan, &jobs, &refused_gangs);
@@ -27,25 +28,58 @@ pub fn verify(cluster: &Cluster, request: &border::VerifyRequest) -> border::Ver
     }
 }
 
+/// The task that a placement is about.
+type Task<'a> = (&'a str, &'a str, u32);
+
+fn task(p: &border::Placement) -> Task<'_> {
+    (&p.job_id, &p.task_group, p.task_index)
+}
+
+/// The gangs with some, but not all, of their pending tasks in the plan, and why each falls.
+fn incomplete_gangs(plan: &border::Plan, jobs: &[border::PendingJob]) -> BTreeMap<String, String> {
+    let placed: BTreeSet<Task<'_>> = plan.placements.iter().map(task).collect();
+    let mut incomplete = BTreeMap::new();
+    for job in jobs {
+        let Some(spec) = job.spec.as_ref().filter(|s| s.kind() == api::JobKind::Gang) else { continue };
+        let is_missing = |group: &str, index: u32| !placed.contains(&(job.job_id.as_str(), group, index));
+        let all = spec.task_groups.iter().flat_map(|g| (0..g.count).map(move |i| (g.name.as_str(), i)));
+        let named = job.pending.iter().flat_map(|p| p.task_indexes.iter().map(move |i| (p.task_group.as_str(), *i)));
+        let missing = if job.pending.is_empty() {
+            all.filter(|(group, index)| is_missing(group, *index)).count()
+        } else {
+            named.filter(|(group, index)| is_missing(group, *index)).count()
+        };
+        if missing > 0 {
+            let verb = if missing == 1 { "is" } else { "are" };
+            let reason = format!("{} of the gang {verb} not in the plan; place all or none", plural(missing, "task"));
+            incomplete.insert(job.job_id.clone(), reason);
+        }
+    }
+    incomplete
+}
+
 fn pass(
     cluster: &Cluster,
     plan: &border::Plan,
-    jobs: &BTreeMap<&str, &api::JobSpec>,
-    refused_gangs: &BTreeSet<String>,
-) -> (Vec<border::PlacementVerdict>, BTreeSet<String>) {
+    jobs: &BTreeMap<&str, &border::PendingJob>,
+    refused_gangs: &BTreeMap<String, String>,
+) -> (Vec<border::PlacementVerdict>, BTreeMap<String, String>) {
     let mut trial = Trial::new(cluster);
-    let mut fallen = BTreeSet::new();
+    let mut fallen = BTreeMap::new();
+    let mut seen = BTreeSet::new();
     let mut verdicts = Vec::with_capacity(plan.placements.len());
     for placement in &plan.placements {
-        let spec = jobs.get(placement.job_id.as_str()).copied();
-        let rejection = if refused_gangs.contains(&placement.job_id) {
-            Some(refusal(api::Filter::Gang, "another task of the gang does not fit"))
-        } else {
+        let spec = jobs.get(placement.job_id.as_str()).and_then(|job| job.spec.as_ref());
+        let rejection = if let Some(reason) = refused_gangs.get(&placement.job_id) {
+            Some(refusal(api::Filter::Gang, reason))
+        } else if seen.insert(task(placement)) {
             take(&mut trial, placement, spec).err()
+        } else {
+            Some(refusal(api::Filter::Unspecified, "this task is placed twice in the plan; place it once"))
         };
         let is_gang = spec.is_some_and(|s| s.kind() == api::JobKind::Gang);
-        if rejection.is_some() && is_gang && !refused_gangs.contains(&placement.job_id) {
-            fallen.insert(placement.job_id.clone());
+        if rejection.is_some() && is_gang && !refused_gangs.contains_key(&placement.job_id) {
+            fallen.insert(placement.job_id.clone(), "another task of the gang does not fit".into());
         }
         verdicts.push(border::PlacementVerdict { accepted: rejection.is_none(), rejection });
     }
@@ -61,6 +95,11 @@ fn take(
     let (Some(job), Some(group)) = (spec, group) else {
         return Err(refusal(api::Filter::Unspecified, "the job or task group of this placement was not sent"));
     };
+    if placement.task_index >= group.count {
+        let reason =
+            format!("task_index ({}) is not below the count ({}) of the group", placement.task_index, group.count);
+        return Err(refusal(api::Filter::Unspecified, &reason));
+    }
     let Some(at) = trial.cluster.at(&placement.site_id, &placement.node_id) else {
         return Err(refusal(api::Filter::Health, &format!("node {} is gone", placement.node_id)));
     };

@@ -22,7 +22,8 @@ from mumian_orchestrator.main.local_processes import StartError
 
 from examples.demo.report import Report
 from examples.demo.running_city import RunningCity
-from examples.demo.show import DemoError, run
+from examples.demo.show import run
+from examples.demo.tenants import DemoError
 from examples.demo.zone_client import ServiceError
 
 _FAILED, _INTERRUPTED = 1, 130

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
-import time
 from collections.abc import Iterable, Iterator, Sequence
 
 from mumian import Client
-from mumian.api.v1 import job_pb2
-from mumian.api.v1.job_pb2 import Job, JobSpec
-from mumian.calls import TERMINAL_STATES
-from mumian.cli.considered import is_placed, why_not
-from mumian.cli.submit import is_settled
+from mumian.api.v1.job_pb2 import Job
 from mumian_orchestrator.main.config import Config
 
-from examples.demo import city, workloads
+from examples.demo import city, tenants, workloads
 from examples.demo.account import usage_of
 from examples.demo.baselines import Comparison
 from examples.demo.jobs import var_pricing, vr_renderer
@@ -24,16 +18,9 @@ from examples.demo.running_city import RunningCity
 from examples.demo.workloads import Workload
 from examples.demo.zone_client import Measurement, measure
 
-_LINKS_WITHIN_S, _PLACED_WITHIN_S, _ENDED_WITHIN_S = 30.0, 60.0, 90.0
 _REQUESTS = 300
-_LOG_LINES = 12
-_BUDGET_STEP_US, _BUDGET_STEPS_MAX = 500, 20
 
-Submitted = tuple[Job, Workload]
-
-
-class DemoError(Exception):
-    """The demo cannot go on, with the reason."""
+Placed = tuple[Job, Workload]
 
 
 def run(running: RunningCity, report: Report) -> None:
@@ -49,14 +36,16 @@ def run(running: RunningCity, report: Report) -> None:
         var_ms = workloads.profiled_var_ms()
     report.step(f"a valuation takes {var_ms:.1f} ms on this machine (p99)")
     with Client(running.coordinator) as client:
-        with report.doing("the agents probe the zones and one another"):
-            wait_for_links(client)
+        with report.doing("the agents probe the zones and one another until the round trips are steady"):
+            tenants.wait_for_links(client)
         report.step(f"{len(city.RTT_MS)} links measured")
         report.round_trips(client.links())
 
-        tenants = (workloads.vr_service(), workloads.risk_service(var_ms), workloads.training())
-        placed = [(submit(client, workload, report), workload) for workload in tenants]
+        # The services first and together: what starts takes the processor from the probes of what follows.
+        services = place(client, [workloads.vr_service(), workloads.risk_service(var_ms)], report)
         show_impossible(client, report)
+        batches = place(client, [workloads.training()], report)
+        placed = [*services, *batches]
         comparison = Comparison(
             sites=client.sites(),
             nodes=client.nodes(),
@@ -67,15 +56,16 @@ def run(running: RunningCity, report: Report) -> None:
         )
 
         report.title("All at work")
-        for job, workload in placed:
-            if not workload.is_service:
-                wait_for_success(client, job, report)
-        services = [(job, workload) for job, workload in placed if workload.is_service]
+        for job, _ in batches:
+            with report.doing(f"{job.spec.name} runs to its end; the services wait for their users"):
+                tenants.until_succeeded(client, job)
+            report.step(f"{job.spec.name} has succeeded; the end of its log:")
+            report.lines(tenants.log_lines(client, job.id))
         measured = measure_services(running, services, report)
         with report.doing("stopping the services, and closing their accounts"):
             for job, _ in services:
                 client.cancel(job.id)
-            closed = [client.wait(job.id, timeout_s=_ENDED_WITHIN_S) for job, _ in placed]
+            closed = [tenants.until_ended(client, job) for job, _ in placed]
         sites = {site.id: site for site in client.sites()}
     report.latencies(measured)
     report.lines(samples_of(measured))
@@ -83,45 +73,20 @@ def run(running: RunningCity, report: Report) -> None:
     report.comparison(comparison.outcomes(), [job.spec.name for job, _ in placed])
 
 
-def wait_for_links(client: Client) -> None:
-    """Until every window of probes is full, and what was measured during the start has left it.
+def place(client: Client, wanted: Sequence[Workload], report: Report) -> list[Placed]:
+    """Submit jobs together; show where each went.
 
     Raises:
-        DemoError: it does not come to that.
+        DemoError: one does not run.
     """
-    time.sleep(city.PROBE_WINDOW_S)
-    deadline_s = time.monotonic() + _LINKS_WITHIN_S
-    while True:
-        full = sum(link.sample_count >= city.PROBE_WINDOW for link in client.links())
-        if full == len(city.RTT_MS):
-            return
-        if time.monotonic() > deadline_s:
-            raise DemoError(f"{full} of {len(city.RTT_MS)} links were measured in {_LINKS_WITHIN_S:.0f} s")
-        time.sleep(0.2)
-
-
-def submit(client: Client, workload: Workload, report: Report) -> Job:
-    """The job as soon as it runs; shows where it went.
-
-    Raises:
-        DemoError: it has no place, or does not start.
-    """
-    begun_s = time.monotonic()
-    job = stored = client.submit(workload.spec)
-    try:
-        with report.doing(f"submitting {workload.spec.name}"):
-            for job in client.watch(stored.id, timeout_s=_PLACED_WITHIN_S):
-                if job.state in (job_pb2.JOB_STATE_RUNNING, *TERMINAL_STATES):
-                    break
-    except TimeoutError:
-        waiting = "; ".join(why_not(each) for each in job.explanations if not is_placed(each))
-        message = waiting or "it was placed but did not start"
-        raise DemoError(f"{job.id} does not run after {_PLACED_WITHIN_S:.0f} s: {message}") from None
-    if job.state in (job_pb2.JOB_STATE_FAILED, job_pb2.JOB_STATE_CANCELLED):
-        raise failure(client, job)
-    report.placement(job, workload)
-    report.step(f"{workload.spec.name} runs, {time.monotonic() - begun_s:.2f} s after it was submitted")
-    return job
+    names = " and ".join(workload.spec.name for workload in wanted)
+    with report.doing(f"submitting {names}"):
+        stored = [client.submit(workload.spec) for workload in wanted]
+        running = [tenants.until_running(client, job) for job in stored]
+    for job, workload in zip(running, wanted, strict=True):
+        report.placement(job, workload)
+        report.step(f"{job.spec.name} ran {tenants.seconds_to_run(job):.2f} s after it was submitted")
+    return list(zip(running, wanted, strict=True))
 
 
 def show_impossible(client: Client, report: Report) -> None:
@@ -131,51 +96,15 @@ def show_impossible(client: Client, report: Report) -> None:
         DemoError: nobody says why it waits.
     """
     workload = workloads.impossible_hedging()
-    stored = client.submit(workload.spec)
-    try:
-        watch = client.watch(stored.id, timeout_s=_PLACED_WITHIN_S)
-        job = next(job for job in watch if is_settled(job))
-    except TimeoutError:
-        raise DemoError(f"nobody said in {_PLACED_WITHIN_S:.0f} s why {stored.id} waits") from None
-    report.placement(job, workload)
+    job = tenants.until_decided(client, client.submit(workload.spec))
     client.cancel(job.id)
-    for budget_ms, site in smallest_budget(client, job):
+    report.placement(job, workload)
+    for budget_ms, site in tenants.smallest_budget(client, job):
         report.remark(f"`plan`, which reserves nothing, says: {site} would take it with {budget_ms:g} ms")
 
 
-def smallest_budget(client: Client, job: Job) -> Iterator[tuple[float, str]]:
-    """The least budget, in steps of half a millisecond, at which `plan` finds a site; none if far from it."""
-    totals_us = [site.latency.total_us for site in job.explanations[0].sites if site.latency.link_known]
-    least = math.ceil(min(totals_us) / _BUDGET_STEP_US) if totals_us else 0
-    for steps in range(least, least + _BUDGET_STEPS_MAX):
-        spec = JobSpec()
-        spec.CopyFrom(job.spec)
-        spec.task_groups[0].latency_slo.budget_us = steps * _BUDGET_STEP_US
-        tasks = client.plan(spec).tasks
-        if tasks:
-            yield steps * _BUDGET_STEP_US / 1000, tasks[0].site_id
-            return
-
-
-def wait_for_success(client: Client, job: Job, report: Report) -> None:
-    """See a batch job to its end.
-
-    Raises:
-        DemoError: it failed.
-    """
-    with report.doing(f"{job.spec.name} runs to its end; the services wait for their users"):
-        try:
-            ended = client.wait(job.id, timeout_s=_ENDED_WITHIN_S)
-        except TimeoutError:
-            raise DemoError(f"{job.id} has not ended after {_ENDED_WITHIN_S:.0f} s") from None
-    if ended.state != job_pb2.JOB_STATE_SUCCEEDED:
-        raise failure(client, ended)
-    report.step(f"{job.spec.name} has succeeded; the end of its log:")
-    report.lines(log_lines(client, job.id))
-
-
 def measure_services(
-    running: RunningCity, services: Sequence[Submitted], report: Report
+    running: RunningCity, services: Sequence[Placed], report: Report
 ) -> list[tuple[Job, Workload, Measurement]]:
     """Be the users of each service, one service after the other.
 
@@ -210,16 +139,3 @@ def samples_of(measured: Iterable[tuple[Job, Workload, Measurement]]) -> Iterato
                 f"{name} answered last: value {risk['value']:,.0f} CNY, of which at risk over 10 days (99 %) "
                 f"{risk['value_at_risk']:,.0f}, expected shortfall {risk['expected_shortfall']:,.0f}"
             )
-
-
-def failure(client: Client, job: Job) -> DemoError:
-    """Why a job has failed, with the end of its log."""
-    state = job_pb2.JobState.Name(job.state).removeprefix("JOB_STATE_").lower()
-    lines = [f"{job.id} has {state}: {job.state_message or 'no reason given'}; the end of its log:"]
-    return DemoError("\n  ".join([*lines, *log_lines(client, job.id)]))
-
-
-def log_lines(client: Client, job_id: str) -> list[str]:
-    """The end of what a job has written."""
-    written = b"".join(client.logs(job_id)).decode(errors="replace")
-    return written.splitlines()[-_LOG_LINES:]

@@ -1,7 +1,7 @@
 //! What may cross the border. Refused here, a bad number can neither wrap a sum nor allocate
 //! memory without bound further in, so the code behind needs no checks of its own.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use crate::error::CoreError;
 use crate::model::WHOLE_DEVICE_MILLI;
@@ -59,15 +59,28 @@ fn node(at: &str, node: &api::Node) -> Result<(), CoreError> {
     Ok(())
 }
 
-/// Refuses a request with amounts out of range or tasks named twice.
+/// Refuses a request with amounts out of range, or jobs, groups or tasks named twice.
 pub fn request(request: &border::PlaceRequest) -> Result<(), CoreError> {
+    let typical = request.policy.as_ref().map_or(&[][..], |p| &p.typical_tasks);
+    let mut weight = 0;
+    for (i, task) in typical.iter().enumerate() {
+        let at = format!("policy.typical_tasks[{i}]");
+        if let Some(resources) = &task.resources {
+            amounts(&format!("{at}.resources"), resources)?;
+        }
+        weight += u64::from(task.weight);
+        at_most(&format!("{at}.weight, added up,"), weight, QUANTITY_MAX)?;
+    }
     jobs(&request.jobs)
 }
 
-/// Refuses jobs with amounts out of range or tasks named twice.
-pub fn jobs(jobs: &[border::PendingJob]) -> Result<(), CoreError> {
+fn jobs(jobs: &[border::PendingJob]) -> Result<(), CoreError> {
     let mut tasks = 0;
+    let mut ids = HashSet::with_capacity(jobs.len());
     for (i, job) in jobs.iter().enumerate() {
+        if !ids.insert(job.job_id.as_str()) {
+            return refuse(format!("jobs[{i}].job_id"), format!("({}) is sent twice; send it once", job.job_id));
+        }
         tasks += self::job(&format!("jobs[{i}]"), job)?;
         if tasks > REQUEST_TASKS_MAX {
             let detail = format!("bring the request to {tasks} tasks; send at most {REQUEST_TASKS_MAX} at once");
@@ -78,13 +91,16 @@ pub fn jobs(jobs: &[border::PendingJob]) -> Result<(), CoreError> {
 }
 
 /// Checks one job and counts its pending tasks.
-pub fn job(at: &str, job: &border::PendingJob) -> Result<u64, CoreError> {
+fn job(at: &str, job: &border::PendingJob) -> Result<u64, CoreError> {
     let Some(spec) = &job.spec else {
         let detail = format!("of job {} is missing; send its normalised spec", job.job_id);
         return refuse(format!("{at}.spec"), detail);
     };
     for (i, group) in spec.task_groups.iter().enumerate() {
         let at = format!("{at}.spec.task_groups[{i}]");
+        if spec.task_groups[..i].iter().any(|other| other.name == group.name) {
+            return refuse(format!("{at}.name"), format!("({}) is the name of two groups; rename one", group.name));
+        }
         at_most(&format!("{at}.count"), u64::from(group.count), u64::from(GROUP_TASKS_MAX))?;
         if let Some(resources) = &group.resources {
             amounts(&format!("{at}.resources"), resources)?;

@@ -90,3 +90,28 @@ fn an_allocation_of_more_than_a_device_or_of_endless_cores_is_refused() {
     used.devices = vec![api::DeviceShare { device_index: 0, milli: 1001 }];
     assert_eq!(field_of(state.apply(delta(&used))), "allocations[0].devices[0].milli");
 }
+
+#[test]
+fn a_job_or_a_group_named_twice_is_refused() {
+    let mut twice = request(asking(1, 0), &[]);
+    twice.jobs.push(twice.jobs[0].clone());
+    assert_eq!(field_of(place::place(&Cluster::default(), &twice)), "jobs[1].job_id");
+    twice.jobs.pop();
+    let groups = &mut twice.jobs[0].spec.as_mut().expect("set above").task_groups;
+    groups.push(groups[0].clone());
+    assert_eq!(field_of(place::place(&Cluster::default(), &twice)), "jobs[0].spec.task_groups[1].name");
+}
+
+#[test]
+fn an_endless_or_divided_typical_task_is_refused() {
+    let mut asked = request(asking(1, 0), &[]);
+    let typical = |milli, weight| border::Policy {
+        typical_tasks: vec![border::TypicalTask { resources: asking(1, milli).resources, weight }; 300],
+        ..Default::default()
+    };
+    asked.policy = Some(typical(1500, 1));
+    let field = "policy.typical_tasks[0].resources.accelerators.milli";
+    assert_eq!(field_of(place::place(&Cluster::default(), &asked)), field);
+    asked.policy = Some(typical(500, u32::MAX));
+    assert_eq!(field_of(place::place(&Cluster::default(), &asked)), "policy.typical_tasks[256].weight, added up,");
+}

@@ -1,6 +1,7 @@
 //! The online placer: pending tasks onto the nodes that score best, each task seeing those
 //! before it. Nothing is committed: the caller gets a plan.
 
+mod gang;
 mod index;
 pub(crate) mod memo;
 mod ranking;
@@ -86,69 +87,92 @@ struct Placer<'a, S> {
     plan: border::Plan,
 }
 
+/// Where the plan and the trial stood before a job.
+struct Start {
+    mark: usize,
+    placements: usize,
+    unplaced: usize,
+}
+
 impl<S: Search> Placer<'_, S> {
     fn job(&mut self, job: &border::PendingJob) -> Result<(), CoreError> {
         let spec = spec_of(job)?;
         let groups = pending_groups(job, spec)?;
-        let mark = self.trial.mark();
-        let first = self.plan.placements.len();
-        let first_unplaced = self.plan.unplaced.len();
-        let mut surveys = Vec::new();
-        for pending in &groups {
-            let survey = self.group(job, pending);
-            surveys.extend(survey.map(|survey| (pending, survey)));
+        let start = self.start();
+        let mut surveys: Vec<_> = groups.iter().map(|pending| self.group(job, pending)).collect();
+        let mut missing_of_gang = 0;
+        if spec.kind() == api::JobKind::Gang && self.plan.unplaced.len() > start.unplaced {
+            missing_of_gang = self.plan.unplaced.len() - start.unplaced;
+            self.back_to(&start);
+            if let Some(seats) = gang::seats(&mut self.trial, &groups, self.scorer) {
+                missing_of_gang = 0;
+                surveys = groups.iter().map(|pending| self.survey(job, pending)).collect();
+                for seat in seats {
+                    self.take(job, &groups[seat.group], seat.task_index, seat.found, seat.devices);
+                }
+            } else {
+                groups
+                    .iter()
+                    .for_each(|pending| pending.task_indexes.iter().for_each(|i| self.leave(job, pending, *i)));
+            }
         }
-        let missing = self.plan.unplaced.len() - first_unplaced;
-        let falls = spec.kind() == api::JobKind::Gang && missing > 0;
-        if falls {
-            self.undo_to(mark);
-            let taken_back = self.plan.placements.drain(first..);
-            self.plan.unplaced.extend(taken_back.map(|p| border::UnplacedTask {
-                job_id: p.job_id,
-                task_group: p.task_group,
-                task_index: p.task_index,
-            }));
-        }
-        for (pending, survey) in surveys {
-            let placed: Vec<_> =
-                self.plan.placements[first..].iter().filter(|p| p.task_group == pending.group.name).collect();
-            let missing_of_gang = if falls { missing } else { 0 };
-            let explanation =
-                survey.explanation(&pending.group.name, pending.task_indexes.len(), &placed, missing_of_gang);
-            let explanation = api::Explanation { generation: self.plan.base_generation, ..explanation };
-            self.plan
-                .explanations
-                .push(border::JobExplanation { job_id: job.job_id.clone(), explanation: Some(explanation) });
+        for (pending, survey) in groups.iter().zip(surveys) {
+            let Some(survey) = survey else { continue };
+            let placed = self.plan.placements[start.placements..].iter();
+            let placed: Vec<_> = placed.filter(|p| p.task_group == pending.group.name).collect();
+            let tasks = pending.task_indexes.len();
+            let explanation = survey.explanation(&pending.group.name, tasks, &placed, missing_of_gang);
+            let explanation = Some(api::Explanation { generation: self.plan.base_generation, ..explanation });
+            self.plan.explanations.push(border::JobExplanation { job_id: job.job_id.clone(), explanation });
         }
         Ok(())
+    }
+
+    fn start(&self) -> Start {
+        let (placements, unplaced) = (self.plan.placements.len(), self.plan.unplaced.len());
+        Start { mark: self.trial.mark(), placements, unplaced }
+    }
+
+    fn back_to(&mut self, start: &Start) {
+        self.undo_to(start.mark);
+        self.plan.placements.truncate(start.placements);
+        self.plan.unplaced.truncate(start.unplaced);
+    }
+
+    fn survey(&self, job: &border::PendingJob, pending: &Pending<'_>) -> Option<Survey> {
+        job.explain.then(|| explain::survey(&self.trial, &pending.demand, self.scorer))
     }
 
     /// Places the tasks of one group; when asked to explain, with a look at all nodes as the
     /// first task without a place saw them, or else as the first task did.
     fn group(&mut self, job: &border::PendingJob, pending: &Pending<'_>) -> Option<Survey> {
-        let mut survey = job.explain.then(|| explain::survey(&self.trial, &pending.demand, self.scorer));
+        let mut survey = self.survey(job, pending);
         let mut all_placed = true;
         for &task_index in &pending.task_indexes {
             self.draws += 1;
             let found = self.search.best(&self.trial, &pending.demand, self.scorer, mixed(self.seed, self.draws));
             if let Some(found) = found {
-                self.take(job, pending, task_index, found);
+                let devices = self.scorer.devices(&self.trial.candidate(found.at, &pending.demand, found.model));
+                self.take(job, pending, task_index, found, devices);
                 continue;
             }
-            if job.explain && all_placed {
-                survey = Some(explain::survey(&self.trial, &pending.demand, self.scorer));
+            if all_placed {
+                survey = self.survey(job, pending);
             }
             all_placed = false;
-            self.plan.unplaced.push(border::UnplacedTask {
-                job_id: job.job_id.clone(),
-                task_group: pending.group.name.clone(),
-                task_index,
-            });
+            self.leave(job, pending, task_index);
         }
         survey
     }
 
-    fn take(&mut self, job: &border::PendingJob, pending: &Pending<'_>, task_index: u32, found: Found) {
+    fn take(
+        &mut self,
+        job: &border::PendingJob,
+        pending: &Pending<'_>,
+        task_index: u32,
+        found: Found,
+        devices: Vec<api::DeviceShare>,
+    ) {
         let c = self.trial.candidate(found.at, &pending.demand, found.model);
         let placement = border::Placement {
             job_id: job.job_id.clone(),
@@ -156,13 +180,18 @@ impl<S: Search> Placer<'_, S> {
             task_index,
             site_id: c.site.site.id.clone(),
             node_id: c.node.node.id.clone(),
-            devices: self.scorer.devices(&c),
+            devices,
             cost: Some(cost::of(&c, &self.scorer.policy)),
             latency: c.latency(),
         };
         self.trial.book(found.at, &pending.demand, &placement.devices);
         self.search.touched(found.at);
         self.plan.placements.push(placement);
+    }
+
+    fn leave(&mut self, job: &border::PendingJob, pending: &Pending<'_>, task_index: u32) {
+        let (job_id, task_group) = (job.job_id.clone(), pending.group.name.clone());
+        self.plan.unplaced.push(border::UnplacedTask { job_id, task_group, task_index });
     }
 
     fn undo_to(&mut self, mark: usize) {

@@ -68,7 +68,7 @@ fn placeable(
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
 
     #[test]
     fn the_verifier_takes_every_plan_and_no_node_is_overfull(
@@ -151,14 +151,10 @@ proptest! {
 
     #[test]
     fn a_small_gang_is_placed_exactly_when_it_can_be(
-        fleet in common::fleet(2, 2),
-        job in common::job(0, 3, 2),
+        (fleet, job) in common::tight_gang(),
         objective in prop::sample::select(&common::OBJECTIVES[..]),
     ) {
-        let mut job = job;
-        let spec = job.spec.as_mut().expect("made with one");
-        spec.kind = api::JobKind::Gang.into();
-        let groups = spec.task_groups.clone();
+        let groups = job.spec.clone().expect("made with one").task_groups;
         let tasks: Vec<_> = groups.iter().flat_map(|g| (0..g.count).map(|i| (g.name.clone(), i))).collect();
         let cluster = cluster(fleet.clone());
         let policy = border::Policy { objective: objective.into(), ..Default::default() };

@@ -157,3 +157,36 @@ pub fn request(jobs: usize, groups: usize, tasks: u32) -> impl Strategy<Value = 
         policy: Some(border::Policy { carbon_kg_microcny: 90_000, objective: objective.into(), ..Default::default() }),
     })
 }
+
+/// Two or three full-up nodes of one site, and a gang that asks for about as much as they have:
+/// whether it fits is a matter of packing alone.
+pub fn tight_gang() -> impl Strategy<Value = (border::Delta, border::PendingJob)> {
+    let node = (1_u64..5, prop::collection::vec(select(&MODELS[..]), 0..3));
+    let group = (1_u64..4, select(vec![0_u64, 300, 500, 700, 1000]), select(vec![None, Some("H100")]), 1_u32..3);
+    (prop::collection::vec(node, 2..4), prop::collection::vec(group, 2..4)).prop_map(|(nodes, groups)| {
+        let site = api::Site { id: "s0".into(), health: READY, ..Default::default() };
+        let node = |(id, (cpu, models)): (usize, (u64, Vec<&str>))| api::Node {
+            id: format!("s0/n{id}"),
+            site_id: "s0".into(),
+            health: READY,
+            cpu_milli: cpu * 1000,
+            accelerators: models
+                .into_iter()
+                .map(|model| api::Accelerator { model: model.into(), count: 1, ..Default::default() })
+                .collect(),
+            ..Default::default()
+        };
+        let group = |(id, (cpu, milli, model, count)): (usize, (u64, u64, Option<&str>, u32))| {
+            let models = model.into_iter().map(String::from).collect();
+            let accelerators = (milli > 0).then_some(api::AcceleratorRequest { milli, models });
+            let resources = Some(api::Resources { cpu_milli: cpu * 1000, memory_mib: 0, accelerators });
+            api::TaskGroup { name: format!("g{id}"), count, resources, ..Default::default() }
+        };
+        let nodes = nodes.into_iter().enumerate().map(node).collect();
+        let task_groups = groups.into_iter().enumerate().map(group).collect();
+        let spec = api::JobSpec { kind: api::JobKind::Gang.into(), task_groups, ..Default::default() };
+        let fleet = border::Delta { reset: true, sites: vec![site], nodes, ..Default::default() };
+        let job = border::PendingJob { job_id: "j".into(), spec: Some(spec), pending: vec![], explain: true };
+        (fleet, job)
+    })
+}

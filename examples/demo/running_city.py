@@ -124,6 +124,8 @@ class RunningCity:
             start_script(self._sites[place.id], f"agent-{place.id}", "mumian-agent", "run", "--config", path)
             self._progress(f"{place.id} is ready: {place.title}, PUE {place.pue:.2f}")
 
+        # Ray would put all tasks at niceness 15: behind whatever else this machine does.
+        os.environ.setdefault("RAY_worker_niceness", "0")
         with ThreadPoolExecutor() as pool:
             starts = [pool.submit(start, place) for place in city.PLACES]
             try:

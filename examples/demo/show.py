@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator, Sequence
 
 from mumian import Client
@@ -69,6 +70,10 @@ def run(running: RunningCity, report: Report) -> None:
         sites = {site.id: site for site in client.sites()}
     report.latencies(measured)
     report.lines(samples_of(measured))
+    report.remark(
+        f"This machine had {os.cpu_count()} cores for all of it, at a load of {os.getloadavg()[0]:.1f}; "
+        "what else ran on them shows in p99."
+    )
     report.usages([usage_of(job, sites) for job in closed])
     report.comparison(comparison.outcomes(), [job.spec.name for job, _ in placed])
 

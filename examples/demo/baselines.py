@@ -82,7 +82,7 @@ class Comparison:
             self._outcome("Mumian", [ours]),
             self._outcome("nearest site", [nearest]),
             self._outcome("cheapest rent", [rent]),
-            self._outcome(f"random, mean of {_RANDOM_DRAWS}", draws),
+            self._outcome(f"{_RANDOM_DRAWS} x random", draws),
         ]
 
     def _place(

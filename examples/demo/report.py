@@ -83,12 +83,13 @@ class Report:
 
     def latencies(self, measured: Sequence[tuple[Job, Workload, Measurement]]) -> None:
         """What the users saw, against what they were promised."""
+        sent = ", ".join(sorted({str(len(each.round_trips_ms)) for _, _, each in measured}))
         self.title(
             "Answers as the users saw them",
-            "in ms, through the delay proxies; compute is the median, total is p99 + client",
+            f"in ms, {sent} requests each; compute is the median, total is p99 + client time",
         )
-        columns = ("sent", "compute", "p50", "p99", "client", "total", "budget", "in time")
-        made = table("service", "users in", "served at", *columns, "promise", right=columns)
+        columns = ("compute", "p50", "p99", "total", "budget", "in time")
+        made = table("service", "served at", *columns, "promise", right=columns)
         for job, workload, measurement in measured:
             slo = job.spec.task_groups[0].latency_slo
             client_ms, budget_ms = slo.client_us / 1000, slo.budget_us / 1000
@@ -96,13 +97,10 @@ class Report:
             kept = total_ms <= budget_ms
             made.add_row(
                 workload.spec.name,
-                workload.zone.id,
                 job.allocations[-1].site_id,
-                str(len(measurement.round_trips_ms)),
                 f"{measurement.compute_p50_ms:.1f}",
                 f"{measurement.p(50):.1f}",
                 f"{measurement.p(99):.1f}",
-                f"{client_ms:.1f}",
                 f"{total_ms:.1f}",
                 f"{budget_ms:.1f}",
                 f"{measurement.share_within(budget_ms - client_ms):.1%}",
@@ -123,9 +121,9 @@ class Report:
         """Energy and money of what ran."""
         self.title(
             "Energy and cost of what ran",
-            "from the allocations' account; IT energy is modelled from the CPU time used",
+            "by the allocations' account; IT J is modelled from CPU time",
         )
-        columns = ("held s", "IT J", "PUE", "meter J", "rent CNY", "energy CNY", "gCO2")
+        columns = ("ran s", "IT J", "PUE", "meter J", "rent CNY", "power CNY", "mgCO2")
         made = table("job", "site", *columns, right=columns)
         for usage in usages:
             made.add_row(
@@ -137,7 +135,7 @@ class Report:
                 f"{usage.meter_j:.1f}",
                 f"{usage.rent_cny:.6f}",
                 f"{usage.energy_cny:.6f}",
-                f"{usage.carbon_g:.4f}",
+                f"{usage.carbon_g * 1000:.1f}",
             )
         made.add_row(
             "total",
@@ -148,7 +146,7 @@ class Report:
             f"{sum(usage.meter_j for usage in usages):.1f}",
             f"{sum(usage.rent_cny for usage in usages):.6f}",
             f"{sum(usage.energy_cny for usage in usages):.6f}",
-            f"{sum(usage.carbon_g for usage in usages):.4f}",
+            f"{sum(usage.carbon_g for usage in usages) * 1000:.1f}",
             style="bold",
         )
         self._console.print(made)
@@ -157,9 +155,9 @@ class Report:
         """Ours beside the others, on the same links, prices and jobs."""
         self.title(
             "The same jobs placed in other ways",
-            "by the same core, blind to promises; then judged by its verifier",
+            "by the same core, blind; judged by its verifier",
         )
-        columns = ("promises kept", "CNY/h", "W at the meter")
+        columns = ("promises", "CNY/h", "meter W")
         made = table("placement", *jobs, *columns, right=columns)
         for outcome in outcomes:
             kept = f"{outcome.promises_kept:.3g} of {outcome.promises}"

@@ -7,12 +7,14 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import psutil
 import yaml
+from mumian_agent.adapters.ray.settings import temp_dir_of
 from mumian_orchestrator.main.embedded import free_port, has_ready_line, start_etcd, start_script
 from mumian_orchestrator.main.local_processes import LocalProcesses
 
@@ -23,6 +25,7 @@ from examples.demo.delay_proxy import Address, DelayedPath
 _HOST = "127.0.0.1"
 _PROXY_READY_WITHIN_S = 20.0
 _LOG_LINES = 8
+_SWEPT_WITHIN_S, _SWEEP_EVERY_S = 10.0, 0.05
 Progress = Callable[[str], None]
 
 
@@ -95,9 +98,9 @@ class RunningCity:
         """Stop the sites beside one another, then what they depend on; remove the state unless it is kept."""
         self._stop_sites()
         self._shared.stop_all()
-        for left in _processes_with(self.folder):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                left.kill()
+        _kill_all_with(self.folder)
+        for place in city.PLACES:
+            shutil.rmtree(temp_dir_of(self._agent_state(place)), ignore_errors=True)
         if not keep:
             shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -116,9 +119,8 @@ class RunningCity:
 
     def _start_sites(self, reflectors: Mapping[str, str], routes: Mapping[str, Mapping[str, str]]) -> None:
         def start(place: Place) -> None:
-            state_dir = self.folder / place.id / "agent"
             config = city.agent_config(
-                place, self.coordinator, state_dir, reflectors[place.id], routes[place.id]
+                place, self.coordinator, self._agent_state(place), reflectors[place.id], routes[place.id]
             )
             path = _written(self.folder / f"{place.id}.yaml", config)
             start_script(self._sites[place.id], f"agent-{place.id}", "mumian-agent", "run", "--config", path)
@@ -135,6 +137,9 @@ class RunningCity:
                 self._stop_sites()  # else the others would be waited for until they are ready
                 raise
 
+    def _agent_state(self, place: Place) -> Path:
+        return self.folder / place.id / "agent"
+
     def _stop_sites(self) -> None:
         with ThreadPoolExecutor() as pool:
             list(pool.map(LocalProcesses.stop_all, self._sites.values()))
@@ -145,15 +150,27 @@ def _path(protocol: str, target: str, rtt_ms: float) -> DelayedPath:
     return DelayedPath(protocol, (_HOST, free_port()), (host, int(port)), rtt_ms)
 
 
+def _kill_all_with(folder: Path) -> None:
+    """Kill what still has to do with the folder, again until nothing is left: it may be forking meanwhile.
+
+    There is something only where an agent has died: its Ray and its tasks outlive it, by design.
+    """
+    deadline_s = time.monotonic() + _SWEPT_WITHIN_S
+    while (left := list(_processes_with(folder))) and time.monotonic() < deadline_s:
+        for process in left:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        time.sleep(_SWEEP_EVERY_S)
+
+
 def _processes_with(folder: Path) -> Iterator[psutil.Process]:
-    """What still has to do with the folder: the Ray and the tasks of an agent that has died outlive it."""
     name = os.fsencode(folder)
     for entry in Path("/proc").iterdir():
         if not entry.name.isdecimal():
             continue
         with contextlib.suppress(OSError, psutil.NoSuchProcess):
-            files = [os.fsencode(file.readlink()) for file in (entry / "fd").iterdir()]
-            if name in (entry / "environ").read_bytes() or any(file.startswith(name) for file in files):
+            outputs = [os.fsencode((entry / "fd" / number).readlink()) for number in ("1", "2")]
+            if name in (entry / "environ").read_bytes() or any(file.startswith(name) for file in outputs):
                 yield psutil.Process(int(entry.name))
 
 

@@ -99,10 +99,9 @@ def test_every_job_goes_where_it_should_and_for_the_right_reason(tmp_path: Path)
 
 def assert_latencies_were_measured(output: str) -> None:
     """No answer was faster than the way there and back."""
-    table = output.partition("Answers as the users saw them")[2]
+    table = output.partition("Answers as the users saw them  in ms, 300 requests each")[2]
     for job, rtt_ms in (("vr-renderer", 2.0), ("var-pricing", 2.0)):
-        _, _, _, sent, compute, p50, p99, *_ = row(table, job)
-        assert int(sent) >= 200
+        _, _, compute, p50, p99, *_ = row(table, job)
         assert rtt_ms + float(compute) - 0.1 <= float(p50) <= float(p99)
 
 
@@ -119,7 +118,7 @@ def assert_the_others_are_worse(output: str) -> None:
     """They break promises, or cost more."""
     table = output.partition("The same jobs placed in other ways")[2]
     ours, nearest, rent, draws = (
-        row(table, name) for name in ("Mumian", "nearest site", "cheapest rent", "random, mean of 200")
+        row(table, name) for name in ("Mumian", "nearest site", "cheapest rent", "200 x random")
     )
     assert ours[1:5] == ["gz-nansha", "gz-tianhe", "sg-shaoguan", "2 of 2"]
     assert rent[1:5] == ["sg-shaoguan", "sg-shaoguan", "sg-shaoguan", "0 of 2"]

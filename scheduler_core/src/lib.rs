@@ -9,6 +9,7 @@ pub mod filter;
 mod fragmentation;
 pub mod model;
 pub mod place;
+mod relax;
 mod score;
 mod seed;
 pub mod state;

@@ -40,6 +40,27 @@ impl<'a> Trial<'a> {
         self.bookings.len()
     }
 
+    /// Takes back all bookings after the mark, to be put back later.
+    pub fn lift(&mut self, mark: usize) -> Vec<(At, Holding)> {
+        let lifted = self.bookings.split_off(mark);
+        for (at, held) in &lifted {
+            if let Some(node) = self.booked.get_mut(at) {
+                node.release(held);
+            }
+        }
+        lifted
+    }
+
+    /// Books again what was lifted.
+    pub fn put_back(&mut self, lifted: Vec<(At, Holding)>) {
+        for (at, held) in &lifted {
+            if let Some(node) = self.booked.get_mut(at) {
+                node.hold(held);
+            }
+        }
+        self.bookings.extend(lifted);
+    }
+
     /// Takes back the newest booking after the mark and says on which node it was.
     pub fn undo_one(&mut self, mark: usize) -> Option<At> {
         if self.bookings.len() <= mark {

@@ -16,7 +16,11 @@ use crate::seed::{mixed, seed};
 use crate::trial::Trial;
 use crate::wire::mumian::api::v1 as api;
 use crate::wire::mumian_core::v1 as border;
-use crate::{cost, validate};
+use crate::{cost, relax, validate};
+
+/// Looks at nodes that one request may spend on relaxations: some hundred milliseconds. Jobs
+/// after that are explained without one.
+const RELAX_LOOKS_MAX: usize = 4_000_000;
 
 /// Where one task goes: the node, and which of its models serves it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +71,7 @@ fn place_by<S: Search>(
         scorer,
         seed: seed(&request.evaluation_id, cluster.generation),
         draws: 0,
+        looks_left: RELAX_LOOKS_MAX,
         plan: border::Plan {
             evaluation_id: request.evaluation_id.clone(),
             base_generation: cluster.generation,
@@ -78,12 +83,14 @@ fn place_by<S: Search>(
     outcome.map(|()| placer.plan)
 }
 
-struct Placer<'a, S> {
-    search: &'a mut S,
-    trial: Trial<'a>,
-    scorer: &'a Scorer,
+struct Placer<'c, 'p, S> {
+    search: &'p mut S,
+    trial: Trial<'c>,
+    scorer: &'p Scorer,
     seed: u64,
     draws: u64,
+    /// Looks at nodes that may still be spent on relaxations.
+    looks_left: usize,
     plan: border::Plan,
 }
 
@@ -94,7 +101,7 @@ struct Start {
     unplaced: usize,
 }
 
-impl<S: Search> Placer<'_, S> {
+impl<S: Search> Placer<'_, '_, S> {
     fn job(&mut self, job: &border::PendingJob) -> Result<(), CoreError> {
         let spec = spec_of(job)?;
         let groups = pending_groups(job, spec)?;
@@ -121,11 +128,53 @@ impl<S: Search> Placer<'_, S> {
             let placed = self.plan.placements[start.placements..].iter();
             let placed: Vec<_> = placed.filter(|p| p.task_group == pending.group.name).collect();
             let tasks = pending.task_indexes.len();
-            let explanation = survey.explanation(&pending.group.name, tasks, &placed, missing_of_gang);
-            let explanation = Some(api::Explanation { generation: self.plan.base_generation, ..explanation });
+            let is_placed = placed.len() == tasks;
+            let mut explanation = survey.explanation(&pending.group.name, tasks, &placed, missing_of_gang);
+            explanation.generation = self.plan.base_generation;
+            explanation.relaxation = if is_placed { None } else { self.relaxation(job, spec, pending, &start) };
+            let explanation = Some(explanation);
             self.plan.explanations.push(border::JobExplanation { job_id: job.job_id.clone(), explanation });
         }
         Ok(())
+    }
+
+    /// The smallest change of the job that would place one more task of the group, or the whole
+    /// of a gang.
+    fn relaxation(
+        &mut self,
+        job: &border::PendingJob,
+        spec: &api::JobSpec,
+        pending: &Pending<'_>,
+        start: &Start,
+    ) -> Option<api::Relaxation> {
+        let group = spec.task_groups.iter().position(|g| g.name == pending.group.name)?;
+        let is_mine = |p: &&border::Placement| p.task_group == pending.group.name;
+        let placed = &self.plan.placements[start.placements..];
+        let is_gang = spec.kind() == api::JobKind::Gang;
+        let lifted = self.trial.lift(start.mark);
+        let cluster = self.trial.cluster;
+        let mut trial = std::mem::replace(&mut self.trial, Trial::new(cluster));
+        let looks = cluster.nodes().count().max(1);
+        let mut looks_left = self.looks_left;
+        let found = relax::smallest(&mut trial, spec, group, |trial, changed| {
+            looks_left = looks_left.checked_sub(looks)?;
+            let changed = border::PendingJob { spec: Some(changed.clone()), explain: false, ..job.clone() };
+            let plan = alone(trial, self.scorer, &changed);
+            let mine = |placements: &[border::Placement], site_id: Option<&str>| {
+                placements.iter().filter(is_mine).filter(|p| site_id.is_none_or(|id| p.site_id == id)).count()
+            };
+            let more = mine(&plan.placements, None) > mine(placed, None) && plan.placements.len() > placed.len();
+            if !more || (is_gang && !plan.unplaced.is_empty()) {
+                return None;
+            }
+            let gains =
+                |p: &&border::Placement| mine(&plan.placements, Some(&p.site_id)) > mine(placed, Some(&p.site_id));
+            plan.placements.iter().filter(is_mine).find(gains).map(|p| p.site_id.clone())
+        });
+        self.looks_left = looks_left;
+        self.trial = trial;
+        self.trial.put_back(lifted);
+        found
     }
 
     fn start(&self) -> Start {
@@ -199,6 +248,27 @@ impl<S: Search> Placer<'_, S> {
             self.search.touched(at);
         }
     }
+}
+
+/// Places one job on a trial, which is left as it was.
+fn alone(trial: &mut Trial<'_>, scorer: &Scorer, job: &border::PendingJob) -> border::Plan {
+    let mut index = index::Index::default();
+    index.follow(trial.cluster, scorer);
+    let mark = trial.mark();
+    let cluster = trial.cluster;
+    let mut placer = Placer {
+        search: &mut index,
+        trial: std::mem::replace(trial, Trial::new(cluster)),
+        scorer,
+        seed: 0,
+        draws: 0,
+        looks_left: 0,
+        plan: border::Plan::default(),
+    };
+    let _ = placer.job(job); // a job that was refused has placed nothing
+    placer.undo_to(mark);
+    *trial = placer.trial;
+    placer.plan
 }
 
 fn spec_of(job: &border::PendingJob) -> Result<&api::JobSpec, CoreError> {

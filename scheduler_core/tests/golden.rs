@@ -1,0 +1,307 @@
+//! Scenarios as text, `tests/golden/*.txt`: a fleet, then questions with their answers. Each
+//! block is lines of input, a line `----`, and the lines that come out. With UPDATE_GOLDEN=1 the
+//! answers are written anew, to be read as a diff.
+//!
+//! Input, one thing a line, as `WORD [ID] key=value ...`; times in ms, the rest in the units of
+//! the protos:
+//!     site ID operator= jurisdiction= pue= core= memory= energy= carbon= price.MODEL= health=
+//!     node SITE/NAME arch= cpu= memory= power= MODEL=count:power label.KEY= health=
+//!     link ZONE SITE rtt=
+//!     used ID NODE cpu= memory= device=index:milli
+//!     policy objective= carbon=
+//!     typical weight= cpu= memory= accelerators= models=
+//!     job ID kind= priority= jurisdictions= pue_max= operators= not_operators=
+//!     group NAME count= cpu= memory= accelerators= models= archs= label.KEY= zones= budget=
+//!           client= compute= compute.model.MODEL= compute.arch.ARCH= pending=
+
+use std::fmt::Write;
+use std::path::Path;
+
+use scheduler_core::state::State;
+use scheduler_core::wire::mumian::api::v1 as api;
+use scheduler_core::wire::mumian_core::v1 as border;
+use scheduler_core::{place, verify};
+
+#[test]
+fn every_scenario_comes_out_as_written() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden");
+    let entries = std::fs::read_dir(&folder).expect("tests/golden is there");
+    let mut paths: Vec<_> = entries.map(|e| e.expect("readable").path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|e| e == "txt"));
+    paths.sort();
+    assert!(!paths.is_empty(), "no scenario in {}", folder.display());
+    let mut changed = Vec::new();
+    for path in paths {
+        let text = std::fs::read_to_string(&path).expect("a text file");
+        let now = played(&text);
+        if now != text {
+            if std::env::var_os("UPDATE_GOLDEN").is_some() {
+                std::fs::write(&path, &now).expect("writable");
+            }
+            changed.push(format!("{}:\n{now}", path.display()));
+        }
+    }
+    let is_update = std::env::var_os("UPDATE_GOLDEN").is_some();
+    assert!(is_update || changed.is_empty(), "run with UPDATE_GOLDEN=1 and read the diff:\n{}", changed.join("\n"));
+}
+
+/// The scenario with the answers as they are now.
+fn played(text: &str) -> String {
+    let mut state = State::default();
+    let mut blocks = Vec::new();
+    for block in text.trim_end().split("\n\n") {
+        let input = block.split_once("\n----").map_or(block, |(input, _)| input);
+        let lines: Vec<Line<'_>> = input.lines().filter(|l| !l.starts_with('#')).map(Line::of).collect();
+        let is_fleet = lines.iter().any(|l| matches!(l.word, "site" | "node" | "link" | "used"));
+        blocks.push(if lines.is_empty() {
+            input.to_string()
+        } else if is_fleet {
+            let base_generation = state.snapshot().generation;
+            let generation = state.apply(border::Delta { base_generation, ..delta(&lines) });
+            generation.expect("a fleet that is complete");
+            input.to_string()
+        } else {
+            format!("{input}\n----\n{}", answer(&state, &request(&lines)))
+        });
+    }
+    blocks.join("\n\n") + "\n"
+}
+
+/// The plan and its reasons; the plain scan and the verifier must agree to it.
+fn answer(state: &State, request: &border::PlaceRequest) -> String {
+    let cluster = state.snapshot();
+    let plan = match place::place(&cluster, request) {
+        Ok(plan) => plan,
+        Err(error) => return error.to_string(),
+    };
+    assert_eq!(plan, place::place_by_scan(&cluster, request).expect("it was placed before"));
+    let sent = border::VerifyRequest { plan: Some(plan.clone()), jobs: request.jobs.clone() };
+    assert!(verify::verify(&cluster, &sent).verdicts.iter().all(|v| v.accepted));
+    let mut out = String::new();
+    for p in &plan.placements {
+        let _ = write!(out, "{}/{}[{}] on {}", p.job_id, p.task_group, p.task_index, p.node_id);
+        for share in &p.devices {
+            let _ = write!(out, ", device {} {} m", share.device_index, share.milli);
+        }
+        if let Some(cost) = p.cost.filter(|c| c.total_microcny_per_hour > 0) {
+            let _ = write!(out, ", {} ucny/h", cost.total_microcny_per_hour);
+        }
+        if let Some(latency) = &p.latency {
+            let _ = write!(out, ", {} us of {} us from {}", latency.total_us, latency.budget_us, latency.zone_id);
+        }
+        out.push('\n');
+    }
+    for u in &plan.unplaced {
+        let _ = writeln!(out, "{}/{}[{}] nowhere", u.job_id, u.task_group, u.task_index);
+    }
+    for e in &plan.explanations {
+        let explanation = e.explanation.as_ref().expect("always told");
+        let _ = writeln!(out, "{}/{}: {}", e.job_id, explanation.task_group, explanation.summary);
+        for site in &explanation.sites {
+            if let Some(rejection) = &site.rejection {
+                let name = rejection.filter().as_str_name().trim_start_matches("FILTER_");
+                let _ = writeln!(out, "    {}: {name}: {}", site.site_id, rejection.reason);
+            }
+        }
+        if let Some(r) = &explanation.relaxation {
+            let _ = writeln!(out, "    would fit: {} from {:?} to {:?}, at {}", r.field, r.from, r.to, r.site_id);
+        }
+    }
+    out.trim_end().to_string()
+}
+
+/// One line of input.
+struct Line<'a> {
+    word: &'a str,
+    ids: Vec<&'a str>,
+    pairs: Vec<(&'a str, &'a str)>,
+}
+
+impl<'a> Line<'a> {
+    fn of(text: &'a str) -> Self {
+        let mut parts = text.split_whitespace();
+        let word = parts.next().unwrap_or_default();
+        let (pairs, ids): (Vec<&str>, Vec<&str>) = parts.partition(|part| part.contains('='));
+        Self { word, ids, pairs: pairs.iter().filter_map(|pair| pair.split_once('=')).collect() }
+    }
+
+    fn text(&self, key: &str) -> Option<&'a str> {
+        self.pairs.iter().find(|(k, _)| *k == key).map(|(_, value)| *value)
+    }
+
+    fn number(&self, key: &str) -> u64 {
+        self.text(key).map_or(0, |v| v.parse().unwrap_or_else(|_| panic!("{key}={v} is no whole number")))
+    }
+
+    fn list(&self, key: &str) -> Vec<String> {
+        self.text(key).map_or(vec![], |v| v.split(',').map(String::from).collect())
+    }
+
+    fn us(&self, key: &str) -> u64 {
+        self.text(key).map_or(0, us)
+    }
+
+    /// The pairs whose key starts so, by the rest of the key.
+    fn under(&self, prefix: &'a str) -> impl Iterator<Item = (String, &'a str)> + '_ {
+        self.pairs.iter().filter_map(move |(k, v)| k.strip_prefix(prefix).map(|rest| (rest.to_string(), *v)))
+    }
+
+    fn health(&self) -> i32 {
+        match self.text("health") {
+            None => api::Health::Ready.into(),
+            Some(name) => api::Health::from_str_name(&format!("HEALTH_{}", name.to_uppercase())).expect(name).into(),
+        }
+    }
+
+    fn resources(&self) -> api::Resources {
+        let accelerators = api::AcceleratorRequest { milli: self.number("accelerators"), models: self.list("models") };
+        let accelerators = (accelerators.milli > 0).then_some(accelerators);
+        api::Resources { cpu_milli: self.number("cpu"), memory_mib: self.number("memory"), accelerators }
+    }
+}
+
+/// "9.4" milliseconds in microseconds.
+fn us(ms: &str) -> u64 {
+    let (whole, part) = ms.split_once('.').unwrap_or((ms, "0"));
+    format!("{whole}{part:0<3}").parse().unwrap_or_else(|_| panic!("{ms} is no number of milliseconds"))
+}
+
+fn delta(lines: &[Line<'_>]) -> border::Delta {
+    let mut delta = border::Delta::default();
+    for line in lines {
+        match line.word {
+            "site" => delta.sites.push(site(line)),
+            "node" => delta.nodes.push(node(line)),
+            "link" => delta.links.push(api::Link {
+                from_id: line.ids[0].into(),
+                to_site_id: line.ids[1].into(),
+                rtt_p99_us: line.us("rtt"),
+                ..Default::default()
+            }),
+            "used" => delta.allocations.push(border::UsedResources {
+                allocation_id: line.ids[0].into(),
+                node_id: line.ids[1].into(),
+                resources: Some(line.resources()),
+                devices: line.under("device").map(|(_, share)| device(share)).collect(),
+            }),
+            other => panic!("{other} is no part of a fleet"),
+        }
+    }
+    delta
+}
+
+fn device(text: &str) -> api::DeviceShare {
+    let (index, milli) = text.split_once(':').expect("index:milli");
+    api::DeviceShare { device_index: index.parse().expect("an index"), milli: milli.parse().expect("milli") }
+}
+
+fn site(line: &Line<'_>) -> api::Site {
+    let pue = line.number("pue") as u32;
+    api::Site {
+        id: line.ids[0].into(),
+        operator_id: line.text("operator").unwrap_or_default().into(),
+        jurisdiction: line.text("jurisdiction").unwrap_or_default().into(),
+        pue: (pue > 0).then_some(api::Pue { average_permille: pue, marginal_permille: pue, source: 1 }),
+        prices: Some(api::Prices {
+            cpu_core_hour_microcny: line.number("core"),
+            memory_gib_hour_microcny: line.number("memory"),
+            accelerator_hour_microcny: line
+                .under("price.")
+                .map(|(model, price)| (model, price.parse().expect("a price")))
+                .collect(),
+            energy_kwh_microcny: line.number("energy"),
+        }),
+        carbon_g_per_kwh: line.number("carbon") as u32,
+        health: line.health(),
+        ..Default::default()
+    }
+}
+
+fn node(line: &Line<'_>) -> api::Node {
+    let known = ["arch", "cpu", "memory", "power", "health"];
+    let models = line.pairs.iter().filter(|(key, _)| !known.contains(key) && !key.starts_with("label."));
+    let accelerator = |(model, value): &(&str, &str)| {
+        let (count, power) = value.split_once(':').unwrap_or((value, "0"));
+        api::Accelerator {
+            kind: "gpu".into(),
+            model: (*model).into(),
+            count: count.parse().expect("a count"),
+            active_power_mw: power.parse().expect("milliwatt"),
+        }
+    };
+    api::Node {
+        id: line.ids[0].into(),
+        site_id: line.ids[0].split('/').next().unwrap_or_default().into(),
+        arch: line.text("arch").unwrap_or_default().into(),
+        health: line.health(),
+        labels: line.under("label.").map(|(key, value)| (key, value.to_string())).collect(),
+        cpu_milli: line.number("cpu"),
+        memory_mib: line.number("memory"),
+        accelerators: models.map(accelerator).collect(),
+        core_active_power_mw: line.number("power"),
+        ..Default::default()
+    }
+}
+
+fn request(lines: &[Line<'_>]) -> border::PlaceRequest {
+    let mut policy = border::Policy::default();
+    let mut jobs: Vec<border::PendingJob> = Vec::new();
+    for line in lines {
+        match line.word {
+            "policy" => {
+                let name = format!("OBJECTIVE_{}", line.text("objective").unwrap_or("cost").to_uppercase());
+                policy.objective = border::Objective::from_str_name(&name).expect("an objective").into();
+                policy.carbon_kg_microcny = line.number("carbon");
+            }
+            "typical" => policy
+                .typical_tasks
+                .push(border::TypicalTask { resources: Some(line.resources()), weight: line.number("weight") as u32 }),
+            "job" => jobs.push(job(line)),
+            "group" => {
+                let job = jobs.last_mut().expect("a job before its groups");
+                job.spec.as_mut().expect("set when made").task_groups.push(group(line));
+                if let Some(indexes) = line.text("pending") {
+                    let task_indexes = indexes.split(',').map(|i| i.parse().expect("an index")).collect();
+                    job.pending.push(border::PendingTasks { task_group: line.ids[0].into(), task_indexes });
+                }
+            }
+            other => panic!("{other} is no part of a question"),
+        }
+    }
+    border::PlaceRequest { evaluation_id: "golden".into(), jobs, policy: Some(policy) }
+}
+
+fn job(line: &Line<'_>) -> border::PendingJob {
+    let kind = format!("JOB_KIND_{}", line.text("kind").unwrap_or("batch").to_uppercase());
+    let spec = api::JobSpec {
+        kind: api::JobKind::from_str_name(&kind).expect("a kind of job").into(),
+        priority: line.number("priority") as u32,
+        jurisdictions: line.list("jurisdictions"),
+        pue_max_permille: line.number("pue_max") as u32,
+        operators_allowed: line.list("operators"),
+        operators_denied: line.list("not_operators"),
+        ..Default::default()
+    };
+    border::PendingJob { job_id: line.ids[0].into(), spec: Some(spec), pending: vec![], explain: true }
+}
+
+fn group(line: &Line<'_>) -> api::TaskGroup {
+    api::TaskGroup {
+        name: line.ids[0].into(),
+        count: line.text("count").map_or(1, |count| count.parse().expect("a count")),
+        resources: Some(line.resources()),
+        archs: line.list("archs"),
+        labels: line.under("label.").map(|(key, value)| (key, value.to_string())).collect(),
+        latency_slo: line.text("budget").map(|budget| api::LatencySlo {
+            zone_ids: line.list("zones"),
+            budget_us: us(budget),
+            client_us: line.us("client"),
+        }),
+        compute_time: Some(api::ComputeTime {
+            default_us: line.us("compute"),
+            by_accelerator_model_us: line.under("compute.model.").map(|(model, ms)| (model, us(ms))).collect(),
+            by_arch_us: line.under("compute.arch.").map(|(arch, ms)| (arch, us(ms))).collect(),
+        }),
+        ..Default::default()
+    }
+}

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from importlib.metadata import EntryPoint, entry_points
 
 import click
-from click.utils import PacifyFlushWrapper
 
 from mumian.cli.failures import EXIT_INTERRUPTED, EXIT_SERVER, report, show_defect, show_usage
 from mumian.cli.session import Session, shared_options
@@ -97,6 +96,7 @@ def cli() -> None:
 def run(argv: Sequence[str]) -> int:
     """Run one command line; its exit code."""
     session = Session()
+    stdout = sys.stdout
     try:
         code = cli.main(args=list(argv), prog_name="mumian", standalone_mode=False, obj=session)
         sys.stdout.flush()
@@ -111,8 +111,9 @@ def run(argv: Sequence[str]) -> int:
     except (KeyboardInterrupt, click.Abort):
         return EXIT_INTERRUPTED
     except SystemExit:
-        # click's answer to a reader that has enough (head, less) is 1, which here means that a job failed.
-        if isinstance(sys.stdout, PacifyFlushWrapper):
+        # click's answer to a reader that has enough (head, less) is 1, which here means that a job failed;
+        # it is told by the stdout that click put in the place of the broken one.
+        if sys.stdout is not stdout:
             return 0
         raise
     except Exception as error:

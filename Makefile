@@ -4,13 +4,13 @@ SHELL := /bin/bash
 CACHE := $(or $(MUMIAN_CACHE_DIR),$(HOME)/.cache/mumian)
 UV := $(CACHE)/uv/bin/uv
 BIN := .venv/bin
-SOURCES := sdk/mumian orchestrator/mumian_orchestrator agents/mumian_agent tools tests examples
+SOURCES := sdk/mumian orchestrator/mumian_orchestrator agents/mumian_agent tools tests examples bench
 CARGO := cargo
 export MUMIAN_CACHE_DIR := $(CACHE)
 export RAY_USAGE_STATS_ENABLED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup etcd demo dev test test-unit lint types bench proto wheels docs
+.PHONY: help setup etcd demo dev test test-unit lint types bench bench-online proto wheels docs
 
 help: ## Show the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -52,6 +52,10 @@ types: setup ## mypy strict, and the native module's stub against the module
 
 bench: setup ## The short benchmarks: one line `name value unit` each
 	$(BIN)/mumian-bench openb --seeds 2
+
+bench-online: setup ## The online placer against scans and NumPy: ten seeds, three fleets (10 minutes)
+	$(CARGO) build --release --quiet --package bench_online
+	$(BIN)/python -m bench.online.run
 
 proto: setup ## Generate the committed Python stubs
 	$(BIN)/python tools/generate_stubs.py

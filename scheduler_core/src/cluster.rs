@@ -77,7 +77,8 @@ impl NodeState {
         self.node.memory_mib.saturating_sub(self.used_memory_mib)
     }
 
-    pub(crate) fn hold(&mut self, held: &Holding) {
+    /// Adds what an allocation holds.
+    pub fn hold(&mut self, held: &Holding) {
         self.used_cpu_milli += held.cpu_milli;
         self.used_memory_mib += held.memory_mib;
         for share in &held.devices {

@@ -1,0 +1,7 @@
+//! The online placer's benchmark: a generated city, its jobs, the coordinator in small, and the
+//! scans that the placer is compared with.
+
+pub mod baselines;
+pub mod fleet;
+pub mod jobs;
+pub mod live;

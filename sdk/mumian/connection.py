@@ -12,7 +12,7 @@ import grpc
 from google.protobuf.message import Message
 
 from mumian import names
-from mumian.errors import COORDINATOR_VARIABLE, from_rpc_error, invalid_field, message_too_large
+from mumian.errors import COORDINATOR_VARIABLE, MumianError, from_rpc_error, invalid_field, message_too_large
 
 COORDINATOR_DEFAULT = "127.0.0.1:7070"
 TENANT_DEFAULT = "default"
@@ -95,6 +95,7 @@ class Attempts:
         self._answered = answered
         self._pause_s = _FIRST_PAUSE_S
         self._start_s = time.monotonic()
+        self._told: MumianError | None = None  # by the coordinator, when it refused an earlier try
 
     def check(self, request: Message) -> None:
         """Refuse what the coordinator would refuse for its size.
@@ -117,6 +118,10 @@ class Attempts:
             MumianError: there is to be none.
         """
         refused = from_rpc_error(error, self._connection.address)
+        if refused.reason != "CLIENT_UNREACHABLE":
+            self._told = refused
+        elif self._told and error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+            raise self._told from None  # it is there, and has said what is wrong
         unknown = refused.reason == "CLIENT_UNREACHABLE" and not self._answered
         patience_s = self._connection.connect_timeout_s if unknown else self._connection.timeout_s
         pause_s = self._pause_s * random.uniform(0.8, 1.2)

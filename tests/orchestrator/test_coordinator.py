@@ -9,6 +9,8 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable
 import grpc
 import pytest
 from google.rpc import error_details_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from grpc_status import rpc_status
 from mumian.api.v1 import fleet_pb2, fleet_service_pb2, job_pb2, job_service_pb2
 from mumian.api.v1.fleet_service_pb2_grpc import FleetServiceStub
@@ -260,6 +262,67 @@ async def test_a_wrong_field_is_named_and_nothing_is_stored(
         await tenant.create(spec)
     assert reason_of(refused.value) == (reason, [field])
     assert not (await tenant.list()).jobs
+
+
+async def test_a_spec_over_the_limit_is_refused_and_the_next_job_is_stored(tenant: Tenant) -> None:
+    spec = spec_of()
+    spec.task_groups[0].command.environment["DATA"] = "x" * 300_000
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await tenant.create(spec)
+    assert reason_of(refused.value) == ("MESSAGE_TOO_LARGE", [])
+    assert "293 KiB" in (refused.value.details() or "")
+    spec.task_groups[0].command.environment["DATA"] = "x" * 250_000
+    jobs = await asyncio.gather(*(tenant.create(spec) for _ in range(8)))
+    assert len({job.id for job in jobs}) == 8
+
+
+async def test_a_refusal_with_more_faults_than_a_status_holds_says_how_many_more(tenant: Tenant) -> None:
+    spec = spec_of()
+    zones = [f"{'區' * 100}-{number}" for number in range(500)]
+    spec.task_groups[0].latency_slo.MergeFrom(job_pb2.LatencySlo(zone_ids=zones, budget_us=1))
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await tenant.create(spec)
+    reason, fields = reason_of(refused.value)
+    assert reason == "UNKNOWN_ZONE"
+    status = rpc_status.from_call(refused.value)
+    assert status is not None
+    info = error_details_pb2.ErrorInfo.FromString(status.details[0].value)
+    assert len(fields) + int(info.metadata["fields_left_out"]) == 500
+    assert len(fields) >= 5
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await tenant.get("x" * 100_000)
+    assert reason_of(refused.value)[0] == "JOB_NOT_FOUND"
+
+
+async def test_links_from_nowhere_are_refused(channel: grpc.aio.Channel, agent: ScriptedAgent) -> None:
+    fleet = FleetServiceStub(channel)
+    assert not (await fleet.ListLinks(fleet_service_pb2.ListLinksRequest(from_id="tianhe"))).links
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await fleet.ListLinks(fleet_service_pb2.ListLinksRequest(from_id="tianha"))
+    assert reason_of(refused.value)[0] == "SITE_NOT_FOUND"
+    assert "known: tianhe, gz" in (refused.value.details() or "")
+
+
+async def test_reflection_lists_the_services_and_each_is_healthy(
+    coordinator: Coordinator, channel: grpc.aio.Channel
+) -> None:
+    def ask_by_reflection() -> tuple[set[str], set[str]]:
+        with grpc.insecure_channel(coordinator.address) as blocking:
+            database = ProtoReflectionDescriptorDatabase(blocking)
+            described = database.FindFileContainingSymbol("mumian.api.v1.JobService").service[0]
+            return set(database.get_services()), {method.name for method in described.method}
+
+    listed, methods = await asyncio.to_thread(ask_by_reflection)
+    ours = {"mumian.api.v1.JobService", "mumian.api.v1.FleetService", "mumian.agent.v1.AgentService"}
+    assert listed == {*ours, "grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"}
+    assert {"CreateJob", "PlanJob", "ExplainJob", "WatchJob"} <= methods
+    health = health_pb2_grpc.HealthStub(channel)
+    for service in ("", *ours):
+        answer = await health.Check(health_pb2.HealthCheckRequest(service=service))
+        assert answer.status == health_pb2.HealthCheckResponse.SERVING
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await health.Check(health_pb2.HealthCheckRequest(service="nobody"))
+    assert refused.value.code() is grpc.StatusCode.NOT_FOUND
 
 
 async def test_pages_hold_every_job_once_newest_first(tenant: Tenant) -> None:

@@ -110,7 +110,7 @@ class ScriptedCoordinator(
         self._enter("GetJob", request, context)
         found = [job for job in self.jobs if job.id == request.job_id]
         if not found:
-            message = f"job {request.job_id} does not exist; `mumian jobs` lists yours"
+            message = f"job ({request.job_id}) does not exist; `mumian jobs` lists yours"
             context.abort_with_status(refusal(grpc.StatusCode.NOT_FOUND, "JOB_NOT_FOUND", message))
         return job_service_pb2.GetJobResponse(job=found[0])
 

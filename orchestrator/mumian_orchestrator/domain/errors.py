@@ -36,5 +36,5 @@ def invalid(faults: Sequence[FieldFault]) -> RequestRefusedError:
 def job_not_found(job_id: str) -> RequestRefusedError:
     """The refusal of a job id that the tenant has no job of."""
     return RequestRefusedError(
-        error_pb2.ERROR_REASON_JOB_NOT_FOUND, f"job {job_id} does not exist; `mumian jobs` lists yours"
+        error_pb2.ERROR_REASON_JOB_NOT_FOUND, f"job ({job_id}) does not exist; `mumian jobs` lists yours"
     )

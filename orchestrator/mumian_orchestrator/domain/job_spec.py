@@ -18,6 +18,8 @@ PRIORITY_DEFAULT, PRIORITY_MAX = 50, 100
 CPU_MILLI_DEFAULT, MEMORY_MIB_DEFAULT = 1000, 256
 RESTARTS_DEFAULT = {job_pb2.JOB_KIND_BATCH: 0, job_pb2.JOB_KIND_GANG: 0, job_pb2.JOB_KIND_SERVICE: 10}
 QUANTITY_MAX = 1 << 40
+# A job is stored in one piece, again at each change of its state, and etcd takes 1.5 MiB at once.
+SPEC_BYTES_MAX = 256 * 1024
 ARCHS = ("x86_64", "arm64")
 WHOLE_DEVICE_MILLI = 1000
 PUE_LEAST_PERMILLE = 1000
@@ -37,8 +39,15 @@ def normalise(spec: JobSpec, zone_ids: Collection[str]) -> JobSpec:
     """The spec with every default filled in.
 
     Raises:
-        RequestRefusedError: INVALID_FIELD with every wrong field, or UNKNOWN_ZONE.
+        RequestRefusedError: MESSAGE_TOO_LARGE, INVALID_FIELD with every wrong field, or UNKNOWN_ZONE.
     """
+    size_bytes = spec.ByteSize()
+    if size_bytes > SPEC_BYTES_MAX:
+        raise RequestRefusedError(
+            error_pb2.ERROR_REASON_MESSAGE_TOO_LARGE,
+            f"the job spec ({size_bytes / 1024:.0f} KiB) is over the limit of {SPEC_BYTES_MAX // 1024} KiB; "
+            "put data into files that the task reads, not into its command or environment",
+        )
     full = JobSpec()
     full.CopyFrom(spec)
     full.kind = full.kind or job_pb2.JOB_KIND_BATCH

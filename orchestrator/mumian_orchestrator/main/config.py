@@ -54,16 +54,7 @@ def load(path: Path) -> Config:
     Raises:
         ConfigError: it cannot be read, or a field is unknown or wrong.
     """
-    try:
-        raw = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise ConfigError(f"config {path}: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"config {path} is no YAML: {' '.join(str(error).split())}") from error
-    if raw is None:
-        raw = {}
-    if not isinstance(raw, dict):
-        raise ConfigError(f"config {path} must be a mapping of fields to values")
+    raw = read_mapping(path)
     fields = {field.name: field for field in dataclasses.fields(Config)}
     for name in raw:
         if name not in fields:
@@ -84,6 +75,25 @@ def load(path: Path) -> Config:
     for name in ("listen", "etcd"):
         host_and_port(name, getattr(config, name))
     return config
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """What a YAML file says of its fields; nothing where it is empty.
+
+    Raises:
+        ConfigError: it cannot be read, or is something else.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"config {path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise ConfigError(f"config {path} is no YAML: {' '.join(str(error).split())}") from error
+    if raw is None:
+        return {}
+    if not isinstance(raw, dict) or not all(isinstance(name, str) for name in raw):
+        raise ConfigError(f"config {path} must be a mapping of fields to values")
+    return raw
 
 
 def host_and_port(name: str, address: str) -> tuple[str, int]:

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import socket
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 import yaml
+from mumian.cli.json_output import print_json_line
+from mumian.cli.session import Session, output_option, pass_session
+from mumian.errors import MumianError
 
-from mumian_orchestrator.main.config import ConfigError, host_and_port
+from mumian_orchestrator.main.config import ConfigError, host_and_port, read_mapping
 from mumian_orchestrator.main.local_processes import LocalProcesses, StartError
 
 SITE_ID, ZONE_ID = "local", "here"
+LISTEN_DEFAULT = "127.0.0.1:7070"
 _READY_WITHIN_S = 60.0
 _SITE_TEMPLATE = """\
 # This machine as a site; written once by `mumian up`, yours to edit.
@@ -71,6 +78,8 @@ def start_etcd(processes: LocalProcesses, state_dir: Path) -> str:
         *("--listen-client-urls", client, "--advertise-client-urls", client),
         *("--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer),
         *("--initial-cluster", f"mumian={peer}"),
+        # Without it every version of every key is kept, until etcd is full and takes no more.
+        *("--auto-compaction-mode", "periodic", "--auto-compaction-retention", "10m"),
     ]
     processes.start("etcd", argv, lambda log: "ready to serve client requests" in log, _READY_WITHIN_S)
     return client.removeprefix("http://")
@@ -97,43 +106,86 @@ def has_ready_line(log: str) -> bool:
 
 
 @click.command()
-@click.option("--listen", default="127.0.0.1:7070", show_default=True, help="Where the coordinator listens.")
+@click.option("--listen", default=LISTEN_DEFAULT, show_default=True, help="Where the coordinator listens.")
 @StateDir
-def up(listen: str, state_dir: Path) -> None:
+@output_option
+@pass_session
+def up(session: Session, listen: str, state_dir: Path) -> None:
     """Start the platform on this machine: etcd, a coordinator, and this machine as a site."""
     state_dir = state_dir.absolute()
-    processes = LocalProcesses(state_dir)
-    already = processes.running()
-    if already:
-        click.echo(f"already up ({', '.join(already)}); `mumian down` stops it")
-        return
-    try:
+    with _failures_told(state_dir):
         host_and_port("--listen", listen)
-        _start_all(processes, state_dir, listen)
-    except (StartError, ConfigError) as error:
-        processes.stop_all()
-        click.echo(f"mumian up: {error}", err=True)
-        raise SystemExit(2) from None
-    export = "" if listen == "127.0.0.1:7070" else f"\n  export MUMIAN_COORDINATOR={listen}"
-    click.echo(
-        f"up: coordinator on {listen}, site {SITE_ID}, zone {ZONE_ID}\n"
-        f"  state and logs in {state_dir}{export}\n"
-        "  mumian sites            what there is\n"
-        "  mumian submit job.yaml  run something\n"
-        "  mumian down             stop what this started"
-    )
+        processes = LocalProcesses(state_dir)
+        with processes.alone():
+            started = not processes.running()
+            if started:
+                _start_all(processes, state_dir, listen)
+            elif processes.ended():
+                gone = " and ".join(
+                    f"{name} (its log is {processes.log(name)})" for name in processes.ended()
+                )
+                raise StartError(f"it is up, but without {gone}; `mumian down`, then `mumian up` again")
+            running = processes.running()
+    if session.json:
+        found = {"coordinator": listen, "site": SITE_ID, "zone": ZONE_ID} if started else {}
+        print_json_line({**found, "started": started, "processes": running, "state_dir": str(state_dir)})
+    elif not started:
+        click.echo(f"already up ({', '.join(running)}); `mumian down` stops it")
+    else:
+        export = "" if listen == LISTEN_DEFAULT else f"\n  export MUMIAN_COORDINATOR={listen}"
+        click.echo(
+            f"up: coordinator on {listen}, site {SITE_ID}, zone {ZONE_ID}\n"
+            f"  state and logs in {state_dir}{export}\n"
+            "  mumian sites            what there is\n"
+            "  mumian submit job.yaml  run something\n"
+            "  mumian down             stop what this started"
+        )
 
 
 @click.command()
 @StateDir
-def down(state_dir: Path) -> None:
+@output_option
+@pass_session
+def down(session: Session, state_dir: Path) -> None:
     """Stop exactly what `mumian up` started. Jobs are kept and go on after the next `mumian up`."""
-    stopped = LocalProcesses(state_dir.absolute()).stop_all()
-    click.echo(f"stopped {', '.join(stopped)}" if stopped else f"nothing to stop in {state_dir}")
+    state_dir = state_dir.absolute()
+    stopped: list[str] = []
+    with _failures_told(state_dir):
+        processes = LocalProcesses(state_dir)
+        if state_dir.exists():
+            with processes.alone():
+                stopped = processes.stop_all()
+    if session.json:
+        print_json_line({"stopped": stopped, "state_dir": str(state_dir)})
+    else:
+        click.echo(f"stopped {', '.join(stopped)}" if stopped else f"nothing to stop in {state_dir}")
+
+
+@contextlib.contextmanager
+def _failures_told(state_dir: Path) -> Iterator[None]:
+    """What goes wrong on this machine, as the command line's one kind of error."""
+    try:
+        yield
+    except ConfigError as error:
+        raise MumianError("INVALID_FIELD", str(error)) from None
+    except StartError as error:
+        raise MumianError("START_FAILED", str(error)) from None
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise MumianError("INVALID_FIELD", f"state_dir ({state_dir}) cannot be used: {reason}") from None
 
 
 def _start_all(processes: LocalProcesses, state_dir: Path, listen: str) -> None:
-    state_dir.mkdir(parents=True, exist_ok=True)
+    """Start everything, or nothing: whatever breaks it off, what was started is stopped again."""
+    site = _site_facts(state_dir / "site.yaml")
+    try:
+        _start_each(processes, state_dir, listen, site)
+    except BaseException:
+        processes.stop_all()
+        raise
+
+
+def _start_each(processes: LocalProcesses, state_dir: Path, listen: str, site: Mapping[str, Any]) -> None:
     reflector = f"127.0.0.1:{free_port()}"
     etcd = start_etcd(processes, state_dir)
     coordinator_yaml = state_dir / "coordinator.yaml"
@@ -141,18 +193,25 @@ def _start_all(processes: LocalProcesses, state_dir: Path, listen: str) -> None:
     coordinator_yaml.write_text(yaml.safe_dump({"listen": listen, "etcd": etcd, "zones": zones}))
     start_script(processes, "coordinator", "mumian-coordinator", "--config", str(coordinator_yaml))
     start_script(processes, "reflector", "mumian-agent", "reflector", "--listen", reflector)
-    start_script(processes, "agent", "mumian-agent", "run", "--config", str(_agent_yaml(state_dir, listen)))
-
-
-def _agent_yaml(state_dir: Path, listen: str) -> Path:
-    """The configuration of the agent: the facts of the site are the user's, the addresses ours."""
-    site_yaml, agent_yaml = state_dir / "site.yaml", state_dir / "agent.yaml"
-    if not site_yaml.exists():
-        site_yaml.write_text(_SITE_TEMPLATE.format(site_id=SITE_ID))
+    agent_yaml = state_dir / "agent.yaml"
     own = {
         "coordinator": listen,
         "state_dir": str(state_dir / "agent"),
         "reflector": {"listen": f"127.0.0.1:{free_port()}"},
     }
-    agent_yaml.write_text(yaml.safe_dump({**own, **yaml.safe_load(site_yaml.read_text())}))
-    return agent_yaml
+    agent_yaml.write_text(yaml.safe_dump({**own, **site}))
+    start_script(processes, "agent", "mumian-agent", "run", "--config", str(agent_yaml))
+
+
+def _site_facts(site_yaml: Path) -> Mapping[str, Any]:
+    """The part of the agent's configuration that is the user's; the rest are addresses, and ours.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    if not site_yaml.exists():
+        site_yaml.write_text(_SITE_TEMPLATE.format(site_id=SITE_ID))
+    facts = read_mapping(site_yaml)
+    if not facts:
+        raise ConfigError(f"config {site_yaml} says nothing; remove it and `mumian up` writes a new one")
+    return facts

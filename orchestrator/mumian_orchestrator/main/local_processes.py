@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import fcntl
 import json
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,6 +49,27 @@ class LocalProcesses:
     def running(self) -> list[str]:
         """The names of those that are alive, in the order in which they were started."""
         return [record.name for record in self._records() if record.process()]
+
+    def ended(self) -> list[str]:
+        """The names of those that were started, not stopped, and are not alive any more."""
+        return [record.name for record in self._records() if not record.process()]
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep every other process from starting and stopping here meanwhile.
+
+        Raises:
+            StartError: another one is at it.
+        """
+        self._state_dir.mkdir(parents=True, exist_ok=True)
+        with (self._state_dir / "lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise StartError(
+                    f"{self._state_dir} is being started or stopped by another process; wait until it is done"
+                ) from None
+            yield
 
     def log(self, name: str) -> Path:
         """Where a process writes."""
@@ -117,11 +139,15 @@ class LocalProcesses:
             return [_Record(**entry) for entry in json.loads(self._file.read_text())]
         except FileNotFoundError:
             return []
+        except (ValueError, TypeError):
+            raise StartError(
+                f"{self._file} is damaged; what it named may still run: look for it with "
+                f"`pgrep -af {self._state_dir}`, end it, and remove the file"
+            ) from None
 
     def _save(self, records: Sequence[_Record]) -> None:
-        alive = [dataclasses.asdict(record) for record in records if record.process()]
         scratch = self._file.with_suffix(".new")
-        scratch.write_text(json.dumps(alive))
+        scratch.write_text(json.dumps([dataclasses.asdict(record) for record in records]))
         scratch.replace(self._file)
 
 

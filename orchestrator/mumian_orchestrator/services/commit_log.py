@@ -10,6 +10,7 @@ from mumian_orchestrator.ports.store import Store, SupersededError, Write
 
 # What an etcd transaction takes, less the store's own mark.
 BATCH_WRITES_MAX = 127
+BATCH_BYTES_MAX = 1024 * 1024  # of the 1.5 MiB that a request to etcd may have
 
 
 class CommitLog:
@@ -29,11 +30,13 @@ class CommitLog:
         """Make writes durable together; no writes at all make a barrier behind everything before.
 
         Raises:
-            ValueError: more writes than one transaction takes.
+            ValueError: more than one transaction takes; a store that refuses for ever would hold up all.
         """
-        if len(writes) > BATCH_WRITES_MAX:
+        size_bytes = _size_bytes(writes)
+        if len(writes) > BATCH_WRITES_MAX or size_bytes > BATCH_BYTES_MAX:
             raise ValueError(
-                f"writes ({len(writes)}) that belong together must be at most {BATCH_WRITES_MAX}"
+                f"writes ({len(writes)}, {size_bytes} bytes) that belong together must be at most "
+                f"{BATCH_WRITES_MAX} and {BATCH_BYTES_MAX} bytes"
             )
         done = asyncio.get_running_loop().create_future()
         self._waiting.append((writes, done))
@@ -55,8 +58,13 @@ class CommitLog:
     async def _commit_batch(self) -> None:
         writes: list[Write] = []
         futures: list[asyncio.Future[None]] = []
-        while self._waiting and len(writes) + len(self._waiting[0][0]) <= BATCH_WRITES_MAX:
-            group, done = self._waiting.popleft()
+        size_bytes = 0
+        while self._waiting:
+            group, done = self._waiting[0]
+            size_bytes += _size_bytes(group)
+            if len(writes) + len(group) > BATCH_WRITES_MAX or size_bytes > BATCH_BYTES_MAX:
+                break
+            self._waiting.popleft()
             writes.extend(group)
             futures.append(done)
         try:
@@ -72,3 +80,7 @@ class CommitLog:
         for done in futures:
             if not done.done():
                 done.set_result(None)
+
+
+def _size_bytes(writes: Sequence[Write]) -> int:
+    return sum(len(write.key) + len(write.value or b"") for write in writes)

@@ -88,9 +88,10 @@ class JobTable:
 
     def create(self, job: Job, request_key: str, request_value: str) -> asyncio.Future[None]:
         """Add a job with its idempotency key, both or none."""
+        durable = self._append(job, (), [Write(_REQUESTS + request_key, request_value.encode())])
         self._working[job.id] = job
         self._requests[request_key] = request_value
-        return self._append(job, (), [Write(_REQUESTS + request_key, request_value.encode())])
+        return durable
 
     def commit(self, job: Job, changed: Sequence[Allocation] = ()) -> asyncio.Future[None]:
         """Make a changed working job durable, with those of its allocations that changed."""

@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 # The job's own write goes with those of its allocations.
 ALLOCATIONS_PER_COMMIT = BATCH_WRITES_MAX - 1
+# Of each stored explanation. They come best first, and a job with all its groups has to fit one commit.
+SITES_EXPLAINED_MAX = 64
 
 
 class PlanApplier:
@@ -57,6 +59,8 @@ class PlanApplier:
 
     def _commit(self, job: Job, placements: Sequence[Placement], decision: Decision) -> None:
         explanations = decision.explanations.get(job.id, ())
+        for explanation in explanations:
+            del explanation.sites[SITES_EXPLAINED_MAX:]
         first_decision = not job.explanations
         if not placements and not first_decision:
             self._table.publish_explanations(job, explanations)

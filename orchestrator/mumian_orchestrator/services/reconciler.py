@@ -18,6 +18,8 @@ from mumian_orchestrator.services.tasks import TaskSet
 
 log = logging.getLogger(__name__)
 
+MESSAGE_LENGTH_MAX = 1000  # of what an agent says of an allocation: it is stored with it
+
 
 class Reconciler:
     """The only one that changes allocations after they have been committed."""
@@ -79,7 +81,7 @@ class Reconciler:
 
 def _take_over(allocation: Allocation, status: AllocationStatus) -> None:
     allocation.state = status.state
-    allocation.state_message = status.message
+    allocation.state_message = status.message[:MESSAGE_LENGTH_MAX]
     allocation.restart_count = status.restart_count
     allocation.it_energy_j = max(allocation.it_energy_j, status.it_energy_j)
     if status.HasField("exit_code"):

@@ -9,7 +9,7 @@ from importlib.metadata import EntryPoint, entry_points
 
 import click
 
-from mumian.cli.failures import EXIT_INTERRUPTED, EXIT_SERVER, report, show_defect, show_usage
+from mumian.cli.failures import EXIT_INTERRUPTED, defect, misuse, report
 from mumian.cli.session import Session, shared_options
 from mumian.errors import MumianError
 
@@ -107,7 +107,7 @@ def run(argv: Sequence[str]) -> int:
         click.echo(error.format_message())
         return 0
     except click.ClickException as error:
-        return show_usage(error)
+        return report(misuse(error), json_output=session.json)
     except (KeyboardInterrupt, click.Abort):
         return EXIT_INTERRUPTED
     except SystemExit:
@@ -117,7 +117,6 @@ def run(argv: Sequence[str]) -> int:
             return 0
         raise
     except Exception as error:
-        show_defect(error)
-        return EXIT_SERVER
+        return report(defect(error), json_output=session.json)
     finally:
         session.close()

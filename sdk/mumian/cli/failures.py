@@ -36,6 +36,8 @@ def exit_code(error: MumianError) -> int:
     """The exit code of an error."""
     if error.reason == "CLIENT_UNREACHABLE":
         return EXIT_UNREACHABLE
+    if error.reason == "NO_PLACE":
+        return EXIT_FAILED
     return EXIT_BAD_INPUT if error.reason in _BAD_INPUT else EXIT_SERVER
 
 
@@ -52,21 +54,20 @@ def report(error: MumianError, *, json_output: bool) -> int:
     return exit_code(error)
 
 
-def show_usage(error: click.ClickException) -> int:
-    """Print what is wrong with the command line; its exit code."""
+def misuse(error: click.ClickException) -> MumianError:
+    """What is wrong with the command line."""
     context = getattr(error, "ctx", None)
-    hint = f"; see `{context.command_path} --help`" if context else ""
     message = error.format_message().rstrip(".")
-    click.echo(f"mumian: {message}{'' if 'install' in message else hint}", err=True)
-    return EXIT_BAD_INPUT
+    hint = f"; see `{context.command_path} --help`" if context and "install" not in message else ""
+    return MumianError("INVALID_FIELD", f"{message}{hint}")
 
 
-def show_defect(error: Exception) -> None:
-    """Say that Mumian is at fault, and how to see more."""
+def defect(error: Exception) -> MumianError:
+    """That Mumian is at fault, and how to see more."""
     if os.environ.get(DEBUG_VARIABLE):
-        traceback.print_exc(file=sys.stderr)
-    click.echo(
-        f"mumian: INTERNAL: a defect of Mumian ({type(error).__name__}: {error}); "
+        traceback.print_exception(error, file=sys.stderr)
+    return MumianError(
+        "INTERNAL",
+        f"a defect of Mumian ({type(error).__name__}: {error}); "
         f"run it again with {DEBUG_VARIABLE}=1 and report what it prints",
-        err=True,
     )

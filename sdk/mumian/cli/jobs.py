@@ -15,13 +15,14 @@ from mumian.cli.json_output import print_json
 from mumian.cli.session import Session, pass_session, shared_options
 
 _STATES = [name.removeprefix("JOB_STATE_").lower() for name in job_pb2.JobState.keys()[1:]]
+LIMIT_MAX = 1_000_000
 JobArgument = click.argument("job_id", metavar="JOB")
 
 
 @click.command()
 @click.option("--state", "states", multiple=True, type=click.Choice(_STATES), help="Only these; repeatable.")
 @click.option(
-    "--limit", type=click.IntRange(min=1), default=50, show_default=True, help="The newest so many."
+    "--limit", type=click.IntRange(1, LIMIT_MAX), default=50, show_default=True, help="The newest so many."
 )
 @shared_options
 @pass_session

@@ -16,7 +16,7 @@ from mumian.cli.session import Session, pass_session, shared_options
 @click.argument("job_id", metavar="JOB")
 @click.option("-f", "--follow", is_flag=True, help="Go on until the task ends; wait for it to have a place.")
 @click.option("--task", metavar="GROUP.N", help="Of this task; default: the first.")
-@click.option("--tail", type=click.IntRange(min=1), metavar="BYTES", help="Only the last so many bytes.")
+@click.option("--tail", type=click.IntRange(1, 1 << 62), metavar="BYTES", help="Only the last so many bytes.")
 @shared_options
 @pass_session
 def logs(session: Session, job_id: str, follow: bool, task: str | None, tail: int | None) -> None:

@@ -58,15 +58,20 @@ class Session:
 pass_session = click.make_pass_decorator(Session, ensure=True)
 
 
+def output_option(function: Function) -> Function:
+    """What the output looks like; by itself for verbs that ask no coordinator."""
+    return click.option(
+        *("-o", "--output"),
+        type=click.Choice(["table", "json"]),
+        help="json: protobuf JSON with the API's names.",
+        **_kept("output"),
+    )(function)
+
+
 def shared_options(function: Function) -> Function:
     """The options of every verb; they may also stand before the verb."""
     for option in (
-        click.option(
-            *("-o", "--output"),
-            type=click.Choice(["table", "json"]),
-            help="json: protobuf JSON with the API's names.",
-            **_kept("output"),
-        ),
+        output_option,
         click.option("--tenant", metavar="NAME", help="[env MUMIAN_TENANT, then default]", **_kept("tenant")),
         click.option(
             "--coordinator",

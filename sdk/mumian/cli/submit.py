@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from mumian.api.v1 import job_pb2
+from mumian.api.v1.explanation_pb2 import Explanation
 from mumian.api.v1.job_pb2 import Job
 from mumian.api.v1.job_service_pb2 import PlanJobResponse
 from mumian.calls import TERMINAL_STATES
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from mumian.spec import LoadedSpec
 
 START_PATIENCE_S = 60.0
+_UNHAPPY = (job_pb2.JOB_STATE_PENDING, job_pb2.JOB_STATE_FAILED, job_pb2.JOB_STATE_CANCELLED)
 SpecFile = click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 
 
@@ -55,16 +57,18 @@ def submit(session: Session, file: Path, wait: bool, request_id: str | None) -> 
         print_json(job)
     else:
         progress.next_commands(job)
-    return _code(job)
+    if job.state == job_pb2.JOB_STATE_PENDING:
+        _refuse_unplaced(job.explanations)
+    return EXIT_FAILED if job.state in _UNHAPPY else 0
 
 
 @click.command()
 @SpecFile
 @shared_options
 @pass_session
-def plan(session: Session, file: Path) -> int:
+def plan(session: Session, file: Path) -> None:
     """Show where a job would go now. Reserves nothing."""
-    from mumian.cli.considered import is_placed, print_considered, why_not
+    from mumian.cli.considered import print_considered
     from mumian.spec import load_spec
 
     loaded = load_spec(file)
@@ -72,17 +76,15 @@ def plan(session: Session, file: Path) -> int:
         response = session.client.plan(loaded.spec)
     except MumianError as error:
         raise _at_its_lines(error, loaded) from None
-    placed = all(is_placed(explanation) for explanation in response.explanations)
     if session.json:
         print_json(response)
     else:
         print_considered(session.console, response.explanations)
-        for explanation in response.explanations:
-            if not is_placed(explanation):
-                session.console.print(why_not(explanation), style="yellow")
-        session.console.print(_plan_total(response), style="bold")
+        if response.tasks:
+            session.console.print(_plan_total(response), style="bold")
+    _refuse_unplaced(response.explanations)
+    if not session.json:
         session.console.print(f"nothing is reserved; `mumian submit {file}` runs it", style="dim")
-    return 0 if placed else EXIT_FAILED
 
 
 def is_settled(job: Job) -> bool:
@@ -133,12 +135,11 @@ class Progress:
         """The state that it has come to, and why."""
         self._decision(job)
         state = words.job_state(job.state)
-        message = _message(job)
-        self._say(
-            f"{state} after {self._since()}{f': {message}' if message else ''}", words.STYLES.get(state, "")
-        )
         if job.state == job_pb2.JOB_STATE_PENDING:
-            self._say("it stays pending and is placed as soon as a site fits")
+            message = "; it stays pending and is placed as soon as a site fits"
+        else:
+            message = f": {_message(job)}" if _message(job) else ""
+        self._say(f"{state} after {self._since()}{message}", words.STYLES.get(state, ""))
         for allocation in job.allocations:
             if allocation.endpoint:
                 self._say(
@@ -181,20 +182,25 @@ class Progress:
         return figures.duration(self._news_s - self._start_s)
 
 
-def _message(job: Job) -> str:
+def _waiting(explanations: Iterable[Explanation]) -> str:
     from mumian.cli.considered import is_placed, why_not
 
-    waiting = [why_not(explanation) for explanation in job.explanations if not is_placed(explanation)]
-    if job.state == job_pb2.JOB_STATE_PENDING and waiting:
-        return "; ".join(waiting)
+    return "; ".join(why_not(explanation) for explanation in explanations if not is_placed(explanation))
+
+
+def _message(job: Job) -> str:
+    if job.state == job_pb2.JOB_STATE_PENDING and _waiting(job.explanations):
+        return _waiting(job.explanations)
     return job.state_message or "; ".join(
         sorted({a.state_message for a in job.allocations if a.state_message})
     )
 
 
-def _code(job: Job) -> int:
-    bad = (job_pb2.JOB_STATE_PENDING, job_pb2.JOB_STATE_FAILED, job_pb2.JOB_STATE_CANCELLED)
-    return EXIT_FAILED if job.state in bad else 0
+def _refuse_unplaced(explanations: Iterable[Explanation]) -> None:
+    """Raise NO_PLACE when tasks have none."""
+    waiting = _waiting(explanations)
+    if waiting:
+        raise MumianError("NO_PLACE", waiting)
 
 
 def _plan_total(response: PlanJobResponse) -> str:
@@ -215,6 +221,8 @@ def _at_its_lines(error: MumianError, loaded: LoadedSpec) -> MumianError:
         lines.append(f"{loaded.path}:{line}: {key or violation.field} {violation.description}")
     if not lines:
         return error
+    if "fields_left_out" in error.metadata:
+        lines.append(f"and {error.metadata['fields_left_out']} more")
     hint = error.message.partition("; known ")[2]
     if hint:
         lines.append(f"known {hint}")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -28,6 +29,19 @@ JOBS_SHOWN_MAX = 20
 _LIVE = (job_pb2.JOB_STATE_PENDING, job_pb2.JOB_STATE_STARTING, job_pb2.JOB_STATE_RUNNING)
 
 
+class Seconds(click.FloatRange):
+    """A length of time; "nan", which compares with nothing, is none."""
+
+    name = "seconds"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number, within the range."""
+        converted = super().convert(value, param, ctx)
+        if math.isnan(converted):
+            self.fail(f"{value} is no length of time.", param, ctx)
+        return converted
+
+
 @dataclass(frozen=True, slots=True)
 class View:
     """What one refresh shows."""
@@ -41,7 +55,7 @@ class View:
 @click.option(
     "--interval",
     "interval_s",
-    type=click.FloatRange(min=0.2),
+    type=Seconds(0.2, 3600),
     default=1.0,
     metavar="SECONDS",
     show_default=True,

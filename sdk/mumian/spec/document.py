@@ -56,10 +56,13 @@ class Document:
     def root(self) -> Value | None:
         """The document's value; None, with a fault, where it is no YAML."""
         try:
-            if self.path.stat().st_size > FILE_BYTES_MAX:
+            with self.path.open("rb") as file:
+                # A device or a pipe has no size, and perhaps no end.
+                raw = file.read(FILE_BYTES_MAX + 1)
+            if len(raw) > FILE_BYTES_MAX:
                 self.fault(1, "", f"the file is over {FILE_BYTES_MAX // 1024**2} MiB; it is no job spec")
                 return None
-            text = self.path.read_text(encoding="utf-8")
+            text = raw.decode("utf-8")
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
             raise MumianError("INVALID_FIELD", f"file ({self.path}) cannot be read: {reason}") from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, NoReturn, TypeVar
 
 import grpc
@@ -13,12 +13,15 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 from mumian.api.v1 import error_pb2
 
-from mumian_orchestrator.domain.errors import RequestRefusedError
+from mumian_orchestrator.domain.errors import FieldFault, RequestRefusedError
 from mumian_orchestrator.ports.store import SupersededError
 
 log = logging.getLogger(__name__)
 
 DOMAIN = "mumian.dev"
+# A status travels in HTTP/2 trailers, of which gRPC takes 8 KiB by default: the message once with up to three
+# bytes for each, and once more beside the fields, four bytes for three.
+_MESSAGE_BYTES_MAX, _FIELDS_BYTES_MAX, _FIELD_BYTES_MAX = 1024, 2400, 300
 _CODES = {
     error_pb2.ERROR_REASON_INVALID_FIELD: code_pb2.INVALID_ARGUMENT,
     error_pb2.ERROR_REASON_UNKNOWN_ZONE: code_pb2.INVALID_ARGUMENT,
@@ -44,14 +47,34 @@ Context = grpc.aio.ServicerContext[Any, Any]
 async def abort(context: Context, refused: RequestRefusedError) -> NoReturn:
     """End the call with the refusal."""
     name = error_pb2.ErrorReason.Name(refused.reason).removeprefix("ERROR_REASON_")
-    details = [_packed(error_details_pb2.ErrorInfo(reason=name, domain=DOMAIN))]
-    if refused.faults:
-        bad = error_details_pb2.BadRequest()
-        for fault in refused.faults:
-            bad.field_violations.add(field=fault.field, description=fault.description)
-        details.append(_packed(bad))
-    status = status_pb2.Status(code=_CODES[refused.reason], message=refused.message, details=details)
+    info = error_details_pb2.ErrorInfo(reason=name, domain=DOMAIN)
+    bad = _bad_request(refused.faults)
+    left_out = len(refused.faults) - len(bad.field_violations)
+    if left_out:
+        info.metadata["fields_left_out"] = str(left_out)
+    details = [_packed(info), _packed(bad)] if refused.faults else [_packed(info)]
+    message = _shortened(refused.message, _MESSAGE_BYTES_MAX)
+    status = status_pb2.Status(code=_CODES[refused.reason], message=message, details=details)
     await context.abort_with_status(rpc_status.to_status(status))
+
+
+def _bad_request(faults: Sequence[FieldFault]) -> error_details_pb2.BadRequest:
+    """The fields at fault, as many as a status holds."""
+    bad = error_details_pb2.BadRequest()
+    for fault in faults:
+        bad.field_violations.add(
+            field=_shortened(fault.field, _FIELD_BYTES_MAX),
+            description=_shortened(fault.description, _FIELD_BYTES_MAX),
+        )
+        if bad.ByteSize() > _FIELDS_BYTES_MAX:
+            del bad.field_violations[-1]
+            break
+    return bad
+
+
+def _shortened(text: str, bytes_max: int) -> str:
+    raw = text.encode(errors="replace")
+    return text if len(raw) <= bytes_max else f"{raw[: bytes_max - 3].decode(errors='ignore')}..."
 
 
 def _packed(message: Any) -> AnyMessage:

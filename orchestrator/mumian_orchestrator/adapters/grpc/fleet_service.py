@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from mumian.api.v1 import error_pb2
 from mumian.api.v1 import fleet_service_pb2 as pb
 from mumian.api.v1.fleet_service_pb2_grpc import FleetServiceServicer
@@ -41,6 +43,8 @@ class FleetService(FleetServiceServicer):
 
     @unary
     async def ListLinks(self, request: pb.ListLinksRequest, context: Context) -> pb.ListLinksResponse:
+        if request.from_id not in ("", *self._fleet.zones):
+            self._known(request.from_id, "zone or site", self._fleet.zones)
         links = self._fleet.links(request.from_id)
         shown, token = page(
             # "\0" sorts below every character of an id, so the keys are in the links' order.
@@ -51,9 +55,10 @@ class FleetService(FleetServiceServicer):
         )
         return pb.ListLinksResponse(links=shown, next_page_token=token)
 
-    def _known(self, site_id: str) -> str:
+    def _known(self, site_id: str, wanted: str = "site", others: Iterable[str] = ()) -> str:
         if self._fleet.site(site_id) is None:
-            known = ", ".join(site.id for site in self._fleet.sites()) or "none yet"
+            known = ", ".join([*others, *(site.id for site in self._fleet.sites())]) or "none yet"
             reason = error_pb2.ERROR_REASON_SITE_NOT_FOUND
-            raise RequestRefusedError(reason, f"site {site_id} does not exist; known sites: {known}")
+            message = f"{wanted} ({site_id}) does not exist; known: {known}"
+            raise RequestRefusedError(reason, message)
         return site_id

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19mumian/api/v1/error.proto\x12\rmumian.api.v1*\xa0\x04\n\x0b\x45rrorReason\x12\x1c\n\x18\x45RROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x45RROR_REASON_INVALID_FIELD\x10\x01\x12\x1d\n\x19\x45RROR_REASON_UNKNOWN_ZONE\x10\x02\x12\"\n\x1e\x45RROR_REASON_REQUEST_ID_REUSED\x10\x03\x12\x1e\n\x1a\x45RROR_REASON_JOB_NOT_FOUND\x10\x04\x12%\n!ERROR_REASON_ALLOCATION_NOT_FOUND\x10\x05\x12\x1f\n\x1b\x45RROR_REASON_SITE_NOT_FOUND\x10\x06\x12#\n\x1f\x45RROR_REASON_INVALID_PAGE_TOKEN\x10\x07\x12\"\n\x1e\x45RROR_REASON_MESSAGE_TOO_LARGE\x10\x08\x12\x1b\n\x17\x45RROR_REASON_NOT_LEADER\x10\t\x12\"\n\x1e\x45RROR_REASON_STORE_UNAVAILABLE\x10\n\x12!\n\x1d\x45RROR_REASON_SITE_UNREACHABLE\x10\x0b\x12\x1b\n\x17\x45RROR_REASON_CLOCK_SKEW\x10\x0c\x12\x1e\n\x1a\x45RROR_REASON_SITE_ID_TAKEN\x10\r\x12\x19\n\x15\x45RROR_REASON_INTERNAL\x10\x0e\x12#\n\x1f\x45RROR_REASON_CLIENT_UNREACHABLE\x10\x0f\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19mumian/api/v1/error.proto\x12\rmumian.api.v1*\xda\x04\n\x0b\x45rrorReason\x12\x1c\n\x18\x45RROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x45RROR_REASON_INVALID_FIELD\x10\x01\x12\x1d\n\x19\x45RROR_REASON_UNKNOWN_ZONE\x10\x02\x12\"\n\x1e\x45RROR_REASON_REQUEST_ID_REUSED\x10\x03\x12\x1e\n\x1a\x45RROR_REASON_JOB_NOT_FOUND\x10\x04\x12%\n!ERROR_REASON_ALLOCATION_NOT_FOUND\x10\x05\x12\x1f\n\x1b\x45RROR_REASON_SITE_NOT_FOUND\x10\x06\x12#\n\x1f\x45RROR_REASON_INVALID_PAGE_TOKEN\x10\x07\x12\"\n\x1e\x45RROR_REASON_MESSAGE_TOO_LARGE\x10\x08\x12\x1b\n\x17\x45RROR_REASON_NOT_LEADER\x10\t\x12\"\n\x1e\x45RROR_REASON_STORE_UNAVAILABLE\x10\n\x12!\n\x1d\x45RROR_REASON_SITE_UNREACHABLE\x10\x0b\x12\x1b\n\x17\x45RROR_REASON_CLOCK_SKEW\x10\x0c\x12\x1e\n\x1a\x45RROR_REASON_SITE_ID_TAKEN\x10\r\x12\x19\n\x15\x45RROR_REASON_INTERNAL\x10\x0e\x12#\n\x1f\x45RROR_REASON_CLIENT_UNREACHABLE\x10\x0f\x12\x19\n\x15\x45RROR_REASON_NO_PLACE\x10\x10\x12\x1d\n\x19\x45RROR_REASON_START_FAILED\x10\x11\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,5 +32,5 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'mumian.api.v1.error_pb2', _
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ERRORREASON']._serialized_start=45
-  _globals['_ERRORREASON']._serialized_end=589
+  _globals['_ERRORREASON']._serialized_end=647
 # @@protoc_insertion_point(module_scope)

@@ -38,7 +38,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_INVALID_PAGE_TOKEN: _ErrorReason.ValueType  # 7
     """INVALID_ARGUMENT"""
     ERROR_REASON_MESSAGE_TOO_LARGE: _ErrorReason.ValueType  # 8
-    """RESOURCE_EXHAUSTED"""
+    """RESOURCE_EXHAUSTED; a request over 4 MiB, a job spec over 256 KiB"""
     ERROR_REASON_NOT_LEADER: _ErrorReason.ValueType  # 9
     """UNAVAILABLE; retry"""
     ERROR_REASON_STORE_UNAVAILABLE: _ErrorReason.ValueType  # 10
@@ -53,10 +53,15 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """INTERNAL; a defect of Mumian"""
     ERROR_REASON_CLIENT_UNREACHABLE: _ErrorReason.ValueType  # 15
     """set by the SDK: no coordinator answers"""
+    ERROR_REASON_NO_PLACE: _ErrorReason.ValueType  # 16
+    """set by the CLI: tasks have no place now; the job is kept and waits"""
+    ERROR_REASON_START_FAILED: _ErrorReason.ValueType  # 17
+    """set by the CLI: a process of `mumian up` does not start; nothing was left running"""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The `reason` of google.rpc.ErrorInfo (domain "mumian.dev"), without the prefix.
-    Stable: a client may branch on it. Faults in fields come as google.rpc.BadRequest beside it.
+    Stable: a client may branch on it. Faults in fields come as google.rpc.BadRequest beside it; when they are
+    more than a status holds, the ErrorInfo's metadata `fields_left_out` has the number of the rest.
     """
 
 ERROR_REASON_UNSPECIFIED: ErrorReason.ValueType  # 0
@@ -75,7 +80,7 @@ ERROR_REASON_SITE_NOT_FOUND: ErrorReason.ValueType  # 6
 ERROR_REASON_INVALID_PAGE_TOKEN: ErrorReason.ValueType  # 7
 """INVALID_ARGUMENT"""
 ERROR_REASON_MESSAGE_TOO_LARGE: ErrorReason.ValueType  # 8
-"""RESOURCE_EXHAUSTED"""
+"""RESOURCE_EXHAUSTED; a request over 4 MiB, a job spec over 256 KiB"""
 ERROR_REASON_NOT_LEADER: ErrorReason.ValueType  # 9
 """UNAVAILABLE; retry"""
 ERROR_REASON_STORE_UNAVAILABLE: ErrorReason.ValueType  # 10
@@ -90,4 +95,8 @@ ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 14
 """INTERNAL; a defect of Mumian"""
 ERROR_REASON_CLIENT_UNREACHABLE: ErrorReason.ValueType  # 15
 """set by the SDK: no coordinator answers"""
+ERROR_REASON_NO_PLACE: ErrorReason.ValueType  # 16
+"""set by the CLI: tasks have no place now; the job is kept and waits"""
+ERROR_REASON_START_FAILED: ErrorReason.ValueType  # 17
+"""set by the CLI: a process of `mumian up` does not start; nothing was left running"""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

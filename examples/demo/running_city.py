@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
-import psutil
 import yaml
 from mumian_agent.adapters.ray.settings import temp_dir_of
 from mumian_orchestrator.main.embedded import free_port, has_ready_line, start_etcd, start_script
@@ -25,7 +22,6 @@ from examples.demo.delay_proxy import Address, DelayedPath
 _HOST = "127.0.0.1"
 _PROXY_READY_WITHIN_S = 20.0
 _LOG_LINES = 8
-_SWEPT_WITHIN_S, _SWEEP_EVERY_S = 10.0, 0.05
 Progress = Callable[[str], None]
 
 
@@ -98,7 +94,6 @@ class RunningCity:
         """Stop the sites beside one another, then what they depend on; remove the state unless it is kept."""
         self._stop_sites()
         self._shared.stop_all()
-        _kill_all_with(self.folder)
         for place in city.PLACES:
             shutil.rmtree(temp_dir_of(self._agent_state(place)), ignore_errors=True)
         if not keep:
@@ -148,30 +143,6 @@ class RunningCity:
 def _path(protocol: str, target: str, rtt_ms: float) -> DelayedPath:
     host, _, port = target.rpartition(":")
     return DelayedPath(protocol, (_HOST, free_port()), (host, int(port)), rtt_ms)
-
-
-def _kill_all_with(folder: Path) -> None:
-    """Kill what still has to do with the folder, again until nothing is left: it may be forking meanwhile.
-
-    There is something only where an agent has died: its Ray and its tasks outlive it, by design.
-    """
-    deadline_s = time.monotonic() + _SWEPT_WITHIN_S
-    while (left := list(_processes_with(folder))) and time.monotonic() < deadline_s:
-        for process in left:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
-        time.sleep(_SWEEP_EVERY_S)
-
-
-def _processes_with(folder: Path) -> Iterator[psutil.Process]:
-    name = os.fsencode(folder)
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdecimal():
-            continue
-        with contextlib.suppress(OSError, psutil.NoSuchProcess):
-            outputs = [os.fsencode((entry / "fd" / number).readlink()) for number in ("1", "2")]
-            if name in (entry / "environ").read_bytes() or any(file.startswith(name) for file in outputs):
-                yield psutil.Process(int(entry.name))
 
 
 def _written(path: Path, config: object) -> str:

@@ -180,7 +180,9 @@ def _start_all(processes: LocalProcesses, state_dir: Path, listen: str) -> None:
     site = _site_facts(state_dir / "site.yaml")
     try:
         _start_each(processes, state_dir, listen, site)
-    except BaseException:
+    except BaseException as reason:
+        if isinstance(reason, KeyboardInterrupt):
+            click.echo("interrupted; stopping what was started", err=True)
         processes.stop_all()
         raise
 

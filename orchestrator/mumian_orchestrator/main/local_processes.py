@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import fcntl
 import json
+import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,6 +17,10 @@ import psutil
 
 _POLL_S = 0.02
 _STOP_GRACE_S = 20.0
+_SWEPT_WITHIN_S, _SWEEP_EVERY_S = 10.0, 0.05
+# What is started here, and everything below it, has the state folder under this name in its environment.
+_MARK = "MUMIAN_STARTED_IN"
+_TASK_MARK = b"MUMIAN_ALLOCATION_ID="
 
 
 class StartError(Exception):
@@ -43,7 +48,7 @@ class LocalProcesses:
     """The processes of one state folder: their records and their logs."""
 
     def __init__(self, state_dir: Path) -> None:
-        self._state_dir = state_dir
+        self._state_dir = state_dir.absolute()
         self._file = state_dir / "processes.json"
 
     def running(self) -> list[str]:
@@ -100,7 +105,7 @@ class LocalProcesses:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                env=environment,
+                env={**(os.environ if environment is None else environment), _MARK: str(self._state_dir)},
             )
         record = _Record(name, child.pid, psutil.Process(child.pid).create_time())
         self._save([*self._records(), record])
@@ -116,7 +121,10 @@ class LocalProcesses:
             time.sleep(_POLL_S)
 
     def stop_all(self) -> list[str]:
-        """Stop what was started, newest first, each before the next; returns the names of those stopped."""
+        """Stop what was started, newest first, each before the next; returns the names of those stopped.
+
+        An agent's Ray and tasks outlive an agent that has died, by design: they are ended here too.
+        """
         stopped = []
         for record in reversed(self._records()):
             process = record.process()
@@ -131,8 +139,30 @@ class LocalProcesses:
                     left.kill()
             psutil.wait_procs(family, timeout=_STOP_GRACE_S)
             stopped.append(record.name)
+        self._sweep()
         self._file.unlink(missing_ok=True)
         return stopped
+
+    def _sweep(self) -> None:
+        """Kill what is left of it, again until nothing is: it may be forking meanwhile."""
+        deadline_s = time.monotonic() + _SWEPT_WITHIN_S
+        while (left := list(self._left_over())) and time.monotonic() < deadline_s:
+            for process in left:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+            time.sleep(_SWEEP_EVERY_S)
+
+    def _left_over(self) -> Iterator[psutil.Process]:
+        """What bears the mark, and tasks, whose environment is their own, by where they write."""
+        mark, folder = os.fsencode(f"{_MARK}={self._state_dir}"), f"{self._state_dir}/"
+        for entry in Path("/proc").iterdir():
+            if not entry.name.isdecimal() or int(entry.name) == os.getpid():
+                continue
+            with contextlib.suppress(OSError, psutil.NoSuchProcess):
+                environment = (entry / "environ").read_bytes()
+                is_task = _TASK_MARK in environment and str((entry / "fd/1").readlink()).startswith(folder)
+                if is_task or mark in environment.split(b"\0"):
+                    yield psutil.Process(int(entry.name))
 
     def _records(self) -> list[_Record]:
         try:

@@ -77,6 +77,7 @@ impl Live {
             node_id: p.node_id,
             resources: Some(task.clone()),
             devices: p.devices,
+            ..Default::default()
         });
         let allocations: Vec<_> = allocations.collect();
         self.allocated_milli += allocations.len() as u64 * milli(task);

@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use imbl::OrdMap;
+
 use crate::model::WHOLE_DEVICE_MILLI;
 use crate::place::memo::Memo;
 use crate::wire::mumian::api::v1 as api;
@@ -77,6 +79,13 @@ impl NodeState {
         self.node.memory_mib.saturating_sub(self.used_memory_mib)
     }
 
+    /// IT power of all that is held here, under full load, in microwatt.
+    pub(crate) fn it_power_uw(&self) -> u128 {
+        let power_mw = |device: &Device| self.node.accelerators[device.model].active_power_mw;
+        let devices = self.devices.iter().map(|d| u128::from(d.used_milli) * u128::from(power_mw(d)));
+        u128::from(self.used_cpu_milli) * u128::from(self.node.core_active_power_mw) + devices.sum::<u128>()
+    }
+
     /// Adds what an allocation holds.
     pub fn hold(&mut self, held: &Holding) {
         self.used_cpu_milli += held.cpu_milli;
@@ -110,12 +119,22 @@ pub struct SiteState {
     pub site: Arc<api::Site>,
     pub nodes: Vec<Arc<NodeState>>,
     pub links: Arc<BTreeMap<String, api::Link>>,
+    /// What is reserved of the links from zones, in kbit/s.
+    pub used_kbps: Arc<BTreeMap<String, u64>>,
+    /// IT power of all that is held on the nodes, under full load, in microwatt.
+    pub it_power_uw: u128,
     /// Generations of the last change of anything here, and of the last change of `site` or `links`.
     pub(crate) changed_at: u64,
     pub(crate) facts_changed_at: u64,
 }
 
 impl SiteState {
+    /// Power at the meter for each 1000 of IT power. A site whose PUE is unknown counts as 1: the
+    /// PUE filter is what keeps it out.
+    pub fn marginal_permille(&self) -> u32 {
+        self.site.pue.as_ref().map_or(1000, |pue| pue.marginal_permille.max(1000))
+    }
+
     /// The node's position, or where it would be put.
     pub(crate) fn find(&self, node_id: &str) -> Result<usize, usize> {
         self.nodes.binary_search_by(|n| n.node.id.as_str().cmp(node_id))
@@ -130,6 +149,16 @@ pub struct At {
     pub node: u32,
 }
 
+/// Where a running task of some job is.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunningTask {
+    pub task_group: String,
+    pub site_id: String,
+    pub node_id: String,
+    /// The first device that it holds.
+    pub device_index: Option<u32>,
+}
+
 /// All sites at one generation, in order of id. Cloning it is the snapshot.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Cluster {
@@ -137,6 +166,10 @@ pub struct Cluster {
     pub(crate) sites: Arc<Vec<Arc<SiteState>>>,
     /// Generation of the last change of which nodes, with which devices, there are.
     pub(crate) structure: u64,
+    /// Running tasks by job and allocation.
+    pub(crate) tasks: OrdMap<(Arc<str>, Arc<str>), Arc<RunningTask>>,
+    /// How many sites have a power cap.
+    pub(crate) capped_sites: usize,
     pub(crate) memo: Memo,
 }
 
@@ -158,6 +191,26 @@ impl Cluster {
 
     pub fn node(&self, at: At) -> &NodeState {
         &self.sites[at.site as usize].nodes[at.node as usize]
+    }
+
+    /// The running tasks of a job.
+    pub fn tasks_of(&self, job_id: &str) -> impl Iterator<Item = &RunningTask> + '_ {
+        let job_id: Arc<str> = job_id.into();
+        let first = (job_id.clone(), Arc::from(""));
+        let from = self.tasks.range(first..);
+        from.take_while(move |((job, _), _)| *job == job_id).map(|(_, task)| task.as_ref())
+    }
+
+    /// Round-trip time p99 between two sites: 0 within one, or else the worse of the directions
+    /// that are known.
+    pub fn rtt_p99_us(&self, a: u32, b: u32) -> Option<u64> {
+        let (one, other) = (&self.sites[a as usize], &self.sites[b as usize]);
+        let links = [one.links.get(&other.site.id), other.links.get(&one.site.id)];
+        if a == b {
+            Some(0)
+        } else {
+            links.into_iter().flatten().map(|link| link.rtt_p99_us).max()
+        }
     }
 
     /// Every node, in order of site id and node id.

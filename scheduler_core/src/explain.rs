@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use crate::cluster::{At, Cluster};
 use crate::error::CoreError;
 use crate::filter::{rejection, stage, STAGES};
-use crate::model::{models, Candidate, Demand};
+use crate::model::{models, Candidate, Task};
 use crate::score::Scorer;
 use crate::trial::Trial;
 use crate::wire::mumian::api::v1 as api;
@@ -33,15 +33,15 @@ pub(crate) struct Survey {
 }
 
 /// Asks every node once.
-pub(crate) fn survey(trial: &Trial<'_>, demand: &Demand, scorer: &Scorer) -> Survey {
+pub(crate) fn survey(trial: &Trial<'_>, task: &Task, scorer: &Scorer) -> Survey {
     let mut survey = Survey { nodes: 0, refused: [0; STAGES.len()], sites: Vec::new() };
     for (s, site) in trial.cluster.sites.iter().enumerate() {
         let at = |node: usize| At { site: s as u32, node: node as u32 };
         let mut best = None;
         let mut feasible = 0;
         for node in 0..site.nodes.len() {
-            let offers = models(trial.node(at(node)), demand).map(|model| {
-                let c = trial.candidate(at(node), demand, model);
+            let offers = models(trial.node(at(node)), &task.demand).map(|model| {
+                let c = trial.candidate_of(at(node), task, model);
                 (Reverse(stage(&c)), cost::of(&c, &scorer.policy).total_microcny_per_hour, node, model)
             });
             let Some(offer) = offers.min() else { continue };
@@ -52,7 +52,7 @@ pub(crate) fn survey(trial: &Trial<'_>, demand: &Demand, scorer: &Scorer) -> Sur
             best = best.filter(|least| *least <= offer).or(Some(offer));
         }
         let Some((Reverse(stage), _, node, model)) = best else { continue };
-        let c = trial.candidate(at(node), demand, model);
+        let c = trial.candidate_of(at(node), task, model);
         survey.nodes += site.nodes.len();
         survey.sites.push((stage, verdict(&c, stage, scorer, site.nodes.len(), feasible)));
     }

@@ -3,11 +3,13 @@
 
 pub mod cluster;
 pub mod cost;
+pub mod coupling;
 pub mod error;
 pub mod explain;
 pub mod filter;
 mod fragmentation;
 pub mod model;
+pub mod occupancy;
 pub mod place;
 mod relax;
 mod score;

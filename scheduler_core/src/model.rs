@@ -1,15 +1,32 @@
 //! What the engine reasons about: one candidate node for one task, and the figures of both.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use crate::cluster::{Device, NodeState, SiteState};
+use crate::cluster::{At, Device, NodeState, SiteState};
+use crate::coupling::Coupling;
+use crate::occupancy::Context;
 use crate::wire::mumian::api::v1 as api;
 
 /// Whole devices are multiples of this many milli.
 pub const WHOLE_DEVICE_MILLI: u64 = 1000;
 
-/// All that decides where one task may go and what it costs there. Filters and costs see
-/// nothing else of a job, so tasks of equal demand share their candidates.
+/// A task of some group as the engine sees it.
+#[derive(Debug, Clone)]
+pub struct Task {
+    pub demand: Demand,
+    /// Unset when nothing couples it with others.
+    pub coupling: Option<Arc<Coupling>>,
+}
+
+impl Task {
+    pub fn of(job_id: &str, job: &api::JobSpec, group: &api::TaskGroup) -> Self {
+        Self { demand: Demand::of(job, group), coupling: Coupling::of(job_id, job, group).map(Arc::new) }
+    }
+}
+
+/// All that decides which nodes would do for a task, whatever else is placed, and what it costs
+/// there. Tasks of equal demand share their candidates.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Demand {
     pub jurisdictions: Vec<String>,
@@ -55,6 +72,10 @@ impl Demand {
             time_limit_ms: _,
             listen_port: _,
             listen_port_auto: _,
+            spreads: _, // these four are the coupling's
+            apart_from: _,
+            group_latencies: _,
+            zone_traffic: _,
         } = group;
         let resources = resources.clone().unwrap_or_default();
         let compute = compute_time.clone().unwrap_or_default();
@@ -85,11 +106,14 @@ impl Demand {
 /// model of device: all devices of a task are of one model.
 #[derive(Clone, Copy)]
 pub struct Candidate<'a> {
+    pub at: At,
     pub site: &'a SiteState,
     pub node: &'a NodeState,
     pub demand: &'a Demand,
     /// Position in the node's accelerators; unset when none is asked for or none accepted.
     pub model: Option<usize>,
+    /// Unset where coupling constraints are not asked.
+    pub context: Option<Context<'a>>,
 }
 
 /// The models of the node that could serve the demand; one unset entry when none is asked for
@@ -145,6 +169,13 @@ impl<'a> Candidate<'a> {
         }
         let count = (milli / WHOLE_DEVICE_MILLI) as usize;
         self.roomy(WHOLE_DEVICE_MILLI).take(count).map(|(i, _)| share(i, WHOLE_DEVICE_MILLI)).collect()
+    }
+
+    /// IT power of the task under full load, in microwatt: exact, so that sums stay so.
+    pub fn it_power_uw(&self) -> u128 {
+        let device_power_mw = self.accelerator().map_or(0, |a| a.active_power_mw);
+        u128::from(self.demand.cpu_milli) * u128::from(self.node.node.core_active_power_mw)
+            + u128::from(self.demand.accelerator_milli()) * u128::from(device_power_mw)
     }
 
     /// Compute time of one request here, in microseconds: accelerator model, then arch, then default.

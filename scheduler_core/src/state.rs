@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 pub use crate::cluster::Cluster;
-use crate::cluster::{Holding, NodeState, SiteState};
+use crate::cluster::{Holding, NodeState, RunningTask, SiteState};
 use crate::error::CoreError;
 use crate::validate;
 use crate::wire::mumian::api::v1 as api;
@@ -24,6 +24,9 @@ pub struct State {
 struct Allocation {
     node_id: String,
     held: Holding,
+    zone_traffic: Vec<api::ZoneTraffic>,
+    /// Unset when the job is not known.
+    job_id: Option<Arc<str>>,
 }
 
 impl State {
@@ -121,14 +124,29 @@ impl State {
         Some(site)
     }
 
-    fn node_mut(&mut self, node_id: &str) -> Option<&mut NodeState> {
+    /// Adds what an allocation takes to the sums of its node and site, or takes it back.
+    fn change_held(&mut self, allocation: &Allocation, is_added: bool) {
         let generation = self.cluster.generation;
-        let site_id = self.site_of_node.get(node_id)?.clone();
-        let site = self.site_mut(&site_id)?;
-        let position = site.find(node_id).ok()?;
+        let Some(site_id) = self.site_of_node.get(&allocation.node_id).cloned() else { return };
+        let Some(site) = self.site_mut(&site_id) else { return };
+        let Ok(position) = site.find(&allocation.node_id) else { return };
         let node = Arc::make_mut(&mut site.nodes[position]);
         node.changed_at = generation;
-        Some(node)
+        site.it_power_uw -= node.it_power_uw();
+        if is_added {
+            node.hold(&allocation.held);
+        } else {
+            node.release(&allocation.held);
+        }
+        site.it_power_uw += node.it_power_uw();
+        for traffic in &allocation.zone_traffic {
+            let used_kbps = Arc::make_mut(&mut site.used_kbps).entry(traffic.zone_id.clone()).or_default();
+            if is_added {
+                *used_kbps += traffic.bandwidth_kbps;
+            } else {
+                *used_kbps -= traffic.bandwidth_kbps;
+            }
+        }
     }
 
     fn put_site(&mut self, site: api::Site) {
@@ -141,10 +159,12 @@ impl State {
             Arc::make_mut(&mut self.cluster.sites).insert(position, Arc::new(new));
             self.cluster.structure = generation;
         }
-        if let Some(state) = self.site_mut(&site.id) {
-            state.facts_changed_at = generation;
-            state.site = Arc::new(site);
-        }
+        let is_capped = site.power_cap_mw > 0;
+        let Some(state) = self.site_mut(&site.id) else { return };
+        state.facts_changed_at = generation;
+        let old = std::mem::replace(&mut state.site, Arc::new(site));
+        self.cluster.capped_sites += usize::from(is_capped);
+        self.cluster.capped_sites -= usize::from(old.power_cap_mw > 0);
     }
 
     fn remove_site(&mut self, site_id: &str) {
@@ -153,7 +173,8 @@ impl State {
         for node_id in nodes {
             self.remove_node(&node_id);
         }
-        Arc::make_mut(&mut self.cluster.sites).remove(position);
+        let removed = Arc::make_mut(&mut self.cluster.sites).remove(position);
+        self.cluster.capped_sites -= usize::from(removed.site.power_cap_mw > 0);
         self.cluster.structure = self.cluster.generation;
     }
 
@@ -170,9 +191,11 @@ impl State {
         self.site_of_node.insert(state.node.id.clone(), state.node.site_id.clone());
         let site_id = state.node.site_id.clone();
         let Some(site) = self.site_mut(&site_id) else { return };
+        site.it_power_uw += state.it_power_uw();
         let same_devices = match site.find(&state.node.id) {
             Ok(position) => {
                 let old = std::mem::replace(&mut site.nodes[position], Arc::new(state));
+                site.it_power_uw -= old.it_power_uw();
                 old.node.accelerators == site.nodes[position].node.accelerators
             }
             Err(position) => {
@@ -186,10 +209,10 @@ impl State {
     }
 
     fn remove_node(&mut self, node_id: &str) {
-        let Some(site_id) = self.site_of_node.remove(node_id) else { return };
         for allocation_id in self.allocations_of_node.remove(node_id).unwrap_or_default() {
-            self.allocations.remove(&allocation_id);
+            self.remove_allocation(&allocation_id);
         }
+        let Some(site_id) = self.site_of_node.remove(node_id) else { return };
         if let Some(site) = self.site_mut(&site_id) {
             if let Ok(position) = site.find(node_id) {
                 site.nodes.remove(position);
@@ -200,23 +223,35 @@ impl State {
 
     fn put_allocation(&mut self, used: border::UsedResources) {
         self.remove_allocation(&used.allocation_id);
+        let Some(site_id) = self.site_of_node.get(&used.node_id) else { return };
+        let job_id = (!used.job_id.is_empty()).then(|| Arc::<str>::from(used.job_id));
+        if let Some(job_id) = &job_id {
+            let task = RunningTask {
+                task_group: used.task_group,
+                site_id: site_id.clone(),
+                node_id: used.node_id.clone(),
+                device_index: used.devices.first().map(|share| share.device_index),
+            };
+            self.cluster.tasks.insert((job_id.clone(), used.allocation_id.as_str().into()), Arc::new(task));
+        }
         let resources = used.resources.unwrap_or_default();
         let (cpu_milli, memory_mib) = (resources.cpu_milli, resources.memory_mib);
         let held = Holding { cpu_milli, memory_mib, devices: used.devices };
-        if let Some(node) = self.node_mut(&used.node_id) {
-            node.hold(&held);
-        }
-        self.allocations_of_node.entry(used.node_id.clone()).or_default().insert(used.allocation_id.clone());
-        self.allocations.insert(used.allocation_id, Allocation { node_id: used.node_id, held });
+        let allocation = Allocation { node_id: used.node_id, held, zone_traffic: used.zone_traffic, job_id };
+        self.change_held(&allocation, true);
+        let of_node = self.allocations_of_node.entry(allocation.node_id.clone()).or_default();
+        of_node.insert(used.allocation_id.clone());
+        self.allocations.insert(used.allocation_id, allocation);
     }
 
     fn remove_allocation(&mut self, allocation_id: &str) {
-        let Some(Allocation { node_id, held }) = self.allocations.remove(allocation_id) else { return };
-        if let Some(ids) = self.allocations_of_node.get_mut(&node_id) {
+        let Some(allocation) = self.allocations.remove(allocation_id) else { return };
+        if let Some(ids) = self.allocations_of_node.get_mut(&allocation.node_id) {
             ids.remove(allocation_id);
         }
-        if let Some(node) = self.node_mut(&node_id) {
-            node.release(&held);
+        if let Some(job_id) = &allocation.job_id {
+            self.cluster.tasks.remove(&(job_id.clone(), Arc::from(allocation_id)));
         }
+        self.change_held(&allocation, false);
     }
 }

@@ -5,34 +5,79 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
 use crate::cluster::{At, Cluster, Holding, NodeState};
-use crate::model::{Candidate, Demand};
+use crate::coupling::UNCOUPLED;
+use crate::model::{Candidate, Demand, Task};
+use crate::occupancy::{Context, Load, Occupancy};
 use crate::wire::mumian::api::v1 as api;
 
 /// The cluster as it would be after the bookings so far.
 pub struct Trial<'a> {
     pub cluster: &'a Cluster,
     booked: HashMap<At, NodeState, BuildHasherDefault<PositionHasher>>,
-    bookings: Vec<(At, Holding)>,
+    bookings: Vec<Booking>,
+    occupancy: Occupancy,
+}
+
+/// What one task took.
+pub struct Booking {
+    at: At,
+    held: Holding,
+    /// Unset where no coupling constraint counts it.
+    load: Option<Load>,
 }
 
 impl<'a> Trial<'a> {
     pub fn new(cluster: &'a Cluster) -> Self {
-        Self { cluster, booked: HashMap::default(), bookings: Vec::new() }
+        Self { cluster, booked: HashMap::default(), bookings: Vec::new(), occupancy: Occupancy::default() }
     }
 
     pub fn node(&self, at: At) -> &NodeState {
         self.booked.get(&at).unwrap_or_else(|| self.cluster.node(at))
     }
 
+    /// A candidate by itself: coupling constraints admit it.
     pub fn candidate<'t>(&'t self, at: At, demand: &'t Demand, model: Option<usize>) -> Candidate<'t> {
-        Candidate { site: self.cluster.site(at), node: self.node(at), demand, model }
+        Candidate { at, site: self.cluster.site(at), node: self.node(at), demand, model, context: None }
     }
 
-    /// Books one task with the very devices that it gets.
-    pub fn book(&mut self, at: At, demand: &Demand, devices: &[api::DeviceShare]) {
+    /// A candidate that coupling constraints are asked about as well.
+    pub fn candidate_of<'t>(&'t self, at: At, task: &'t Task, model: Option<usize>) -> Candidate<'t> {
+        let coupling = task.coupling.as_deref().unwrap_or(&UNCOUPLED);
+        let context = Context { cluster: self.cluster, occupancy: &self.occupancy, coupling };
+        Candidate { context: Some(context), ..self.candidate(at, &task.demand, model) }
+    }
+
+    /// Whether a coupling constraint could refuse some candidate of the task.
+    pub fn is_coupled(&self, task: &Task) -> bool {
+        task.coupling.is_some() || self.cluster.capped_sites > 0
+    }
+
+    /// Counts the running tasks of a job. To be called before its tasks are placed or booked.
+    pub fn enter(&mut self, job_id: &str, job: &api::JobSpec) {
+        self.occupancy.enter(self.cluster, job_id, job);
+    }
+
+    /// Books one task with the model and the very devices that it gets.
+    pub fn book(&mut self, at: At, task: &Task, model: Option<usize>, devices: &[api::DeviceShare]) {
+        let demand = &task.demand;
+        let load = self.is_coupled(task).then(|| Load::of(task.coupling.as_ref(), &self.candidate(at, demand, model)));
         let held = Holding { cpu_milli: demand.cpu_milli, memory_mib: demand.memory_mib, devices: devices.to_vec() };
-        self.booked.entry(at).or_insert_with(|| self.cluster.node(at).clone()).hold(&held);
-        self.bookings.push((at, held));
+        self.hold(Booking { at, held, load });
+    }
+
+    fn hold(&mut self, booking: Booking) {
+        let Booking { at, held, load } = &booking;
+        self.booked.entry(*at).or_insert_with(|| self.cluster.node(*at).clone()).hold(held);
+        load.iter().for_each(|load| self.occupancy.add(*at, load));
+        self.bookings.push(booking);
+    }
+
+    fn release(&mut self, booking: &Booking) {
+        let Booking { at, held, load } = booking;
+        if let Some(node) = self.booked.get_mut(at) {
+            node.release(held);
+        }
+        load.iter().for_each(|load| self.occupancy.remove(*at, load));
     }
 
     /// How many bookings there are: a point to go back to.
@@ -41,24 +86,15 @@ impl<'a> Trial<'a> {
     }
 
     /// Takes back all bookings after the mark, to be put back later.
-    pub fn lift(&mut self, mark: usize) -> Vec<(At, Holding)> {
+    pub fn lift(&mut self, mark: usize) -> Vec<Booking> {
         let lifted = self.bookings.split_off(mark);
-        for (at, held) in &lifted {
-            if let Some(node) = self.booked.get_mut(at) {
-                node.release(held);
-            }
-        }
+        lifted.iter().for_each(|booking| self.release(booking));
         lifted
     }
 
     /// Books again what was lifted.
-    pub fn put_back(&mut self, lifted: Vec<(At, Holding)>) {
-        for (at, held) in &lifted {
-            if let Some(node) = self.booked.get_mut(at) {
-                node.hold(held);
-            }
-        }
-        self.bookings.extend(lifted);
+    pub fn put_back(&mut self, lifted: Vec<Booking>) {
+        lifted.into_iter().for_each(|booking| self.hold(booking));
     }
 
     /// Takes back the newest booking after the mark and says on which node it was.
@@ -66,11 +102,9 @@ impl<'a> Trial<'a> {
         if self.bookings.len() <= mark {
             return None;
         }
-        let (at, held) = self.bookings.pop()?;
-        if let Some(node) = self.booked.get_mut(&at) {
-            node.release(&held);
-        }
-        Some(at)
+        let booking = self.bookings.pop()?;
+        self.release(&booking);
+        Some(booking.at)
     }
 }
 

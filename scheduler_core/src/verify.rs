@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::cluster::Cluster;
 use crate::filter::{rejection, stage, STAGES};
-use crate::model::{models, Candidate, Demand, WHOLE_DEVICE_MILLI};
+use crate::model::{models, Candidate, Task, WHOLE_DEVICE_MILLI};
 use crate::trial::Trial;
 use crate::wire::mumian::api::v1 as api;
 use crate::wire::mumian_core::v1 as border;
@@ -29,15 +29,15 @@ pub fn verify(cluster: &Cluster, request: &border::VerifyRequest) -> border::Ver
 }
 
 /// The task that a placement is about.
-type Task<'a> = (&'a str, &'a str, u32);
+type Named<'a> = (&'a str, &'a str, u32);
 
-fn task(p: &border::Placement) -> Task<'_> {
+fn named(p: &border::Placement) -> Named<'_> {
     (&p.job_id, &p.task_group, p.task_index)
 }
 
 /// The gangs with some, but not all, of their pending tasks in the plan, and why each falls.
 fn incomplete_gangs(plan: &border::Plan, jobs: &[border::PendingJob]) -> BTreeMap<String, String> {
-    let placed: BTreeSet<Task<'_>> = plan.placements.iter().map(task).collect();
+    let placed: BTreeSet<Named<'_>> = plan.placements.iter().map(named).collect();
     let mut incomplete = BTreeMap::new();
     for job in jobs {
         let Some(spec) = job.spec.as_ref().filter(|s| s.kind() == api::JobKind::Gang) else { continue };
@@ -65,6 +65,9 @@ fn pass(
     refused_gangs: &BTreeMap<String, String>,
 ) -> (Vec<border::PlacementVerdict>, BTreeMap<String, String>) {
     let mut trial = Trial::new(cluster);
+    for (job_id, job) in jobs {
+        job.spec.iter().for_each(|spec| trial.enter(job_id, spec));
+    }
     let mut fallen = BTreeMap::new();
     let mut seen = BTreeSet::new();
     let mut verdicts = Vec::with_capacity(plan.placements.len());
@@ -72,7 +75,7 @@ fn pass(
         let spec = jobs.get(placement.job_id.as_str()).and_then(|job| job.spec.as_ref());
         let rejection = if let Some(reason) = refused_gangs.get(&placement.job_id) {
             Some(refusal(api::Filter::Gang, reason))
-        } else if seen.insert(task(placement)) {
+        } else if seen.insert(named(placement)) {
             take(&mut trial, placement, spec).err()
         } else {
             Some(refusal(api::Filter::Unspecified, "this task is placed twice in the plan; place it once"))
@@ -103,18 +106,18 @@ fn take(
     let Some(at) = trial.cluster.at(&placement.site_id, &placement.node_id) else {
         return Err(refusal(api::Filter::Health, &format!("node {} is gone", placement.node_id)));
     };
-    let demand = Demand::of(job, group);
+    let task = Task::of(&placement.job_id, job, group);
     // The devices given say which model serves the task; cost and latency are that model's.
     let given = placement.devices.first().and_then(|s| trial.node(at).devices.get(s.device_index as usize));
     let node = trial.node(at);
-    let given_or_first = models(node, &demand).find(|m| m.is_some() && *m == given.map(|d| d.model));
-    let model = given_or_first.or_else(|| models(node, &demand).next()).flatten();
-    let candidate = trial.candidate(at, &demand, model);
+    let given_or_first = models(node, &task.demand).find(|m| m.is_some() && *m == given.map(|d| d.model));
+    let model = given_or_first.or_else(|| models(node, &task.demand).next()).flatten();
+    let candidate = trial.candidate_of(at, &task, model);
     if let Some(filter) = STAGES.get(stage(&candidate)) {
         return Err(rejection(*filter, &candidate));
     }
     devices_are_right(&candidate, &placement.devices)?;
-    trial.book(at, &demand, &placement.devices);
+    trial.book(at, &task, model, &placement.devices);
     Ok(())
 }
 

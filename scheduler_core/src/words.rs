@@ -15,3 +15,13 @@ pub fn thousandths(value: u64) -> String {
 pub fn ms(us: u64) -> String {
     thousandths(us)
 }
+
+/// Kilobits a second as megabits, without the unit.
+pub fn mbps(kbps: u64) -> String {
+    thousandths(kbps)
+}
+
+/// Microwatt as kilowatt to the watt, without the unit.
+pub fn kw(uw: u128) -> String {
+    thousandths(u64::try_from(uw / 1_000_000).unwrap_or(u64::MAX))
+}

@@ -5,14 +5,16 @@
 //! Input, one thing a line, as `WORD [ID] key=value ...`; times in ms, the rest in the units of
 //! the protos:
 //!     site ID operator= jurisdiction= pue= core= memory= energy= carbon= price.MODEL= health=
+//!          power_cap=
 //!     node SITE/NAME arch= cpu= memory= power= MODEL=count:power label.KEY= health=
-//!     link ZONE SITE rtt=
-//!     used ID NODE cpu= memory= device=index:milli
+//!     link ZONE|SITE SITE rtt= bandwidth=
+//!     used ID NODE cpu= memory= device=index:milli job= group= index= traffic.ZONE=
 //!     policy objective= carbon=
 //!     typical weight= cpu= memory= accelerators= models=
 //!     job ID kind= priority= jurisdictions= pue_max= operators= not_operators=
 //!     group NAME count= cpu= memory= accelerators= models= archs= label.KEY= zones= budget=
 //!           client= compute= compute.model.MODEL= compute.arch.ARCH= pending=
+//!           spread.TOPOLOGY= apart.GROUP=topology near.GROUP= traffic.ZONE=
 
 use std::fmt::Write;
 use std::path::Path;
@@ -146,6 +148,14 @@ impl<'a> Line<'a> {
         self.pairs.iter().filter_map(move |(k, v)| k.strip_prefix(prefix).map(|rest| (rest.to_string(), *v)))
     }
 
+    fn traffic(&self) -> Vec<api::ZoneTraffic> {
+        let traffic = |(zone_id, kbps): (String, &str)| api::ZoneTraffic {
+            zone_id,
+            bandwidth_kbps: kbps.parse().expect("kbit/s"),
+        };
+        self.under("traffic.").map(traffic).collect()
+    }
+
     fn health(&self) -> i32 {
         match self.text("health") {
             None => api::Health::Ready.into(),
@@ -158,6 +168,10 @@ impl<'a> Line<'a> {
         let accelerators = (accelerators.milli > 0).then_some(accelerators);
         api::Resources { cpu_milli: self.number("cpu"), memory_mib: self.number("memory"), accelerators }
     }
+}
+
+fn topology(name: &str) -> i32 {
+    api::Topology::from_str_name(&format!("TOPOLOGY_{}", name.to_uppercase())).expect("a topology").into()
 }
 
 /// "9.4" milliseconds in microseconds.
@@ -176,6 +190,7 @@ fn delta(lines: &[Line<'_>]) -> border::Delta {
                 from_id: line.ids[0].into(),
                 to_site_id: line.ids[1].into(),
                 rtt_p99_us: line.us("rtt"),
+                bandwidth_kbps: line.number("bandwidth"),
                 ..Default::default()
             }),
             "used" => delta.allocations.push(border::UsedResources {
@@ -183,6 +198,10 @@ fn delta(lines: &[Line<'_>]) -> border::Delta {
                 node_id: line.ids[1].into(),
                 resources: Some(line.resources()),
                 devices: line.under("device").map(|(_, share)| device(share)).collect(),
+                job_id: line.text("job").unwrap_or_default().into(),
+                task_group: line.text("group").unwrap_or_default().into(),
+                task_index: line.number("index") as u32,
+                zone_traffic: line.traffic(),
             }),
             other => panic!("{other} is no part of a fleet"),
         }
@@ -213,6 +232,7 @@ fn site(line: &Line<'_>) -> api::Site {
         }),
         carbon_g_per_kwh: line.number("carbon") as u32,
         health: line.health(),
+        power_cap_mw: line.number("power_cap"),
         ..Default::default()
     }
 }
@@ -302,6 +322,19 @@ fn group(line: &Line<'_>) -> api::TaskGroup {
             by_accelerator_model_us: line.under("compute.model.").map(|(model, ms)| (model, us(ms))).collect(),
             by_arch_us: line.under("compute.arch.").map(|(arch, ms)| (arch, us(ms))).collect(),
         }),
+        spreads: line
+            .under("spread.")
+            .map(|(name, most)| api::Spread { topology: topology(&name), max_tasks: most.parse().expect("a count") })
+            .collect(),
+        apart_from: line
+            .under("apart.")
+            .map(|(task_group, name)| api::AntiAffinity { topology: topology(name), task_group })
+            .collect(),
+        group_latencies: line
+            .under("near.")
+            .map(|(task_group, ms)| api::GroupLatency { task_group, budget_us: us(ms) })
+            .collect(),
+        zone_traffic: line.traffic(),
         ..Default::default()
     }
 }

@@ -65,15 +65,19 @@ impl World {
         for (i, p) in std::mem::take(&mut self.plan.placements).into_iter().enumerate() {
             let job = self.request.jobs.iter().find(|j| j.job_id == p.job_id).expect("of this request");
             let groups = &job.spec.as_ref().expect("sent").task_groups;
-            let resources = groups.iter().find(|g| g.name == p.task_group).expect("of this job").resources.clone();
+            let group = groups.iter().find(|g| g.name == p.task_group).expect("of this job");
             let allocation_id = format!("{}:{i}", self.state.snapshot().generation);
             if all || i % 2 == 0 {
                 self.committed.push(allocation_id.clone());
                 allocations.push(border::UsedResources {
                     allocation_id,
                     node_id: p.node_id,
-                    resources,
+                    resources: group.resources.clone(),
                     devices: p.devices,
+                    job_id: p.job_id,
+                    zone_traffic: group.zone_traffic.clone(),
+                    task_group: p.task_group,
+                    task_index: p.task_index,
                 });
             }
         }

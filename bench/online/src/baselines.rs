@@ -80,7 +80,8 @@ fn demands(request: &border::PlaceRequest) -> Vec<(Demand, u32)> {
 
 impl Scan<'_> {
     fn candidate<'s>(&'s self, n: usize, demand: &'s Demand, model: Option<usize>) -> Candidate<'s> {
-        Candidate { site: self.cluster.site(self.places[n]), node: &self.nodes[n], demand, model }
+        let at = self.places[n];
+        Candidate { at, site: self.cluster.site(at), node: &self.nodes[n], demand, model, context: None }
     }
 
     /// The nodes and models that no fixed filter refuses.

@@ -114,7 +114,7 @@ fn link(z: usize, zone: (f64, f64), site_id: &str, site: (f64, f64), rng: &mut R
         rtt_p99_us: rtt_p50_us * 2 + rng.u64(200..900),
         source: 1,
         sample_count: 600,
-        sample_time: None,
+        ..Default::default()
     }
 }
 

@@ -24,6 +24,10 @@ pub fn commit(request: &border::PlaceRequest, plan: &border::Plan) -> border::De
         node_id: p.node_id.clone(),
         resources: resources[&(p.job_id.as_str(), p.task_group.as_str())].clone(),
         devices: p.devices.clone(),
+        job_id: p.job_id.clone(),
+        task_group: p.task_group.clone(),
+        task_index: p.task_index,
+        ..Default::default()
     });
     border::Delta { base_generation: plan.base_generation, allocations: allocations.collect(), ..Default::default() }
 }

@@ -11,10 +11,9 @@ pub fn it_power_mw(c: &Candidate<'_>) -> u64 {
     cores.saturating_add(devices)
 }
 
-/// The same at the meter. A site whose PUE is unknown counts as 1: the PUE filter is what keeps it out.
+/// The same at the meter.
 pub fn facility_power_mw(c: &Candidate<'_>, it_power_mw: u64) -> u64 {
-    let permille = c.site.site.pue.as_ref().map_or(1000, |p| p.marginal_permille.max(1000));
-    scaled(it_power_mw, u64::from(permille), 1000)
+    scaled(it_power_mw, u64::from(c.site.marginal_permille()), 1000)
 }
 
 /// Cost of that power for an hour.

@@ -3,15 +3,20 @@
 
 mod accelerator_model;
 mod accelerators;
+mod anti_affinity;
 mod arch;
 mod cpu;
+mod group_latency;
 mod health;
 mod jurisdiction;
 mod labels;
 mod latency_slo;
+mod link_bandwidth;
 mod memory;
 mod operator;
+mod power_cap;
 mod pue_ceiling;
+mod spread;
 
 use crate::model::Candidate;
 use crate::wire::mumian::api::v1 as api;
@@ -31,7 +36,7 @@ pub trait Filter: Sync {
 }
 
 /// All filters in the order in which they are asked.
-pub const STAGES: [&dyn Filter; 11] = [
+pub const STAGES: [&dyn Filter; 16] = [
     &health::Health,                      // a site that is gone makes every other question idle
     &operator::Operator,                  // who may hold the work at all: one comparison a site
     &jurisdiction::Jurisdiction,          // where the data may be: likewise
@@ -40,13 +45,20 @@ pub const STAGES: [&dyn Filter; 11] = [
     &labels::Labels,                      // nor, hardly, how it is labelled
     &accelerator_model::AcceleratorModel, // the model decides the compute time, asked next
     &latency_slo::LatencySlo,             // needs site and node; before capacity, since no eviction cures it
-    &cpu::Cpu,                            // capacity last: it is the only thing that time cures
+    &cpu::Cpu,                            // capacity after the facts: time cures it
     &memory::Memory,
-    &accelerators::Accelerators, // the dearest test: it walks the devices
+    &accelerators::Accelerators, // the dearest of them: it walks the devices
+    &spread::Spread,             // last what couples tasks: it changes while the node is not touched
+    &anti_affinity::AntiAffinity,
+    &group_latency::GroupLatency,
+    &link_bandwidth::LinkBandwidth,
+    &power_cap::PowerCap,
 ];
 
-/// How many of the stages ask about what no booking changes; capacity comes after them.
+/// Stages below this ask about what no booking changes; the next about the node's capacity.
 pub const FIXED_STAGES: usize = 8;
+/// Stages from this on ask about what else is placed, and need a context.
+const COUPLING_STAGES: usize = 11;
 
 /// The position of the first filter that refuses the candidate; all of them when it is admitted.
 pub fn stage(candidate: &Candidate<'_>) -> usize {
@@ -58,9 +70,23 @@ pub fn admits_fixed(candidate: &Candidate<'_>) -> bool {
     STAGES[..FIXED_STAGES].iter().all(|filter| filter.admits(candidate))
 }
 
-/// Whether there is room for the candidate now.
+/// Whether there is room for the candidate on its node now.
 pub fn admits_now(candidate: &Candidate<'_>) -> bool {
-    STAGES[FIXED_STAGES..].iter().all(|filter| filter.admits(candidate))
+    STAGES[FIXED_STAGES..COUPLING_STAGES].iter().all(|filter| filter.admits(candidate))
+}
+
+/// Whether no coupling constraint refuses the candidate, beside all else that is placed now.
+pub fn admits_beside(candidate: &Candidate<'_>) -> bool {
+    STAGES[COUPLING_STAGES..].iter().all(|filter| filter.admits(candidate))
+}
+
+/// The domain of a candidate, in words.
+fn domain(candidate: &Candidate<'_>, topology: api::Topology) -> String {
+    match topology {
+        api::Topology::Site => format!("site {}", candidate.site.site.id),
+        api::Topology::Operator => format!("operator {}", candidate.site.site.operator_id),
+        api::Topology::Node | api::Topology::Unspecified => format!("node {}", candidate.node.node.id),
+    }
 }
 
 /// A refusal in the user's words.

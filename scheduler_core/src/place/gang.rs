@@ -27,15 +27,17 @@ pub struct Seat {
 }
 
 /// A place for every task, in order of group and index, or none. The trial is left as it was.
-/// Tasks of one group are alike: what greed cannot place of them, no search can.
+/// Tasks of one group are alike: unless something couples them, what greed cannot place of
+/// them, no search can.
 pub fn seats(trial: &mut Trial<'_>, groups: &[Pending<'_>], scorer: &Scorer) -> Option<Vec<Seat>> {
     let count: usize = groups.iter().map(|g| g.task_indexes.len()).sum();
-    if groups.len() < 2 || count > TASKS_MAX {
+    let is_coupled = groups.iter().any(|g| trial.is_coupled(&g.task));
+    if (groups.len() < 2 && !is_coupled) || count > TASKS_MAX {
         return None;
     }
     let mut order: Vec<usize> = (0..groups.len()).collect();
     let size = |d: &Demand| (d.accelerator_milli(), d.cpu_milli, d.memory_mib);
-    order.sort_by_key(|&g| Reverse(size(&groups[g].demand)));
+    order.sort_by_key(|&g| Reverse(size(&groups[g].task.demand)));
     let tasks = order.iter().flat_map(|&g| groups[g].task_indexes.iter().map(move |&index| (g, index)));
     let mark = trial.mark();
     let mut search = Gang { trial, groups, scorer, tasks: tasks.collect(), seats: Vec::new(), looks: 0 };
@@ -61,7 +63,7 @@ impl Gang<'_, '_> {
         let Some(&(group, task_index)) = self.tasks.get(position) else { return true };
         for (found, devices) in self.options(position) {
             let mark = self.trial.mark();
-            self.trial.book(found.at, &self.groups[group].demand, &devices);
+            self.trial.book(found.at, &self.groups[group].task, found.model, &devices);
             self.seats.push(Seat { group, task_index, found, devices });
             if self.seat(position + 1) {
                 return true;
@@ -79,15 +81,16 @@ impl Gang<'_, '_> {
     /// each looks only from the node of the one before it on.
     fn options(&mut self, position: usize) -> Vec<(Found, Vec<api::DeviceShare>)> {
         let group = self.tasks[position].0;
-        let demand = &self.groups[group].demand;
+        let task = &self.groups[group].task;
+        let demand = &task.demand;
         let alike = self.seats.last().filter(|seat| seat.group == group);
         let first = alike.map_or(At { site: 0, node: 0 }, |seat| seat.found.at);
         let mut options = Vec::new();
         for at in self.trial.cluster.nodes().filter(|at| *at >= first) {
             for model in models(self.trial.node(at), demand) {
                 self.looks += 1;
-                let c = self.trial.candidate(at, demand, model);
-                if !(filter::admits_fixed(&c) && filter::admits_now(&c)) {
+                let c = self.trial.candidate_of(at, task, model);
+                if !(filter::admits_fixed(&c) && filter::admits_now(&c) && filter::admits_beside(&c)) {
                     continue;
                 }
                 let score = self.scorer.score(&c, self.scorer.fixed(&c), 0);

@@ -66,10 +66,21 @@ impl Index {
 }
 
 impl Search for Index {
-    fn best(&mut self, trial: &Trial<'_>, demand: &Demand, scorer: &Scorer, seed: u64) -> Option<Found> {
+    fn best(
+        &mut self,
+        trial: &Trial<'_>,
+        demand: &Demand,
+        scorer: &Scorer,
+        seed: u64,
+        admits: Option<&dyn Fn(Found) -> bool>,
+    ) -> Option<Found> {
         if scorer.is_random() {
-            return scan::best(trial, demand, scorer, seed);
+            return scan::best(trial, demand, scorer, seed, admits);
         }
+        let best = |ranking: &Ranking| match admits {
+            None => ranking.best(),
+            Some(admits) => ranking.best_admitted(admits),
+        };
         self.asked += 1;
         if let Some(kept) = self.rankings.get_mut(demand).filter(|kept| kept.seen >= self.changes.first) {
             for (node, facts) in self.changes.after(kept.seen) {
@@ -77,13 +88,13 @@ impl Search for Index {
             }
             kept.seen = self.changes.end();
             kept.last_asked = self.asked;
-            return kept.ranking.best();
+            return best(&kept.ranking);
         }
         if let Some(stale) = self.rankings.remove(demand) {
             self.candidates -= stale.ranking.len();
         }
         let ranking = Ranking::new(trial, demand, scorer);
-        let best = ranking.best();
+        let best = best(&ranking);
         self.make_room(ranking.len());
         self.candidates += ranking.len();
         let kept = Kept { ranking, seen: self.changes.end(), last_asked: self.asked };

@@ -10,7 +10,8 @@ mod scan;
 use crate::cluster::{At, Cluster};
 use crate::error::CoreError;
 use crate::explain::{self, Survey};
-use crate::model::Demand;
+use crate::filter;
+use crate::model::{Demand, Task};
 use crate::score::Scorer;
 use crate::seed::{mixed, seed};
 use crate::trial::Trial;
@@ -31,7 +32,16 @@ pub struct Found {
 
 /// A way to find the best candidate for one task.
 pub(crate) trait Search {
-    fn best(&mut self, trial: &Trial<'_>, demand: &Demand, scorer: &Scorer, seed: u64) -> Option<Found>;
+    /// `admits` is asked about candidates that the node itself admits, from the best on; it
+    /// says what depends on more than the node. Unset: nothing does.
+    fn best(
+        &mut self,
+        trial: &Trial<'_>,
+        demand: &Demand,
+        scorer: &Scorer,
+        seed: u64,
+        admits: Option<&dyn Fn(Found) -> bool>,
+    ) -> Option<Found>;
     /// A booking on this node was made or taken back.
     fn touched(&mut self, at: At);
 }
@@ -39,7 +49,7 @@ pub(crate) trait Search {
 /// The tasks of one group that are to be placed.
 struct Pending<'a> {
     group: &'a api::TaskGroup,
-    demand: Demand,
+    task: Task,
     task_indexes: Vec<u32>,
 }
 
@@ -105,6 +115,7 @@ impl<S: Search> Placer<'_, '_, S> {
     fn job(&mut self, job: &border::PendingJob) -> Result<(), CoreError> {
         let spec = spec_of(job)?;
         let groups = pending_groups(job, spec)?;
+        self.trial.enter(&job.job_id, spec);
         let start = self.start();
         let mut surveys: Vec<_> = groups.iter().map(|pending| self.group(job, pending)).collect();
         let mut missing_of_gang = 0;
@@ -189,19 +200,23 @@ impl<S: Search> Placer<'_, '_, S> {
     }
 
     fn survey(&self, job: &border::PendingJob, pending: &Pending<'_>) -> Option<Survey> {
-        job.explain.then(|| explain::survey(&self.trial, &pending.demand, self.scorer))
+        job.explain.then(|| explain::survey(&self.trial, &pending.task, self.scorer))
     }
 
     /// Places the tasks of one group; when asked to explain, with a look at all nodes as the
     /// first task without a place saw them, or else as the first task did.
     fn group(&mut self, job: &border::PendingJob, pending: &Pending<'_>) -> Option<Survey> {
         let mut survey = self.survey(job, pending);
+        let is_coupled = self.trial.is_coupled(&pending.task);
         let mut all_placed = true;
         for &task_index in &pending.task_indexes {
             self.draws += 1;
-            let found = self.search.best(&self.trial, &pending.demand, self.scorer, mixed(self.seed, self.draws));
+            let (trial, task) = (&self.trial, &pending.task);
+            let admits = |f: Found| filter::admits_beside(&trial.candidate_of(f.at, task, f.model));
+            let admits: Option<&dyn Fn(Found) -> bool> = if is_coupled { Some(&admits) } else { None };
+            let found = self.search.best(trial, &task.demand, self.scorer, mixed(self.seed, self.draws), admits);
             if let Some(found) = found {
-                let devices = self.scorer.devices(&self.trial.candidate(found.at, &pending.demand, found.model));
+                let devices = self.scorer.devices(&trial.candidate(found.at, &task.demand, found.model));
                 self.take(job, pending, task_index, found, devices);
                 continue;
             }
@@ -222,7 +237,7 @@ impl<S: Search> Placer<'_, '_, S> {
         found: Found,
         devices: Vec<api::DeviceShare>,
     ) {
-        let c = self.trial.candidate(found.at, &pending.demand, found.model);
+        let c = self.trial.candidate(found.at, &pending.task.demand, found.model);
         let placement = border::Placement {
             job_id: job.job_id.clone(),
             task_group: pending.group.name.clone(),
@@ -233,7 +248,7 @@ impl<S: Search> Placer<'_, '_, S> {
             cost: Some(cost::of(&c, &self.scorer.policy)),
             latency: c.latency(),
         };
-        self.trial.book(found.at, &pending.demand, &placement.devices);
+        self.trial.book(found.at, &pending.task, found.model, &placement.devices);
         self.search.touched(found.at);
         self.plan.placements.push(placement);
     }
@@ -280,7 +295,7 @@ fn spec_of(job: &border::PendingJob) -> Result<&api::JobSpec, CoreError> {
 
 /// What is to be placed of a job; no list means all tasks of all groups.
 fn pending_groups<'a>(job: &border::PendingJob, spec: &'a api::JobSpec) -> Result<Vec<Pending<'a>>, CoreError> {
-    let pending = |group, task_indexes| Pending { group, demand: Demand::of(spec, group), task_indexes };
+    let pending = |group, task_indexes| Pending { group, task: Task::of(&job.job_id, spec, group), task_indexes };
     if job.pending.is_empty() {
         return Ok(spec.task_groups.iter().map(|group| pending(group, (0..group.count).collect())).collect());
     }

@@ -1,6 +1,9 @@
 //! The candidates of one demand in a tournament tree: the best is at the root, and a node that
 //! changed is played again against log2(n) others.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
 use crate::filter;
 use crate::model::{models, Demand};
 use crate::place::Found;
@@ -58,6 +61,33 @@ impl Ranking {
     pub fn best(&self) -> Option<Found> {
         let position = *self.winners.get(1)? as usize;
         (self.scores[position] != NO_SCORE).then(|| self.leaves[position].found)
+    }
+
+    /// The best leaf that is admitted. Walks the leaves from the best on: a subtree whose winner
+    /// is refused gives way to the subtrees beside the winner's path, which are as many as the
+    /// tree is deep.
+    pub fn best_admitted(&self, admits: &dyn Fn(Found) -> bool) -> Option<Found> {
+        let count = self.leaves.len();
+        let entry = |k: usize| Reverse((self.scores[self.winners[k] as usize], self.winners[k], k));
+        let mut open = BinaryHeap::new();
+        if count > 0 {
+            open.push(entry(1));
+        }
+        while let Some(Reverse((score, winner, mut k))) = open.pop() {
+            let found = self.leaves[winner as usize].found;
+            if score == NO_SCORE {
+                return None;
+            }
+            if admits(found) {
+                return Some(found);
+            }
+            while k < count {
+                let is_left = self.winners[2 * k] == winner;
+                open.push(entry(2 * k + usize::from(is_left)));
+                k = 2 * k + usize::from(!is_left);
+            }
+        }
+        None
     }
 
     /// Looks again at the node at this position of all nodes; at its facts too when they have changed.

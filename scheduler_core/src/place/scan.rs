@@ -11,27 +11,42 @@ use crate::trial::Trial;
 pub struct Scan;
 
 impl Search for Scan {
-    fn best(&mut self, trial: &Trial<'_>, demand: &Demand, scorer: &Scorer, seed: u64) -> Option<Found> {
-        best(trial, demand, scorer, seed)
+    fn best(
+        &mut self,
+        trial: &Trial<'_>,
+        demand: &Demand,
+        scorer: &Scorer,
+        seed: u64,
+        admits: Option<&dyn Fn(Found) -> bool>,
+    ) -> Option<Found> {
+        best(trial, demand, scorer, seed, admits)
     }
 
     fn touched(&mut self, _at: At) {}
 }
 
 /// The admitted candidate with the best score.
-pub fn best(trial: &Trial<'_>, demand: &Demand, scorer: &Scorer, seed: u64) -> Option<Found> {
+pub fn best(
+    trial: &Trial<'_>,
+    demand: &Demand,
+    scorer: &Scorer,
+    seed: u64,
+    admits: Option<&dyn Fn(Found) -> bool>,
+) -> Option<Found> {
     let mut best: Option<(Score, Found)> = None;
     let mut ordinal = 0;
     for at in trial.cluster.nodes() {
         for model in models(trial.node(at), demand) {
             ordinal += 1;
             let candidate = trial.candidate(at, demand, model);
-            if !(filter::admits_fixed(&candidate) && filter::admits_now(&candidate)) {
+            let found = Found { at, model };
+            let is_admitted = filter::admits_fixed(&candidate) && filter::admits_now(&candidate);
+            if !is_admitted || !admits.is_none_or(|admits| admits(found)) {
                 continue;
             }
             let score = scorer.score(&candidate, scorer.fixed(&candidate), mixed(seed, ordinal));
             if best.as_ref().is_none_or(|(least, _)| score < *least) {
-                best = Some((score, Found { at, model }));
+                best = Some((score, found));
             }
         }
     }

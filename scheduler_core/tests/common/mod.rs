@@ -19,8 +19,10 @@ const MODELS: [&str; 2] = ["H100", "910B"];
 
 pub fn site(id: usize) -> impl Strategy<Value = api::Site> {
     let prices = (0_u64..3, 0_u64..3, 0_u64..3);
-    (prices, select(vec![0_u32, 1100, 1400]), select(vec!["CN-GD", "CN-GD-GZ", "CN-GX"]), select(vec![READY, READY, 2]))
-        .prop_map(move |((core, h100, energy), pue, jurisdiction, health)| api::Site {
+    let jurisdiction = select(vec!["CN-GD", "CN-GD-GZ", "CN-GX"]);
+    let cap_w = select(vec![0_u64, 0, 10, 400, 1100]);
+    (prices, select(vec![0_u32, 1100, 1400]), jurisdiction, select(vec![READY, READY, 2]), cap_w).prop_map(
+        move |((core, h100, energy), pue, jurisdiction, health, cap_w)| api::Site {
             id: format!("s{id}"),
             operator_id: format!("op{}", id % 2),
             jurisdiction: jurisdiction.into(),
@@ -33,8 +35,10 @@ pub fn site(id: usize) -> impl Strategy<Value = api::Site> {
             }),
             carbon_g_per_kwh: 500,
             health,
+            power_cap_mw: cap_w * 1000,
             ..Default::default()
-        })
+        },
+    )
 }
 
 pub fn node(site: usize, id: usize) -> impl Strategy<Value = api::Node> {
@@ -63,10 +67,12 @@ pub fn node(site: usize, id: usize) -> impl Strategy<Value = api::Node> {
 }
 
 pub fn link(site: usize) -> impl Strategy<Value = api::Link> {
-    (select(vec!["z0", "z1"]), 1_u64..10).prop_map(move |(zone, ms)| api::Link {
-        from_id: zone.into(),
+    let from = select(vec!["z0", "z1", "s0", "s1", "s2"]);
+    (from, 1_u64..10, select(vec![0_u64, 10, 25])).prop_map(move |(from, ms, mbps)| api::Link {
+        from_id: from.into(),
         to_site_id: format!("s{site}"),
         rtt_p99_us: ms * 1000,
+        bandwidth_kbps: mbps * 1000,
         ..Default::default()
     })
 }
@@ -76,7 +82,7 @@ pub fn fleet(sites: usize, nodes: usize) -> impl Strategy<Value = border::Delta>
     let of_site = move |s: usize| {
         let nodes: Vec<_> = (0..nodes).map(|n| node(s, n)).collect();
         let kept = 0..=nodes.len();
-        let links = prop::collection::vec(link(s), 0..3);
+        let links = prop::collection::vec(link(s), 0..5);
         (site(s), nodes, kept, links).prop_map(|(site, mut nodes, kept, links)| {
             nodes.truncate(kept);
             (site, nodes, links)
@@ -129,9 +135,46 @@ pub fn group(name: usize, tasks: u32) -> impl Strategy<Value = api::TaskGroup> {
     })
 }
 
+/// What couples the tasks of a group of a job of so many groups; often nothing.
+pub fn coupled(name: usize, groups: usize) -> impl Strategy<Value = api::TaskGroup> {
+    let topology = || select(vec![api::Topology::Node, api::Topology::Site, api::Topology::Operator]);
+    let spread = (topology(), 1_u32..4).prop_map(|(t, max_tasks)| api::Spread { topology: t.into(), max_tasks });
+    let others: Vec<usize> = (0..groups).filter(|other| *other != name).collect();
+    let apart = if others.is_empty() { Just(None).boxed() } else { rarely((topology(), select(others))).boxed() };
+    let near = rarely((0..groups, 2_u64..12));
+    let traffic = rarely((select(vec!["z0", "z1"]), 1_u64..12));
+    (rarely(spread), apart, near, traffic).prop_map(|(spread, apart, near, traffic)| api::TaskGroup {
+        spreads: spread.into_iter().collect(),
+        apart_from: apart
+            .into_iter()
+            .map(|(t, other)| api::AntiAffinity { topology: t.into(), task_group: format!("g{other}") })
+            .collect(),
+        group_latencies: near
+            .into_iter()
+            .map(|(other, ms)| api::GroupLatency { task_group: format!("g{other}"), budget_us: ms * 1000 })
+            .collect(),
+        zone_traffic: traffic
+            .into_iter()
+            .map(|(zone, mbps)| api::ZoneTraffic { zone_id: zone.into(), bandwidth_kbps: mbps * 1000 })
+            .collect(),
+        ..Default::default()
+    })
+}
+
+fn rarely<T: Strategy>(value: T) -> impl Strategy<Value = Option<T::Value>> {
+    prop::option::weighted(0.25, value)
+}
+
+/// The group with what couples it.
+pub fn with_coupling((group, coupled): (api::TaskGroup, api::TaskGroup)) -> api::TaskGroup {
+    let api::TaskGroup { spreads, apart_from, group_latencies, zone_traffic, .. } = coupled;
+    api::TaskGroup { spreads, apart_from, group_latencies, zone_traffic, ..group }
+}
+
 /// A job of up to `groups` groups of up to `tasks` tasks each.
 pub fn job(id: usize, groups: usize, tasks: u32) -> impl Strategy<Value = border::PendingJob> {
-    let groups = (1..=groups).prop_flat_map(move |n| (0..n).map(|g| group(g, tasks)).collect::<Vec<_>>());
+    let group = move |g, n| (group(g, tasks), coupled(g, n)).prop_map(with_coupling);
+    let groups = (1..=groups).prop_flat_map(move |n| (0..n).map(|g| group(g, n)).collect::<Vec<_>>());
     let limits = (prop::bool::weighted(0.2), prop::bool::weighted(0.2), select(vec![0_u32, 0, 0, 1200]));
     (groups, any::<bool>(), 0_u32..3, limits).prop_map(move |(task_groups, gang, priority, (here, op1, pue))| {
         let kind = if gang { api::JobKind::Gang } else { api::JobKind::Batch };

@@ -137,12 +137,24 @@ class UsedResources(_message.Message):
     NODE_ID_FIELD_NUMBER: _builtins.int
     RESOURCES_FIELD_NUMBER: _builtins.int
     DEVICES_FIELD_NUMBER: _builtins.int
+    JOB_ID_FIELD_NUMBER: _builtins.int
+    TASK_GROUP_FIELD_NUMBER: _builtins.int
+    TASK_INDEX_FIELD_NUMBER: _builtins.int
+    ZONE_TRAFFIC_FIELD_NUMBER: _builtins.int
     allocation_id: _builtins.str
     node_id: _builtins.str
+    job_id: _builtins.str
+    """Which task it is, so that constraints count it. Empty: of no job that is known."""
+    task_group: _builtins.str
+    task_index: _builtins.int
     @_builtins.property
     def resources(self) -> _resources_pb2.Resources: ...
     @_builtins.property
     def devices(self) -> _containers.RepeatedCompositeFieldContainer[_resources_pb2.DeviceShare]: ...
+    @_builtins.property
+    def zone_traffic(self) -> _containers.RepeatedCompositeFieldContainer[_job_pb2.ZoneTraffic]:
+        """What it has reserved of the links to its site."""
+
     def __init__(
         self,
         *,
@@ -150,10 +162,14 @@ class UsedResources(_message.Message):
         node_id: _builtins.str = ...,
         resources: _resources_pb2.Resources | None = ...,
         devices: _abc.Iterable[_resources_pb2.DeviceShare] | None = ...,
+        job_id: _builtins.str = ...,
+        task_group: _builtins.str = ...,
+        task_index: _builtins.int = ...,
+        zone_traffic: _abc.Iterable[_job_pb2.ZoneTraffic] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["resources", b"resources"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocation_id", b"allocation_id", "devices", b"devices", "node_id", b"node_id", "resources", b"resources"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocation_id", b"allocation_id", "devices", b"devices", "job_id", b"job_id", "node_id", b"node_id", "resources", b"resources", "task_group", b"task_group", "task_index", b"task_index", "zone_traffic", b"zone_traffic"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

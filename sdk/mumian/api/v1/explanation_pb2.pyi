@@ -39,6 +39,12 @@ class _FilterEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Filter.ValueTy
     FILTER_ACCELERATORS: _Filter.ValueType  # 11
     FILTER_GANG: _Filter.ValueType  # 12
     """each task would fit, all together do not"""
+    FILTER_SPREAD: _Filter.ValueType  # 13
+    """these depend on what else is placed, and come last"""
+    FILTER_ANTI_AFFINITY: _Filter.ValueType  # 14
+    FILTER_GROUP_LATENCY: _Filter.ValueType  # 15
+    FILTER_LINK_BANDWIDTH: _Filter.ValueType  # 16
+    FILTER_POWER_CAP: _Filter.ValueType  # 17
 
 class Filter(_Filter, metaclass=_FilterEnumTypeWrapper):
     """The hard constraints, in the order in which they are asked."""
@@ -57,6 +63,12 @@ FILTER_MEMORY: Filter.ValueType  # 10
 FILTER_ACCELERATORS: Filter.ValueType  # 11
 FILTER_GANG: Filter.ValueType  # 12
 """each task would fit, all together do not"""
+FILTER_SPREAD: Filter.ValueType  # 13
+"""these depend on what else is placed, and come last"""
+FILTER_ANTI_AFFINITY: Filter.ValueType  # 14
+FILTER_GROUP_LATENCY: Filter.ValueType  # 15
+FILTER_LINK_BANDWIDTH: Filter.ValueType  # 16
+FILTER_POWER_CAP: Filter.ValueType  # 17
 Global___Filter: _TypeAlias = Filter  # noqa: Y015
 
 @_typing.final

@@ -197,6 +197,7 @@ class Site(_message.Message):
     IT_POWER_MW_FIELD_NUMBER: _builtins.int
     POWER_SOURCE_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
+    POWER_CAP_MW_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     operator_id: _builtins.str
     tier: Global___Tier.ValueType
@@ -212,6 +213,10 @@ class Site(_message.Message):
     """Facility power at the meter and IT power now, in milliwatt; 0 when unknown."""
     it_power_mw: _builtins.int
     power_source: Global___FigureSource.ValueType
+    power_cap_mw: _builtins.int
+    """Most facility power that tasks may take together, at the meter, by the model of
+    the cost (full load x marginal PUE); 0: no cap.
+    """
     @_builtins.property
     def pue(self) -> Global___Pue: ...
     @_builtins.property
@@ -242,10 +247,11 @@ class Site(_message.Message):
         it_power_mw: _builtins.int = ...,
         power_source: Global___FigureSource.ValueType = ...,
         usage: Global___SiteUsage | None = ...,
+        power_cap_mw: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["last_seen_time", b"last_seen_time", "prices", b"prices", "pue", b"pue", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_epoch", b"agent_epoch", "agent_version", b"agent_version", "carbon_g_per_kwh", b"carbon_g_per_kwh", "facility_power_mw", b"facility_power_mw", "health", b"health", "id", b"id", "it_power_mw", b"it_power_mw", "jurisdiction", b"jurisdiction", "last_seen_time", b"last_seen_time", "operator_id", b"operator_id", "power_source", b"power_source", "prices", b"prices", "pue", b"pue", "tier", b"tier", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_epoch", b"agent_epoch", "agent_version", b"agent_version", "carbon_g_per_kwh", b"carbon_g_per_kwh", "facility_power_mw", b"facility_power_mw", "health", b"health", "id", b"id", "it_power_mw", b"it_power_mw", "jurisdiction", b"jurisdiction", "last_seen_time", b"last_seen_time", "operator_id", b"operator_id", "power_cap_mw", b"power_cap_mw", "power_source", b"power_source", "prices", b"prices", "pue", b"pue", "tier", b"tier", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -420,6 +426,7 @@ class Link(_message.Message):
     SOURCE_FIELD_NUMBER: _builtins.int
     SAMPLE_COUNT_FIELD_NUMBER: _builtins.int
     SAMPLE_TIME_FIELD_NUMBER: _builtins.int
+    BANDWIDTH_KBPS_FIELD_NUMBER: _builtins.int
     from_id: _builtins.str
     """zone or site"""
     to_site_id: _builtins.str
@@ -427,6 +434,8 @@ class Link(_message.Message):
     rtt_p99_us: _builtins.int
     source: Global___FigureSource.ValueType
     sample_count: _builtins.int
+    bandwidth_kbps: _builtins.int
+    """What tasks may reserve of it together; 0: no limit known."""
     @_builtins.property
     def sample_time(self) -> _timestamp_pb2.Timestamp:
         """When the newest sample was taken, by the agent's clock."""
@@ -441,10 +450,11 @@ class Link(_message.Message):
         source: Global___FigureSource.ValueType = ...,
         sample_count: _builtins.int = ...,
         sample_time: _timestamp_pb2.Timestamp | None = ...,
+        bandwidth_kbps: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["sample_time", b"sample_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_id", b"from_id", "rtt_p50_us", b"rtt_p50_us", "rtt_p99_us", b"rtt_p99_us", "sample_count", b"sample_count", "sample_time", b"sample_time", "source", b"source", "to_site_id", b"to_site_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bandwidth_kbps", b"bandwidth_kbps", "from_id", b"from_id", "rtt_p50_us", b"rtt_p50_us", "rtt_p99_us", b"rtt_p99_us", "sample_count", b"sample_count", "sample_time", b"sample_time", "source", b"source", "to_site_id", b"to_site_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -27,7 +27,7 @@ from mumian.api.v1 import explanation_pb2 as mumian_dot_api_dot_v1_dot_explanati
 from mumian.api.v1 import resources_pb2 as mumian_dot_api_dot_v1_dot_resources__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17mumian/api/v1/job.proto\x12\rmumian.api.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fmumian/api/v1/explanation.proto\x1a\x1dmumian/api/v1/resources.proto\"\xe4\x01\n\x07JobSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12$\n\x04kind\x18\x02 \x01(\x0e\x32\x16.mumian.api.v1.JobKind\x12\x10\n\x08priority\x18\x03 \x01(\r\x12-\n\x0btask_groups\x18\x04 \x03(\x0b\x32\x18.mumian.api.v1.TaskGroup\x12\x15\n\rjurisdictions\x18\x05 \x03(\t\x12\x18\n\x10pue_max_permille\x18\x06 \x01(\r\x12\x19\n\x11operators_allowed\x18\x07 \x03(\t\x12\x18\n\x10operators_denied\x18\x08 \x03(\t\"\xc6\x03\n\tTaskGroup\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\r\x12\'\n\x07\x63ommand\x18\x03 \x01(\x0b\x32\x16.mumian.api.v1.Command\x12+\n\tresources\x18\x04 \x01(\x0b\x32\x18.mumian.api.v1.Resources\x12\r\n\x05\x61rchs\x18\x05 \x03(\t\x12\x34\n\x06labels\x18\x06 \x03(\x0b\x32$.mumian.api.v1.TaskGroup.LabelsEntry\x12.\n\x0blatency_slo\x18\x07 \x01(\x0b\x32\x19.mumian.api.v1.LatencySlo\x12\x30\n\x0c\x63ompute_time\x18\x08 \x01(\x0b\x32\x1a.mumian.api.v1.ComputeTime\x12\x19\n\x0cmax_restarts\x18\t \x01(\rH\x00\x88\x01\x01\x12\x15\n\rtime_limit_ms\x18\n \x01(\x04\x12\x13\n\x0blisten_port\x18\x0b \x01(\r\x12\x18\n\x10listen_port_auto\x18\x0c \x01(\x08\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x0f\n\r_max_restarts\"\xb9\x01\n\x07\x43ommand\x12\x0c\n\x04\x61rgv\x18\x01 \x03(\t\x12\x13\n\x0b\x65ntry_point\x18\x02 \x01(\t\x12<\n\x0b\x65nvironment\x18\x03 \x03(\x0b\x32\'.mumian.api.v1.Command.EnvironmentEntry\x12\x19\n\x11working_directory\x18\x04 \x01(\t\x1a\x32\n\x10\x45nvironmentEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"D\n\nLatencySlo\x12\x10\n\x08zone_ids\x18\x01 \x03(\t\x12\x11\n\tbudget_us\x18\x02 \x01(\x04\x12\x11\n\tclient_us\x18\x03 \x01(\x04\"\xa4\x02\n\x0b\x43omputeTime\x12\x12\n\ndefault_us\x18\x01 \x01(\x04\x12U\n\x17\x62y_accelerator_model_us\x18\x02 \x03(\x0b\x32\x34.mumian.api.v1.ComputeTime.ByAcceleratorModelUsEntry\x12<\n\nby_arch_us\x18\x03 \x03(\x0b\x32(.mumian.api.v1.ComputeTime.ByArchUsEntry\x1a;\n\x19\x42yAcceleratorModelUsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x1a/\n\rByArchUsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"\xf5\x02\n\x03Job\x12\n\n\x02id\x18\x01 \x01(\t\x12\x11\n\ttenant_id\x18\x02 \x01(\t\x12$\n\x04spec\x18\x03 \x01(\x0b\x32\x16.mumian.api.v1.JobSpec\x12&\n\x05state\x18\x04 \x01(\x0e\x32\x17.mumian.api.v1.JobState\x12\x15\n\rstate_message\x18\x05 \x01(\t\x12\x0c\n\x04\x65tag\x18\x06 \x01(\t\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0c\x65xplanations\x18\t \x03(\x0b\x32\x1a.mumian.api.v1.Explanation\x12.\n\x0b\x61llocations\x18\n \x03(\x0b\x32\x19.mumian.api.v1.Allocation\x12\x18\n\x10\x63\x61ncel_requested\x18\x0b \x01(\x08\"\x9f\x05\n\nAllocation\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06job_id\x18\x02 \x01(\t\x12\x11\n\ttenant_id\x18\x03 \x01(\t\x12\x12\n\ntask_group\x18\x04 \x01(\t\x12\x12\n\ntask_index\x18\x05 \x01(\r\x12\x0f\n\x07\x61ttempt\x18\x06 \x01(\r\x12\x0f\n\x07site_id\x18\x07 \x01(\t\x12\x0f\n\x07node_id\x18\x08 \x01(\t\x12+\n\tresources\x18\t \x01(\x0b\x32\x18.mumian.api.v1.Resources\x12+\n\x07\x64\x65vices\x18\n \x03(\x0b\x32\x1a.mumian.api.v1.DeviceShare\x12-\n\x05state\x18\x0b \x01(\x0e\x32\x1e.mumian.api.v1.AllocationState\x12\x15\n\rstate_message\x18\x0c \x01(\t\x12\x16\n\texit_code\x18\r \x01(\x05H\x00\x88\x01\x01\x12\x10\n\x08\x65ndpoint\x18\x0e \x01(\t\x12*\n\x04\x63ost\x18\x0f \x01(\x0b\x32\x1c.mumian.api.v1.CostBreakdown\x12\x30\n\x07latency\x18\x10 \x01(\x0b\x32\x1f.mumian.api.v1.LatencyBreakdown\x12/\n\x0b\x63reate_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\x12 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x13 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rrestart_count\x18\x14 \x01(\r\x12\x16\n\x0estop_requested\x18\x15 \x01(\x08\x12\x13\n\x0bit_energy_j\x18\x16 \x01(\x04\x42\x0c\n\n_exit_code*`\n\x07JobKind\x12\x18\n\x14JOB_KIND_UNSPECIFIED\x10\x00\x12\x12\n\x0eJOB_KIND_BATCH\x10\x01\x12\x14\n\x10JOB_KIND_SERVICE\x10\x02\x12\x11\n\rJOB_KIND_GANG\x10\x03*\xb3\x01\n\x08JobState\x12\x19\n\x15JOB_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11JOB_STATE_PENDING\x10\x01\x12\x16\n\x12JOB_STATE_STARTING\x10\x02\x12\x15\n\x11JOB_STATE_RUNNING\x10\x03\x12\x17\n\x13JOB_STATE_SUCCEEDED\x10\x04\x12\x14\n\x10JOB_STATE_FAILED\x10\x05\x12\x17\n\x13JOB_STATE_CANCELLED\x10\x06*\xeb\x01\n\x0f\x41llocationState\x12 \n\x1c\x41LLOCATION_STATE_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x41LLOCATION_STATE_PENDING\x10\x01\x12\x1d\n\x19\x41LLOCATION_STATE_STARTING\x10\x02\x12\x1c\n\x18\x41LLOCATION_STATE_RUNNING\x10\x03\x12\x1e\n\x1a\x41LLOCATION_STATE_SUCCEEDED\x10\x04\x12\x1b\n\x17\x41LLOCATION_STATE_FAILED\x10\x05\x12\x1e\n\x1a\x41LLOCATION_STATE_CANCELLED\x10\x06\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17mumian/api/v1/job.proto\x12\rmumian.api.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fmumian/api/v1/explanation.proto\x1a\x1dmumian/api/v1/resources.proto\"\xe4\x01\n\x07JobSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12$\n\x04kind\x18\x02 \x01(\x0e\x32\x16.mumian.api.v1.JobKind\x12\x10\n\x08priority\x18\x03 \x01(\r\x12-\n\x0btask_groups\x18\x04 \x03(\x0b\x32\x18.mumian.api.v1.TaskGroup\x12\x15\n\rjurisdictions\x18\x05 \x03(\t\x12\x18\n\x10pue_max_permille\x18\x06 \x01(\r\x12\x19\n\x11operators_allowed\x18\x07 \x03(\t\x12\x18\n\x10operators_denied\x18\x08 \x03(\t\"\x87\x05\n\tTaskGroup\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\r\x12\'\n\x07\x63ommand\x18\x03 \x01(\x0b\x32\x16.mumian.api.v1.Command\x12+\n\tresources\x18\x04 \x01(\x0b\x32\x18.mumian.api.v1.Resources\x12\r\n\x05\x61rchs\x18\x05 \x03(\t\x12\x34\n\x06labels\x18\x06 \x03(\x0b\x32$.mumian.api.v1.TaskGroup.LabelsEntry\x12.\n\x0blatency_slo\x18\x07 \x01(\x0b\x32\x19.mumian.api.v1.LatencySlo\x12\x30\n\x0c\x63ompute_time\x18\x08 \x01(\x0b\x32\x1a.mumian.api.v1.ComputeTime\x12\x19\n\x0cmax_restarts\x18\t \x01(\rH\x00\x88\x01\x01\x12\x15\n\rtime_limit_ms\x18\n \x01(\x04\x12\x13\n\x0blisten_port\x18\x0b \x01(\r\x12\x18\n\x10listen_port_auto\x18\x0c \x01(\x08\x12&\n\x07spreads\x18\r \x03(\x0b\x32\x15.mumian.api.v1.Spread\x12/\n\napart_from\x18\x0e \x03(\x0b\x32\x1b.mumian.api.v1.AntiAffinity\x12\x34\n\x0fgroup_latencies\x18\x0f \x03(\x0b\x32\x1b.mumian.api.v1.GroupLatency\x12\x30\n\x0czone_traffic\x18\x10 \x03(\x0b\x32\x1a.mumian.api.v1.ZoneTraffic\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x0f\n\r_max_restarts\"F\n\x06Spread\x12)\n\x08topology\x18\x01 \x01(\x0e\x32\x17.mumian.api.v1.Topology\x12\x11\n\tmax_tasks\x18\x02 \x01(\r\"M\n\x0c\x41ntiAffinity\x12)\n\x08topology\x18\x01 \x01(\x0e\x32\x17.mumian.api.v1.Topology\x12\x12\n\ntask_group\x18\x02 \x01(\t\"5\n\x0cGroupLatency\x12\x12\n\ntask_group\x18\x01 \x01(\t\x12\x11\n\tbudget_us\x18\x02 \x01(\x04\"6\n\x0bZoneTraffic\x12\x0f\n\x07zone_id\x18\x01 \x01(\t\x12\x16\n\x0e\x62\x61ndwidth_kbps\x18\x02 \x01(\x04\"\xb9\x01\n\x07\x43ommand\x12\x0c\n\x04\x61rgv\x18\x01 \x03(\t\x12\x13\n\x0b\x65ntry_point\x18\x02 \x01(\t\x12<\n\x0b\x65nvironment\x18\x03 \x03(\x0b\x32\'.mumian.api.v1.Command.EnvironmentEntry\x12\x19\n\x11working_directory\x18\x04 \x01(\t\x1a\x32\n\x10\x45nvironmentEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"D\n\nLatencySlo\x12\x10\n\x08zone_ids\x18\x01 \x03(\t\x12\x11\n\tbudget_us\x18\x02 \x01(\x04\x12\x11\n\tclient_us\x18\x03 \x01(\x04\"\xa4\x02\n\x0b\x43omputeTime\x12\x12\n\ndefault_us\x18\x01 \x01(\x04\x12U\n\x17\x62y_accelerator_model_us\x18\x02 \x03(\x0b\x32\x34.mumian.api.v1.ComputeTime.ByAcceleratorModelUsEntry\x12<\n\nby_arch_us\x18\x03 \x03(\x0b\x32(.mumian.api.v1.ComputeTime.ByArchUsEntry\x1a;\n\x19\x42yAcceleratorModelUsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x1a/\n\rByArchUsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"\xf5\x02\n\x03Job\x12\n\n\x02id\x18\x01 \x01(\t\x12\x11\n\ttenant_id\x18\x02 \x01(\t\x12$\n\x04spec\x18\x03 \x01(\x0b\x32\x16.mumian.api.v1.JobSpec\x12&\n\x05state\x18\x04 \x01(\x0e\x32\x17.mumian.api.v1.JobState\x12\x15\n\rstate_message\x18\x05 \x01(\t\x12\x0c\n\x04\x65tag\x18\x06 \x01(\t\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0c\x65xplanations\x18\t \x03(\x0b\x32\x1a.mumian.api.v1.Explanation\x12.\n\x0b\x61llocations\x18\n \x03(\x0b\x32\x19.mumian.api.v1.Allocation\x12\x18\n\x10\x63\x61ncel_requested\x18\x0b \x01(\x08\"\x9f\x05\n\nAllocation\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06job_id\x18\x02 \x01(\t\x12\x11\n\ttenant_id\x18\x03 \x01(\t\x12\x12\n\ntask_group\x18\x04 \x01(\t\x12\x12\n\ntask_index\x18\x05 \x01(\r\x12\x0f\n\x07\x61ttempt\x18\x06 \x01(\r\x12\x0f\n\x07site_id\x18\x07 \x01(\t\x12\x0f\n\x07node_id\x18\x08 \x01(\t\x12+\n\tresources\x18\t \x01(\x0b\x32\x18.mumian.api.v1.Resources\x12+\n\x07\x64\x65vices\x18\n \x03(\x0b\x32\x1a.mumian.api.v1.DeviceShare\x12-\n\x05state\x18\x0b \x01(\x0e\x32\x1e.mumian.api.v1.AllocationState\x12\x15\n\rstate_message\x18\x0c \x01(\t\x12\x16\n\texit_code\x18\r \x01(\x05H\x00\x88\x01\x01\x12\x10\n\x08\x65ndpoint\x18\x0e \x01(\t\x12*\n\x04\x63ost\x18\x0f \x01(\x0b\x32\x1c.mumian.api.v1.CostBreakdown\x12\x30\n\x07latency\x18\x10 \x01(\x0b\x32\x1f.mumian.api.v1.LatencyBreakdown\x12/\n\x0b\x63reate_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\x12 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x13 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rrestart_count\x18\x14 \x01(\r\x12\x16\n\x0estop_requested\x18\x15 \x01(\x08\x12\x13\n\x0bit_energy_j\x18\x16 \x01(\x04\x42\x0c\n\n_exit_code*`\n\x07JobKind\x12\x18\n\x14JOB_KIND_UNSPECIFIED\x10\x00\x12\x12\n\x0eJOB_KIND_BATCH\x10\x01\x12\x14\n\x10JOB_KIND_SERVICE\x10\x02\x12\x11\n\rJOB_KIND_GANG\x10\x03*a\n\x08Topology\x12\x18\n\x14TOPOLOGY_UNSPECIFIED\x10\x00\x12\x11\n\rTOPOLOGY_NODE\x10\x01\x12\x11\n\rTOPOLOGY_SITE\x10\x02\x12\x15\n\x11TOPOLOGY_OPERATOR\x10\x03*\xb3\x01\n\x08JobState\x12\x19\n\x15JOB_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11JOB_STATE_PENDING\x10\x01\x12\x16\n\x12JOB_STATE_STARTING\x10\x02\x12\x15\n\x11JOB_STATE_RUNNING\x10\x03\x12\x17\n\x13JOB_STATE_SUCCEEDED\x10\x04\x12\x14\n\x10JOB_STATE_FAILED\x10\x05\x12\x17\n\x13JOB_STATE_CANCELLED\x10\x06*\xeb\x01\n\x0f\x41llocationState\x12 \n\x1c\x41LLOCATION_STATE_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x41LLOCATION_STATE_PENDING\x10\x01\x12\x1d\n\x19\x41LLOCATION_STATE_STARTING\x10\x02\x12\x1c\n\x18\x41LLOCATION_STATE_RUNNING\x10\x03\x12\x1e\n\x1a\x41LLOCATION_STATE_SUCCEEDED\x10\x04\x12\x1b\n\x17\x41LLOCATION_STATE_FAILED\x10\x05\x12\x1e\n\x1a\x41LLOCATION_STATE_CANCELLED\x10\x06\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,32 +42,42 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_COMPUTETIME_BYACCELERATORMODELUSENTRY']._serialized_options = b'8\001'
   _globals['_COMPUTETIME_BYARCHUSENTRY']._loaded_options = None
   _globals['_COMPUTETIME_BYARCHUSENTRY']._serialized_options = b'8\001'
-  _globals['_JOBKIND']._serialized_start=2430
-  _globals['_JOBKIND']._serialized_end=2526
-  _globals['_JOBSTATE']._serialized_start=2529
-  _globals['_JOBSTATE']._serialized_end=2708
-  _globals['_ALLOCATIONSTATE']._serialized_start=2711
-  _globals['_ALLOCATIONSTATE']._serialized_end=2946
+  _globals['_JOBKIND']._serialized_start=2885
+  _globals['_JOBKIND']._serialized_end=2981
+  _globals['_TOPOLOGY']._serialized_start=2983
+  _globals['_TOPOLOGY']._serialized_end=3080
+  _globals['_JOBSTATE']._serialized_start=3083
+  _globals['_JOBSTATE']._serialized_end=3262
+  _globals['_ALLOCATIONSTATE']._serialized_start=3265
+  _globals['_ALLOCATIONSTATE']._serialized_end=3500
   _globals['_JOBSPEC']._serialized_start=140
   _globals['_JOBSPEC']._serialized_end=368
   _globals['_TASKGROUP']._serialized_start=371
-  _globals['_TASKGROUP']._serialized_end=825
-  _globals['_TASKGROUP_LABELSENTRY']._serialized_start=763
-  _globals['_TASKGROUP_LABELSENTRY']._serialized_end=808
-  _globals['_COMMAND']._serialized_start=828
-  _globals['_COMMAND']._serialized_end=1013
-  _globals['_COMMAND_ENVIRONMENTENTRY']._serialized_start=963
-  _globals['_COMMAND_ENVIRONMENTENTRY']._serialized_end=1013
-  _globals['_LATENCYSLO']._serialized_start=1015
-  _globals['_LATENCYSLO']._serialized_end=1083
-  _globals['_COMPUTETIME']._serialized_start=1086
-  _globals['_COMPUTETIME']._serialized_end=1378
-  _globals['_COMPUTETIME_BYACCELERATORMODELUSENTRY']._serialized_start=1270
-  _globals['_COMPUTETIME_BYACCELERATORMODELUSENTRY']._serialized_end=1329
-  _globals['_COMPUTETIME_BYARCHUSENTRY']._serialized_start=1331
-  _globals['_COMPUTETIME_BYARCHUSENTRY']._serialized_end=1378
-  _globals['_JOB']._serialized_start=1381
-  _globals['_JOB']._serialized_end=1754
-  _globals['_ALLOCATION']._serialized_start=1757
-  _globals['_ALLOCATION']._serialized_end=2428
+  _globals['_TASKGROUP']._serialized_end=1018
+  _globals['_TASKGROUP_LABELSENTRY']._serialized_start=956
+  _globals['_TASKGROUP_LABELSENTRY']._serialized_end=1001
+  _globals['_SPREAD']._serialized_start=1020
+  _globals['_SPREAD']._serialized_end=1090
+  _globals['_ANTIAFFINITY']._serialized_start=1092
+  _globals['_ANTIAFFINITY']._serialized_end=1169
+  _globals['_GROUPLATENCY']._serialized_start=1171
+  _globals['_GROUPLATENCY']._serialized_end=1224
+  _globals['_ZONETRAFFIC']._serialized_start=1226
+  _globals['_ZONETRAFFIC']._serialized_end=1280
+  _globals['_COMMAND']._serialized_start=1283
+  _globals['_COMMAND']._serialized_end=1468
+  _globals['_COMMAND_ENVIRONMENTENTRY']._serialized_start=1418
+  _globals['_COMMAND_ENVIRONMENTENTRY']._serialized_end=1468
+  _globals['_LATENCYSLO']._serialized_start=1470
+  _globals['_LATENCYSLO']._serialized_end=1538
+  _globals['_COMPUTETIME']._serialized_start=1541
+  _globals['_COMPUTETIME']._serialized_end=1833
+  _globals['_COMPUTETIME_BYACCELERATORMODELUSENTRY']._serialized_start=1725
+  _globals['_COMPUTETIME_BYACCELERATORMODELUSENTRY']._serialized_end=1784
+  _globals['_COMPUTETIME_BYARCHUSENTRY']._serialized_start=1786
+  _globals['_COMPUTETIME_BYARCHUSENTRY']._serialized_end=1833
+  _globals['_JOB']._serialized_start=1836
+  _globals['_JOB']._serialized_end=2209
+  _globals['_ALLOCATION']._serialized_start=2212
+  _globals['_ALLOCATION']._serialized_end=2883
 # @@protoc_insertion_point(module_scope)

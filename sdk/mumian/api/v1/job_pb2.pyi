@@ -49,6 +49,26 @@ JOB_KIND_GANG: JobKind.ValueType  # 3
 """all tasks of the job start, or none"""
 Global___JobKind: _TypeAlias = JobKind  # noqa: Y015
 
+class _Topology:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _TopologyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Topology.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TOPOLOGY_UNSPECIFIED: _Topology.ValueType  # 0
+    TOPOLOGY_NODE: _Topology.ValueType  # 1
+    TOPOLOGY_SITE: _Topology.ValueType  # 2
+    TOPOLOGY_OPERATOR: _Topology.ValueType  # 3
+
+class Topology(_Topology, metaclass=_TopologyEnumTypeWrapper):
+    """The domains that spread and anti-affinity count by."""
+
+TOPOLOGY_UNSPECIFIED: Topology.ValueType  # 0
+TOPOLOGY_NODE: Topology.ValueType  # 1
+TOPOLOGY_SITE: Topology.ValueType  # 2
+TOPOLOGY_OPERATOR: Topology.ValueType  # 3
+Global___Topology: _TypeAlias = Topology  # noqa: Y015
+
 class _JobState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -211,6 +231,10 @@ class TaskGroup(_message.Message):
     TIME_LIMIT_MS_FIELD_NUMBER: _builtins.int
     LISTEN_PORT_FIELD_NUMBER: _builtins.int
     LISTEN_PORT_AUTO_FIELD_NUMBER: _builtins.int
+    SPREADS_FIELD_NUMBER: _builtins.int
+    APART_FROM_FIELD_NUMBER: _builtins.int
+    GROUP_LATENCIES_FIELD_NUMBER: _builtins.int
+    ZONE_TRAFFIC_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Unique in the job; empty in a job of one group becomes "main"."""
     count: _builtins.int
@@ -249,6 +273,22 @@ class TaskGroup(_message.Message):
     def compute_time(self) -> Global___ComputeTime:
         """Compute time of one request, added to the network time."""
 
+    @_builtins.property
+    def spreads(self) -> _containers.RepeatedCompositeFieldContainer[Global___Spread]:
+        """At most so many tasks of this group in one node, site or operator."""
+
+    @_builtins.property
+    def apart_from(self) -> _containers.RepeatedCompositeFieldContainer[Global___AntiAffinity]:
+        """No task of this group where tasks of another group of the job are, nor the reverse."""
+
+    @_builtins.property
+    def group_latencies(self) -> _containers.RepeatedCompositeFieldContainer[Global___GroupLatency]:
+        """Hard latency promises between this group and others of the job."""
+
+    @_builtins.property
+    def zone_traffic(self) -> _containers.RepeatedCompositeFieldContainer[Global___ZoneTraffic]:
+        """Bandwidth that each task keeps reserved from zones."""
+
     def __init__(
         self,
         *,
@@ -264,16 +304,117 @@ class TaskGroup(_message.Message):
         time_limit_ms: _builtins.int = ...,
         listen_port: _builtins.int = ...,
         listen_port_auto: _builtins.bool = ...,
+        spreads: _abc.Iterable[Global___Spread] | None = ...,
+        apart_from: _abc.Iterable[Global___AntiAffinity] | None = ...,
+        group_latencies: _abc.Iterable[Global___GroupLatency] | None = ...,
+        zone_traffic: _abc.Iterable[Global___ZoneTraffic] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_max_restarts", b"_max_restarts", "command", b"command", "compute_time", b"compute_time", "latency_slo", b"latency_slo", "max_restarts", b"max_restarts", "resources", b"resources"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_restarts", b"_max_restarts", "archs", b"archs", "command", b"command", "compute_time", b"compute_time", "count", b"count", "labels", b"labels", "latency_slo", b"latency_slo", "listen_port", b"listen_port", "listen_port_auto", b"listen_port_auto", "max_restarts", b"max_restarts", "name", b"name", "resources", b"resources", "time_limit_ms", b"time_limit_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_restarts", b"_max_restarts", "apart_from", b"apart_from", "archs", b"archs", "command", b"command", "compute_time", b"compute_time", "count", b"count", "group_latencies", b"group_latencies", "labels", b"labels", "latency_slo", b"latency_slo", "listen_port", b"listen_port", "listen_port_auto", b"listen_port_auto", "max_restarts", b"max_restarts", "name", b"name", "resources", b"resources", "spreads", b"spreads", "time_limit_ms", b"time_limit_ms", "zone_traffic", b"zone_traffic"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_restarts: _TypeAlias = _typing.Literal["max_restarts"]  # noqa: Y015
     _WhichOneofArgType__max_restarts: _TypeAlias = _typing.Literal["_max_restarts", b"_max_restarts"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_restarts) -> _WhichOneofReturnType__max_restarts | None: ...
 
 Global___TaskGroup: _TypeAlias = TaskGroup  # noqa: Y015
+
+@_typing.final
+class Spread(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOPOLOGY_FIELD_NUMBER: _builtins.int
+    MAX_TASKS_FIELD_NUMBER: _builtins.int
+    topology: Global___Topology.ValueType
+    max_tasks: _builtins.int
+    def __init__(
+        self,
+        *,
+        topology: Global___Topology.ValueType = ...,
+        max_tasks: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_tasks", b"max_tasks", "topology", b"topology"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Spread: _TypeAlias = Spread  # noqa: Y015
+
+@_typing.final
+class AntiAffinity(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOPOLOGY_FIELD_NUMBER: _builtins.int
+    TASK_GROUP_FIELD_NUMBER: _builtins.int
+    topology: Global___Topology.ValueType
+    task_group: _builtins.str
+    """Another group of the same job."""
+    def __init__(
+        self,
+        *,
+        topology: Global___Topology.ValueType = ...,
+        task_group: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["task_group", b"task_group", "topology", b"topology"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AntiAffinity: _TypeAlias = AntiAffinity  # noqa: Y015
+
+@_typing.final
+class GroupLatency(_message.Message):
+    """network RTT p99 between a task's site and every site that has tasks of the other
+    group + this group's compute time <= budget. Within one site the network counts 0.
+    The worse direction counts; a pair that nobody has measured is too far apart.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASK_GROUP_FIELD_NUMBER: _builtins.int
+    BUDGET_US_FIELD_NUMBER: _builtins.int
+    task_group: _builtins.str
+    """A group of the same job; the group itself: its tasks stay near one another."""
+    budget_us: _builtins.int
+    def __init__(
+        self,
+        *,
+        task_group: _builtins.str = ...,
+        budget_us: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["budget_us", b"budget_us", "task_group", b"task_group"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GroupLatency: _TypeAlias = GroupLatency  # noqa: Y015
+
+@_typing.final
+class ZoneTraffic(_message.Message):
+    """What one task takes of the link between a zone and its site."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ZONE_ID_FIELD_NUMBER: _builtins.int
+    BANDWIDTH_KBPS_FIELD_NUMBER: _builtins.int
+    zone_id: _builtins.str
+    bandwidth_kbps: _builtins.int
+    def __init__(
+        self,
+        *,
+        zone_id: _builtins.str = ...,
+        bandwidth_kbps: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bandwidth_kbps", b"bandwidth_kbps", "zone_id", b"zone_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ZoneTraffic: _TypeAlias = ZoneTraffic  # noqa: Y015
 
 @_typing.final
 class Command(_message.Message):

@@ -1,0 +1,33 @@
+//! No task of a group in a domain that has tasks of another group, whichever of them asks for it.
+
+use super::{domain, Filter};
+use crate::model::Candidate;
+use crate::occupancy::Context;
+use crate::wire::mumian::api::v1 as api;
+use crate::words::plural;
+
+pub struct AntiAffinity;
+
+impl Filter for AntiAffinity {
+    fn kind(&self) -> api::Filter {
+        api::Filter::AntiAffinity
+    }
+
+    fn admits(&self, c: &Candidate<'_>) -> bool {
+        c.context.is_none_or(|context| taken(c, &context).is_none())
+    }
+
+    fn reason(&self, c: &Candidate<'_>) -> String {
+        let Some((apart, count)) = c.context.and_then(|context| taken(c, &context)) else { return String::new() };
+        let holds = plural(count as usize, "task");
+        format!("apart: {} already holds {holds} of group {}", domain(c, apart.topology()), apart.task_group)
+    }
+}
+
+/// The first other group that has tasks in a domain where it must not, with their count.
+fn taken<'a>(c: &Candidate<'_>, context: &Context<'a>) -> Option<(&'a api::AntiAffinity, u32)> {
+    let count = |apart: &api::AntiAffinity| {
+        context.tasks(&apart.task_group).map_or(0, |t| t.count(context.cluster, c.at, apart.topology()))
+    };
+    context.coupling.apart_from.iter().map(|apart| (apart, count(apart))).find(|(_, count)| *count > 0)
+}

@@ -37,21 +37,23 @@ test: setup etcd ## All tests: Rust, then Python with real etcd and Ray
 test-unit: setup ## What needs neither Ray nor etcd: seconds
 	$(BIN)/pytest -m "not ray and not etcd and not e2e"
 
-lint: setup ## Formatting, style, layers, stubs, types
+lint: setup ## Formatting, style, layers, stubs, links of the docs, types
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --release --workspace --all-targets --quiet -- -D warnings
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python tools/generate_stubs.py --check
+	$(BIN)/python tools/check_links.py
 	$(MAKE) --no-print-directory types
 
 types: setup ## mypy strict, and the native module's stub against the module
 	$(BIN)/mypy $(SOURCES)
 	$(BIN)/python -m mypy.stubtest mumian_core._native
 
-bench: setup ## The short benchmarks: one line `name value unit` each
+bench: setup etcd ## The short benchmarks: one line `name value unit` each
 	$(BIN)/mumian-bench openb --seeds 2
+	$(BIN)/mumian-bench submit
 
 bench-online: setup ## The online placer against scans and NumPy: ten seeds, three fleets (10 minutes)
 	$(CARGO) build --release --quiet --package bench_online

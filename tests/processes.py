@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-import shutil
 import signal
 import socket
 import subprocess
@@ -14,7 +13,9 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-READY_WITHIN_S = 60.0
+from mumian_orchestrator.main.embedded import find_etcd
+
+READY_WITHIN_S = 180.0
 SCRIPTS = Path(sys.executable).parent
 
 
@@ -57,7 +58,7 @@ class Running:
     def stop(self) -> int:
         """SIGTERM, and the exit status."""
         self.process.terminate()
-        return self.process.wait(timeout=30)
+        return self.process.wait(timeout=120)
 
     def sweep(self) -> None:
         """Whatever is left of it."""
@@ -71,11 +72,10 @@ class Running:
 @contextlib.contextmanager
 def etcd(folder: Path) -> Iterator[str]:
     """A real etcd with its data below the folder; its endpoint as host:port."""
-    binary = shutil.which("etcd") or str(Path.home() / ".cache/mumian/etcd/usr/bin/etcd")
     client, peer = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
     running = Running(
         [
-            binary,
+            find_etcd(),
             *("--data-dir", str(folder / "etcd")),
             *("--listen-client-urls", client, "--advertise-client-urls", client),
             *("--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer),

@@ -8,14 +8,24 @@ find_etcd() {
   command -v etcd || { [ -x "$cache/usr/bin/etcd" ] && echo "$cache/usr/bin/etcd"; }
 }
 
+unpack_etcd() (
+  mkdir -p "$(dirname "$cache")"
+  # Beside its place, and moved there whole: broken off, or run twice at once, it leaves no half of an etcd.
+  scratch=$(mktemp -d "$cache.XXXXXX")
+  trap 'rm -rf "$scratch"' EXIT
+  cd "$scratch"
+  # apt keeps its lists in a folder of ours, so that neither root nor a fresh system list is needed.
+  mkdir -p lists/partial archives/partial
+  options=(-o "Dir::State::Lists=$scratch/lists" -o "Dir::Cache::Archives=$scratch/archives"
+    -o "Dir::Cache::pkgcache=" -o "Dir::Cache::srcpkgcache=")
+  apt-get "${options[@]}" update && apt-get "${options[@]}" download etcd-server &&
+    dpkg -x etcd-server_*.deb unpacked && rm -rf "$cache" && mv unpacked "$cache"
+)
+
 find_etcd && exit 0
 if [ "$(id -u)" = 0 ]; then
-  { apt-get update && apt-get install -y --no-install-recommends etcd-server; } >&2
+  { apt-get update && apt-get install -y --no-install-recommends etcd-server; } >&2 || true
 else
-  # apt keeps its lists in a folder of ours, so that neither root nor a fresh system list is needed.
-  mkdir -p "$cache/lists/partial" "$cache/archives/partial"
-  options=(-o "Dir::State::Lists=$cache/lists" -o "Dir::Cache::Archives=$cache/archives" -o "Dir::Cache::pkgcache=" -o "Dir::Cache::srcpkgcache=")
-  (cd "$cache" && apt-get "${options[@]}" update && apt-get "${options[@]}" download etcd-server) >&2
-  dpkg -x "$cache"/etcd-server_*.deb "$cache"
+  unpack_etcd >&2 || true
 fi
 find_etcd || { echo "etcd could not be installed; install etcd 3.4 or newer by hand and put it on PATH" >&2; exit 1; }

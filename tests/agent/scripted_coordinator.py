@@ -15,7 +15,7 @@ from mumian.agent.v1.agent_service_pb2_grpc import AgentServiceServicer, add_Age
 from mumian.api.v1 import job_pb2
 
 Found = TypeVar("Found")
-WITHIN_S = 60.0
+WITHIN_S = 120.0
 
 
 class ScriptedCoordinator(AgentServiceServicer):

@@ -35,7 +35,7 @@ def client(reflector: str) -> Iterator[socket.socket]:
 
 async def news_of(prober: Prober) -> list[Link]:
     """The first news that are some."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while not (links := prober.news()):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     return links

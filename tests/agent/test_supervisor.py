@@ -55,14 +55,14 @@ class Supervised:
     async def until(self, found: Callable[[TaskView], bool]) -> TaskView:
         """The first view of that kind."""
         version = 0
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while not found(view := await self.supervisor.changed_after(version)):
                 version = view.version
         return view
 
     async def ended(self) -> TaskView:
         """The last view."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             await self.running
         return self.supervisor.view()
 

@@ -30,9 +30,10 @@ class Coordinator:
             "etcd": etcd_endpoint,
             "key_prefix": f"/{folder.name}-{free_port()}/",
             "zones": [{"id": "tianhe", "title": "Tianhe", "reflector": "127.0.0.1:9001"}],
-            "heartbeat_interval_ms": 200,
-            "unreachable_after_ms": 1000,
-            "lease_ttl_s": 2,
+            # Short, but longer than a busy machine keeps a process waiting.
+            "heartbeat_interval_ms": 1000,
+            "unreachable_after_ms": 3000,
+            "lease_ttl_s": 5,
         }
         self._config = folder / "coordinator.yaml"
         self._config.write_text(yaml.safe_dump(config))

@@ -114,7 +114,7 @@ class ScriptedAgent:
 
     async def until(self, find: Callable[[], Found | None]) -> Found:
         """Wait until the commands say so."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not (found := find()):
                 self._news.clear()
                 await self._news.wait()

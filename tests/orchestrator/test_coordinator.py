@@ -61,7 +61,7 @@ class Tenant:
     async def watch(self, job_id: str, wanted: Callable[[job_pb2.Job], bool]) -> job_pb2.Job:
         call = self.jobs.WatchJob(job_service_pb2.WatchJobRequest(job_id=job_id), metadata=self._metadata)
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 async for response in call:
                     if wanted(response.job):
                         return response.job
@@ -395,7 +395,7 @@ async def test_a_silent_site_becomes_unreachable_and_its_logs_say_so(
     await agent.disconnect()
     fleet = FleetServiceStub(channel)
     get_site = fleet_service_pb2.GetSiteRequest(site_id="gz")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while (await fleet.GetSite(get_site)).site.health != fleet_pb2.HEALTH_UNREACHABLE:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
     with pytest.raises(grpc.aio.AioRpcError) as refused:

@@ -53,7 +53,7 @@ def test_trying_again_ends_at_the_time_limit_with_the_coordinators_reason(
     coordinator: ScriptedCoordinator,
 ) -> None:
     coordinator.refuse("CreateJob", *[LOST] * 50)
-    with Client(timeout_s=0.3) as client, pytest.raises(MumianError) as caught:
+    with Client(timeout_s=2) as client, pytest.raises(MumianError) as caught:
         client.submit(HELLO)
     assert caught.value.reason == "STORE_UNAVAILABLE"
     assert 1 < len(coordinator.requests("CreateJob")) < 50

@@ -22,7 +22,7 @@ from mumian_orchestrator.main.local_processes import LocalProcesses, StartError
 
 SITE_ID, ZONE_ID = "local", "here"
 LISTEN_DEFAULT = "127.0.0.1:7070"
-_READY_WITHIN_S = 60.0
+_READY_WITHIN_S = 180.0  # a busy machine takes a minute to start Ray
 _SITE_TEMPLATE = """\
 # This machine as a site; written once by `mumian up`, yours to edit.
 site:

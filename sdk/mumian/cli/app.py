@@ -5,13 +5,16 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Sequence
-from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING
 
 import click
 
 from mumian.cli.failures import EXIT_INTERRUPTED, defect, misuse, report
 from mumian.cli.session import Session, shared_options
 from mumian.errors import MumianError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 ENTRY_POINT_GROUP = "mumian.cli"
 _VERBS = {
@@ -28,7 +31,7 @@ _VERBS = {
     "links": "mumian.cli.fleet:links",
     "top": "mumian.cli.top:top",
 }
-_OPS_VERBS = ("up", "down")
+_OPS_VERBS = {"up", "down"}
 
 
 class Verbs(click.Group):
@@ -59,17 +62,21 @@ class Verbs(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """As click does, with the nearest verb named for a mistyped one."""
-        known = self.list_commands(ctx)
-        if args and args[0] not in (*known, *_OPS_VERBS) and not args[0].startswith("-"):
+        name = args[0] if args else ""
+        # Our own first: to look for contributed ones takes as long as to load the rest.
+        if name not in _VERBS and not name.startswith("-") and name not in _contributed().keys() | _OPS_VERBS:
             import difflib
 
-            near = difflib.get_close_matches(args[0], known, n=1)
+            known = self.list_commands(ctx)
+            near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]}?" if near else f"use one of {', '.join(known)}"
-            ctx.fail(f"verb ({args[0]}) is unknown; {hint}")
+            ctx.fail(f"verb ({name}) is unknown; {hint}")
         return super().resolve_command(ctx, args)
 
 
 def _contributed() -> dict[str, EntryPoint]:
+    from importlib.metadata import entry_points
+
     return {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
 
 

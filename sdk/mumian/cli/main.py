@@ -8,7 +8,7 @@ import sys
 
 def main() -> None:
     """Run the command line and exit with its code."""
-    if any(importlib.util.find_spec(package) is None for package in ("click", "rich", "ruamel")):
+    if any(importlib.util.find_spec(package) is None for package in ("click", "rich", "yaml")):
         print("mumian: the command line is not installed; pip install 'mumian[cli]'", file=sys.stderr)
         raise SystemExit(2)
     from mumian.cli.app import run

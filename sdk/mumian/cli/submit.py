@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -107,12 +107,14 @@ class Progress:
     def stored(self, job: Job) -> None:
         """The job is durable."""
         self._news_s = time.monotonic()
-        self._say(f"job {job.id} submitted in {self._since()}", "bold")
+        if not self._session.json:
+            # Not by `_say`: what draws the rest is loaded while the job starts.
+            click.echo(f"job {job.id} submitted in {self._since()}")
 
     def until_settled(self, job: Job) -> Job:
         """Watch until there is something to tell, and tell it."""
         try:
-            for current in self._watch(job.id):
+            for current in self._session.client.watch(job.id, timeout_s=START_PATIENCE_S):
                 job, self._news_s = current, time.monotonic()
                 self._decision(job)
                 if is_settled(job):
@@ -153,14 +155,6 @@ class Progress:
             commands.append(f"mumian cancel {job.id}")
         for command in commands:
             self._say(f"  {command}", "dim")
-
-    def _watch(self, job_id: str) -> Iterator[Job]:
-        watch = self._session.client.watch(job_id, timeout_s=START_PATIENCE_S)
-        if self._session.json or not self._session.console.is_terminal:
-            yield from watch
-            return
-        with self._session.console.status("waiting for a place and a start"):
-            yield from watch
 
     def _decision(self, job: Job) -> None:
         if self._session.json or self._shown or not job.explanations:

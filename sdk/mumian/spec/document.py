@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+import yaml
+from yaml import MappingNode, MarkedYAMLError, Node, ScalarNode, SequenceNode, YAMLError
 
 from mumian.errors import FieldViolation, MumianError
 
@@ -20,6 +20,27 @@ FILE_BYTES_MAX = 4 * 1024 * 1024
 _TAG = "tag:yaml.org,2002:"
 _KINDS = {"int": "a number", "float": "a number", "bool": "true or false", "null": "nothing"}
 _SHOWN_MAX = 60
+
+
+# What plain words are to YAML 1.2 (its core schema), with the characters that each begins with.
+_PLAIN = {
+    "bool": (r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    "null": (r"~|null|Null|NULL|", ("~", "n", "N", "")),
+    "int": (r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
+    "float": (
+        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+        "-+.0123456789",
+    ),
+}
+
+
+class _Loader(yaml.SafeLoader):
+    """The library's own takes words for what they are to YAML 1.1, where "no" is a truth value."""
+
+
+_Loader.yaml_implicit_resolvers = {}
+for kind, (words, beginnings) in _PLAIN.items():
+    _Loader.add_implicit_resolver(f"{_TAG}{kind}", re.compile(f"^(?:{words})$"), list(beginnings))
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -70,7 +91,7 @@ class Document:
             self.fault(1, "", "the file is not UTF-8 text; save it as UTF-8")
             return None
         try:
-            node = YAML(typ="safe", pure=True).compose(text)
+            node = yaml.compose(text, Loader=_Loader)
         except MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             told = " ".join(part for part in (error.context, error.problem) if part)

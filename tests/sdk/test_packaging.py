@@ -28,6 +28,19 @@ def test_the_wheel_asks_for_grpc_and_protobuf_only() -> None:
     assert {name.lower() for name in extra} == {"click", "rich", "pyyaml"}
 
 
+def test_what_comes_with_the_wheel_is_neither_ray_nor_rust_nor_a_server() -> None:
+    found, left = {"mumian"}, ["mumian"]
+    while left:
+        for line in requires(left.pop()) or []:
+            name = re.split(r"[<>=!~;\[ ]", line)[0].lower().replace("_", "-")
+            if "extra ==" not in line and name not in found:
+                found.add(name)
+                left.append(name)
+    assert found == {
+        *("mumian", "grpcio", "grpcio-status", "googleapis-common-protos", "protobuf", "typing-extensions")
+    }
+
+
 def modules_after(code: str) -> set[str]:
     """The top-level modules that are loaded in a fresh interpreter after some code."""
     printed = subprocess.run(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Iterator
 
@@ -19,6 +20,7 @@ _LINKS_WITHIN_S, _QUIET_WITHIN_S, _PLACED_WITHIN_S, _ENDED_WITHIN_S = 30.0, 10.0
 _QUIET_SPREAD_US = 3000
 _POLL_S = 0.2
 _LOG_LINES = 12
+_BUSY_LOAD_PER_CORE = 2.0  # the demo alone makes about one
 _BUDGET_STEP_US, _BUDGET_STEPS_MAX = 500, 20
 
 
@@ -60,10 +62,23 @@ def until_running(client: Client, job: Job) -> Job:
     except TimeoutError:
         waiting = "; ".join(why_not(each) for each in job.explanations if not is_placed(each))
         message = waiting or "it was placed but did not start"
-        raise DemoError(f"{job.id} does not run after {_PLACED_WITHIN_S:.0f} s: {message}") from None
+        raise DemoError(
+            f"{job.id} does not run after {_PLACED_WITHIN_S:.0f} s: {message}{_busy_machine()}"
+        ) from None
     if job.state in (job_pb2.JOB_STATE_FAILED, job_pb2.JOB_STATE_CANCELLED):
         raise _failure(client, job)
     return job
+
+
+def _busy_machine() -> str:
+    """That others keep the processors, which would explain it; nothing where they do not."""
+    load, cores = os.getloadavg()[0], os.cpu_count() or 1
+    if load <= _BUSY_LOAD_PER_CORE * cores:
+        return ""
+    return (
+        f"\nthis machine is busy (load {load:.1f} on {cores} cores), and promises in milliseconds need "
+        "processors that are free: run it again when they are"
+    )
 
 
 def until_decided(client: Client, job: Job) -> Job:

@@ -238,6 +238,8 @@ async def test_another_tenant_sees_nothing(channel: grpc.aio.Channel, tenant: Te
         (lambda s: setattr(s, "pue_max_permille", 125), "INVALID_FIELD", "pue_max_permille"),
         (lambda s: setattr(s.task_groups[0], "count", 10**9), "INVALID_FIELD", "task_groups"),
         (lambda s: s.task_groups[0].ClearField("command"), "INVALID_FIELD", "task_groups[0].command"),
+        (lambda s: s.jurisdictions.append(""), "INVALID_FIELD", "jurisdictions"),
+        (lambda s: s.task_groups[0].labels.update({"": "x"}), "INVALID_FIELD", "task_groups[0].labels"),
         (lambda s: s.task_groups[0].archs.append("mips"), "INVALID_FIELD", "task_groups[0].archs"),
         (
             lambda s: setattr(s.task_groups[0].resources.accelerators, "milli", 1500),

@@ -88,6 +88,9 @@ def _job_faults(spec: JobSpec) -> Iterator[FieldFault]:
             "pue_max_permille",
             f"({spec.pue_max_permille}) is below 1000: no site can use less than its IT; 1250 means 1.25",
         )
+    for field in ("jurisdictions", "operators_allowed", "operators_denied"):
+        if "" in getattr(spec, field):
+            yield FieldFault(field, "holds an empty text; remove it, or leave the field out")
     both = set(spec.operators_allowed) & set(spec.operators_denied)
     if both:
         yield FieldFault(
@@ -114,6 +117,8 @@ def _group_faults(group: TaskGroup) -> Iterator[FieldFault]:
     for arch in group.archs:
         if arch not in ARCHS:
             yield FieldFault("archs", f"({arch!r}) is unknown; use {' or '.join(ARCHS)}")
+    if "" in group.labels:
+        yield FieldFault("labels", "has an empty name; remove it, or name the label")
     if group.listen_port > 65535:
         yield FieldFault("listen_port", f"({group.listen_port}) must be 1 to 65535, or 0 for none")
     if group.listen_port and group.listen_port_auto:

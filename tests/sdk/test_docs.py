@@ -1,0 +1,31 @@
+"""The page on job specs has a row for every key that a job spec may have."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from mumian.spec import loader
+
+PAGE = Path(__file__).parents[2] / "docs/job-spec.md"
+NESTED: Mapping[str, Mapping[str, object]] = {
+    "resources": loader._RESOURCES,
+    "resources.accelerators": loader._ACCELERATORS,
+    "latency": loader._LATENCY,
+    "compute": loader._COMPUTE,
+}
+
+
+def keys() -> Iterator[str]:
+    """Every key that the loader reads, with those around it."""
+    for key in [*loader._JOB, *loader._GROUP]:
+        yield key
+    for outer, readers in NESTED.items():
+        yield from (f"{outer}.{key}" for key in readers)
+
+
+def test_every_key_has_a_row() -> None:
+    rows = set(re.findall(r"^\| `([\w.]+)` \|", PAGE.read_text(), re.MULTILINE))
+    missing = [key for key in keys() if not any(row == key or row.startswith(f"{key}.") for row in rows)]
+    assert missing == [], f"add rows to {PAGE.name}"

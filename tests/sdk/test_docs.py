@@ -19,8 +19,7 @@ NESTED: Mapping[str, Mapping[str, object]] = {
 
 def keys() -> Iterator[str]:
     """Every key that the loader reads, with those around it."""
-    for key in [*loader._JOB, *loader._GROUP]:
-        yield key
+    yield from [*loader._JOB, *loader._GROUP]
     for outer, readers in NESTED.items():
         yield from (f"{outer}.{key}" for key in readers)
 

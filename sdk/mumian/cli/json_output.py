@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import click
-from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 
 
 def as_dict(message: Message) -> dict[str, Any]:
     """A message with all its fields, so that a script finds each one."""
+    from google.protobuf.json_format import MessageToDict
+
     return MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
 
 

@@ -6,6 +6,7 @@ UV := $(CACHE)/uv/bin/uv
 BIN := .venv/bin
 SOURCES := sdk/mumian orchestrator/mumian_orchestrator agents/mumian_agent tools tests examples bench
 CARGO := cargo
+SYNC := $(UV) sync --quiet --locked --all-packages --all-extras --all-groups
 export MUMIAN_CACHE_DIR := $(CACHE)
 export RAY_USAGE_STATS_ENABLED := 0
 
@@ -19,7 +20,10 @@ $(UV):
 	@python3 -m venv $(CACHE)/uv && $(CACHE)/uv/bin/pip install --quiet uv
 
 setup: $(UV) ## Make .venv with everything locked, the Rust core in release mode
-	@$(UV) sync --quiet --locked --all-packages --all-extras --all-groups
+	@$(SYNC)
+	@# Compiled once: an environment that forbids Python to do it would compile at every start of a command.
+	@[ .venv/.compiled -nt uv.lock ] || { $(SYNC) --compile-bytecode; \
+		$(BIN)/python -m compileall -q sdk orchestrator agents scheduler_core/python; touch .venv/.compiled; }
 
 etcd: ## Install etcd: Debian's package, or unpacked in the cache folder without root
 	@tools/install_etcd.sh >/dev/null

@@ -66,6 +66,10 @@ def test_every_job_goes_where_it_should_and_for_the_right_reason(tmp_path: Path)
     begun_s = time.monotonic()
     demo = start(tmp_path)
     output, errors = demo.communicate(timeout=300)
+    if demo.returncode and "this machine is busy" in errors:
+        # It says so only where others keep the processors: then no promise in milliseconds can be judged.
+        assert left_of(tmp_path) == []
+        pytest.skip(errors.strip().splitlines()[1])
     assert demo.returncode == 0, errors + output
     assert errors == ""
     assert time.monotonic() - begun_s < SECONDS_MAX

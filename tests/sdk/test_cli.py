@@ -374,3 +374,22 @@ def test_a_reader_that_has_enough_is_no_error(coordinator: ScriptedCoordinator) 
     command = f"{SCRIPTS / 'mumian'} logs hello-1 --coordinator {coordinator.address} | head -c 5"
     run = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, check=False)
     assert (run.stdout, run.stderr, run.returncode) == (b"xxxxx", b"", 0)
+
+
+def test_a_reader_that_has_enough_of_a_table_is_no_error(coordinator: ScriptedCoordinator) -> None:
+    coordinator.page_size = 1000
+    coordinator.jobs = [Job(id=f"job-{number}") for number in range(3000)]
+    command = f"{SCRIPTS / 'mumian'} jobs --limit 3000 --coordinator {coordinator.address} | head -1"
+    run = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, check=False)
+    assert (run.stderr, run.returncode) == (b"", 0)
+
+
+@pytest.mark.parametrize(("output", "code"), [(">&-", 0), ("> /dev/full", 2)])
+def test_an_output_that_cannot_be_written_is_no_defect(
+    coordinator: ScriptedCoordinator, output: str, code: int
+) -> None:
+    command = f"{SCRIPTS / 'mumian'} jobs --coordinator {coordinator.address} {output}"
+    run = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert run.returncode == code
+    told = "mumian: INVALID_FIELD: standard output cannot be written: no space left on device"
+    assert run.stderr.startswith(told) if code else run.stderr == ""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mumian.cli.failures import EXIT_INTERRUPTED, defect, misuse, report
+from mumian.cli.failures import EXIT_INTERRUPTED, defect, misuse, report, unwritable
 from mumian.cli.session import Session, shared_options
 from mumian.errors import MumianError
 
@@ -106,7 +106,8 @@ def run(argv: Sequence[str]) -> int:
     stdout = sys.stdout
     try:
         code = cli.main(args=list(argv), prog_name="mumian", standalone_mode=False, obj=session)
-        sys.stdout.flush()
+        if stdout is not None:  # it is None where the caller has closed it
+            stdout.flush()
         return code if isinstance(code, int) else 0
     except MumianError as error:
         return report(error, json_output=session.json)
@@ -123,6 +124,10 @@ def run(argv: Sequence[str]) -> int:
         if sys.stdout is not stdout:
             return 0
         raise
+    except OSError as error:
+        if error.filename is not None:
+            return report(defect(error), json_output=session.json)
+        return report(unwritable(error), json_output=session.json)
     except Exception as error:
         return report(defect(error), json_output=session.json)
     finally:

@@ -62,6 +62,12 @@ def misuse(error: click.ClickException) -> MumianError:
     return MumianError("INVALID_FIELD", f"{message}{hint}")
 
 
+def unwritable(error: OSError) -> MumianError:
+    """That the output goes nowhere; what was asked for may have been done."""
+    reason = (error.strerror or str(error)).lower()
+    return MumianError("INVALID_FIELD", f"standard output cannot be written: {reason}; send it elsewhere")
+
+
 def defect(error: Exception) -> MumianError:
     """That Mumian is at fault, and how to see more."""
     if os.environ.get(DEBUG_VARIABLE):

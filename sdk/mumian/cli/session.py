@@ -95,8 +95,15 @@ def _kept(name: str) -> dict[str, Any]:
 def _console(*, stderr: bool) -> Console:
     from rich.console import Console
 
+    class PipedConsole(Console):
+        """Leaves a broken pipe to whoever runs the command, where rich would end the process with 1."""
+
+        def on_broken_pipe(self) -> None:
+            """Only called while the BrokenPipeError is being handled."""
+            raise
+
     stream = sys.stderr if stderr else sys.stdout
-    console = Console(file=stream, markup=False, emoji=False, highlight=False)
+    console = PipedConsole(file=stream, markup=False, emoji=False, highlight=False)
     # A pipe has no width; a wide terminal makes tables that the eye cannot follow.
     console.width = min(console.width, WIDTH_MAX) if console.is_terminal else WIDTH_MAX
     return console

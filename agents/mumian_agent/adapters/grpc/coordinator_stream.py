@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from typing import Any, Protocol
 
@@ -133,7 +132,8 @@ class CoordinatorStream:
             writer = asyncio.create_task(self._write(call, commanded.hello()))
             try:
                 # The stubs of grpc.aio call a stream's message Any.
-                first: Any = await asyncio.wait_for(call.read(), _WELCOME_WITHIN_S)
+                async with asyncio.timeout(_WELCOME_WITHIN_S):
+                    first: Any = await call.read()
                 while first is not grpc.aio.EOF:
                     commanded.obey(first)
                     self._backoff_s = _BACKOFF_FIRST_S
@@ -148,8 +148,8 @@ class CoordinatorStream:
                 call.cancel()
                 await self._outbox.close()
                 commanded.disconnected()
-                with contextlib.suppress(asyncio.CancelledError, grpc.aio.AioRpcError):
-                    await writer
+                # Not `await writer`: its cancellation and ours look the same, and ours must not be lost.
+                await asyncio.wait({writer})
 
     async def _write(self, call: Any, hello: AgentReport) -> None:
         sequence, report = 1, hello

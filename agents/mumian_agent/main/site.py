@@ -6,6 +6,8 @@ import asyncio
 import functools
 import os
 import signal
+from collections.abc import Iterable
+from typing import Any
 
 import click
 
@@ -24,6 +26,7 @@ from mumian_agent.runtime.prober import Prober
 
 _HOST = "127.0.0.1"
 _RAY_LOOK_EVERY_S = 2.0
+_CANCEL_AGAIN_AFTER_S = 1.0
 
 
 async def run_site(config: AgentConfig, identity: Identity) -> None:
@@ -63,9 +66,7 @@ async def run_site(config: AgentConfig, identity: Identity) -> None:
     try:
         done, _ = await asyncio.wait(works, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for work in works:
-            work.cancel()
-        await asyncio.gather(*works, return_exceptions=True)
+        await _end(works)
         prober.close()
     refused = [work for work in done if isinstance(work.exception(), RefusedForGoodError)]
     if refused and allocations.live():
@@ -75,6 +76,18 @@ async def run_site(config: AgentConfig, identity: Identity) -> None:
         await cluster.close()
     for work in done:
         work.result()
+
+
+async def _end(works: Iterable[asyncio.Task[Any]]) -> None:
+    """Cancel until all have ended: one cancellation can be lost in code below that handles another."""
+    left = {work for work in works if not work.done()}
+    while left:
+        for work in left:
+            work.cancel()
+        ended, left = await asyncio.wait(left, timeout=_CANCEL_AGAIN_AFTER_S)
+        for work in ended:
+            if not work.cancelled():
+                work.exception()  # seen: what ended first is what counts
 
 
 def _set_at_signals(stop: asyncio.Event) -> None:

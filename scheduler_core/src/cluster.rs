@@ -174,6 +174,11 @@ pub struct Cluster {
 }
 
 impl Cluster {
+    /// The same with an index of its own, to be changed in other ways than this one will be.
+    pub(crate) fn apart(&self) -> Self {
+        Self { memo: Memo::default(), ..self.clone() }
+    }
+
     pub(crate) fn find(&self, site_id: &str) -> Result<usize, usize> {
         self.sites.binary_search_by(|s| s.site.id.as_str().cmp(site_id))
     }

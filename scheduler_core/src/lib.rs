@@ -1,6 +1,8 @@
 //! The placement engine of Mumian: a snapshot goes in, a plan comes out. It owns no clock,
 //! no entropy and no I/O, so recorded bytes replay bit for bit.
 
+pub mod assignment;
+pub mod bound;
 pub mod cluster;
 pub mod cost;
 pub mod coupling;
@@ -10,6 +12,7 @@ pub mod filter;
 mod fragmentation;
 pub mod model;
 pub mod occupancy;
+pub mod optimize;
 pub mod place;
 mod relax;
 mod score;

@@ -14,3 +14,25 @@ pub fn mixed(seed: u64, value: u64) -> u64 {
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
 }
+
+/// A stream of draws from one seed.
+pub struct Draws {
+    seed: u64,
+    count: u64,
+}
+
+impl Draws {
+    pub fn new(seed: u64) -> Self {
+        Self { seed, count: 0 }
+    }
+
+    pub fn next(&mut self) -> u64 {
+        self.count += 1;
+        mixed(self.seed, self.count)
+    }
+
+    /// Evenly from 0 to `n` - 1; `n` must not be 0.
+    pub fn below(&mut self, n: usize) -> usize {
+        ((u128::from(self.next()) * n as u128) >> 64) as usize
+    }
+}

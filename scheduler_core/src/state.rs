@@ -1,23 +1,26 @@
 //! The live cluster, changed by deltas. It is copy-on-write: a snapshot costs one reference, a
 //! delta costs what it changes.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
+use imbl::{HashMap, OrdSet};
+
 pub use crate::cluster::Cluster;
-use crate::cluster::{Holding, NodeState, RunningTask, SiteState};
+use crate::cluster::{At, Holding, NodeState, RunningTask, SiteState};
 use crate::error::CoreError;
 use crate::validate;
 use crate::wire::mumian::api::v1 as api;
 use crate::wire::mumian_core::v1 as border;
 
-/// The live state: a cluster and where each allocation is.
-#[derive(Debug, Default)]
+/// The live state: a cluster and where each allocation is. A fork of it costs nothing until one
+/// of the two is changed.
+#[derive(Debug, Clone, Default)]
 pub struct State {
     cluster: Cluster,
     site_of_node: HashMap<String, String>,
-    allocations: HashMap<String, Allocation>,
-    allocations_of_node: HashMap<String, BTreeSet<String>>,
+    allocations: HashMap<String, Arc<Allocation>>,
+    allocations_of_node: HashMap<String, OrdSet<String>>,
 }
 
 #[derive(Debug)]
@@ -33,6 +36,28 @@ impl State {
     /// A frozen view that later deltas do not change.
     pub fn snapshot(&self) -> Cluster {
         self.cluster.clone()
+    }
+
+    /// The number of deltas applied so far.
+    pub fn generation(&self) -> u64 {
+        self.cluster.generation
+    }
+
+    /// A state of its own that starts as this one is: what changes there does not change here.
+    pub fn fork(&self) -> Self {
+        Self {
+            cluster: self.cluster.apart(),
+            site_of_node: self.site_of_node.clone(),
+            allocations: self.allocations.clone(),
+            allocations_of_node: self.allocations_of_node.clone(),
+        }
+    }
+
+    /// The node of an allocation, and the devices that it holds there.
+    pub fn allocation(&self, allocation_id: &str) -> Option<(At, &[api::DeviceShare])> {
+        let allocation = self.allocations.get(allocation_id)?;
+        let at = self.cluster.at(self.site_of_node.get(&allocation.node_id)?, &allocation.node_id)?;
+        Some((at, &allocation.held.devices))
     }
 
     /// Applies a delta whole or not at all and returns the new generation.
@@ -241,7 +266,7 @@ impl State {
         self.change_held(&allocation, true);
         let of_node = self.allocations_of_node.entry(allocation.node_id.clone()).or_default();
         of_node.insert(used.allocation_id.clone());
-        self.allocations.insert(used.allocation_id, allocation);
+        self.allocations.insert(used.allocation_id, Arc::new(allocation));
     }
 
     fn remove_allocation(&mut self, allocation_id: &str) {

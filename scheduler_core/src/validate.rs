@@ -74,7 +74,7 @@ pub fn request(request: &border::PlaceRequest) -> Result<(), CoreError> {
     jobs(&request.jobs)
 }
 
-fn jobs(jobs: &[border::PendingJob]) -> Result<(), CoreError> {
+pub fn jobs(jobs: &[border::PendingJob]) -> Result<(), CoreError> {
     let mut tasks = 0;
     let mut ids = HashSet::with_capacity(jobs.len());
     for (i, job) in jobs.iter().enumerate() {

@@ -1,5 +1,5 @@
 """Mumian's placement engine. Messages are those of `mumian_core.v1`, as bytes."""
 
-from mumian_core._native import CoreError, Engine, Snapshot
+from mumian_core._native import CancelToken, CoreError, Engine, Snapshot, solve_assignment
 
-__all__ = ["CoreError", "Engine", "Snapshot"]
+__all__ = ["CancelToken", "CoreError", "Engine", "Snapshot", "solve_assignment"]

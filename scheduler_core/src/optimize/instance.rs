@@ -1,0 +1,248 @@
+//! The problem that follows from a cluster and its jobs, and the way back from seats to placements.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use prost::Message;
+
+use super::search::Found;
+use crate::assignment::problem::{
+    range, Class, Column, Device, Kind, Node, Problem, Task, DIMS, FIRST_DEVICE_DIM, NONE, REFUSED,
+};
+use crate::assignment::solution::Seat;
+use crate::bound::shadow_prices;
+use crate::cluster::{At, Cluster};
+use crate::model::{models, Candidate, Demand};
+use crate::wire::mumian::api::v1 as api;
+use crate::wire::mumian_core::v1 as border;
+use crate::{cost, filter};
+
+/// Devices of one node that a seat can name.
+const NODE_DEVICES_MAX: usize = 64;
+/// Costs above count as this; a million of them still add up.
+const COST_MAX: i64 = 1 << 42;
+/// What leaving a task out counts as: so many times the highest cost of any pair, for each
+/// step of priority.
+const UNPLACED_COSTS: i64 = 16;
+
+/// One task in play.
+pub struct InPlay<'a> {
+    pub job: &'a border::PendingJob,
+    pub spec: &'a api::JobSpec,
+    pub group: &'a api::TaskGroup,
+    pub demand: Arc<Demand>,
+    pub index: u32,
+    /// Where it runs now.
+    pub home: Option<Home<'a>>,
+    /// Whether it may stay there. Otherwise it keeps what it holds until it has moved.
+    pub stays: bool,
+}
+
+/// Where a running task is.
+#[derive(Clone)]
+pub struct Home<'a> {
+    pub allocation_id: &'a str,
+    pub at: At,
+    pub devices: Vec<api::DeviceShare>,
+}
+
+/// A problem with the names of its parts.
+pub struct Instance<'a> {
+    pub problem: Problem,
+    pub tasks: Vec<InPlay<'a>>,
+    nodes: Vec<At>,
+    position: HashMap<At, u32>,
+}
+
+impl<'a> Instance<'a> {
+    /// The cluster must be as if no task in play stood anywhere.
+    pub fn new(cluster: &Cluster, policy: &border::Policy, tasks: Vec<InPlay<'a>>, move_microcny: i64) -> Self {
+        let mut instance = Self { problem: Problem::default(), tasks, nodes: Vec::new(), position: HashMap::new() };
+        instance.add_nodes(cluster);
+        let demands = instance.add_kinds();
+        instance.add_costs(cluster, policy, &demands);
+        instance.add_tasks(move_microcny);
+        instance
+    }
+
+    fn add_nodes(&mut self, cluster: &Cluster) {
+        let mut classes: HashMap<(u32, Vec<u8>), usize> = HashMap::new();
+        let mut members: Vec<Vec<At>> = Vec::new();
+        for at in cluster.nodes() {
+            // All that filters and costs ask of a node but its room.
+            let facts =
+                api::Node { id: String::new(), cpu_milli: 0, memory_mib: 0, ..(*cluster.node(at).node).clone() };
+            let class = *classes.entry((at.site, facts.encode_to_vec())).or_insert_with(|| {
+                members.push(Vec::new());
+                members.len() - 1
+            });
+            members[class].push(at);
+        }
+        let problem = &mut self.problem;
+        for (class, members) in (0..).zip(members) {
+            let first = cluster.node(members[0]);
+            let start = problem.columns.len() as u32;
+            problem.columns.push(Column { class, model: NONE, device_dim: NONE });
+            for (rank, model) in first.models().enumerate() {
+                let dim = FIRST_DEVICE_DIM + rank;
+                let device_dim = if dim < DIMS { dim as u32 } else { NONE };
+                problem.columns.push(Column { class, model: model as u32, device_dim });
+            }
+            let nodes = self.nodes.len() as u32;
+            let columns = start..problem.columns.len() as u32;
+            problem.classes.push(Class { site: members[0].site, columns, nodes: nodes..nodes + members.len() as u32 });
+            for at in members {
+                let state = cluster.node(at);
+                let devices = problem.devices.len() as u32;
+                let mut free = [0; DIMS];
+                free[0] = state.free_cpu_milli() as i64;
+                free[1] = state.free_memory_mib() as i64;
+                for device in state.devices.iter().take(NODE_DEVICES_MAX) {
+                    let milli = device.free_milli();
+                    problem.devices.push(Device { model: device.model as u32, free_milli: milli as u16 });
+                    let rank = state.models().position(|m| m == device.model);
+                    if let Some(amount) = rank.and_then(|rank| free.get_mut(FIRST_DEVICE_DIM + rank)) {
+                        *amount += milli as i64;
+                    }
+                }
+                problem.nodes.push(Node { class, free, devices: devices..problem.devices.len() as u32 });
+                self.position.insert(at, self.nodes.len() as u32);
+                self.nodes.push(at);
+            }
+        }
+    }
+
+    /// Gives each distinct demand a kind, and each task its kind.
+    fn add_kinds(&mut self) -> Vec<Arc<Demand>> {
+        let mut demands: Vec<Arc<Demand>> = Vec::new();
+        let mut kinds: HashMap<Arc<Demand>, u32> = HashMap::new();
+        for task in &self.tasks {
+            let kind = *kinds.entry(task.demand.clone()).or_insert_with(|| {
+                demands.push(task.demand.clone());
+                demands.len() as u32 - 1
+            });
+            self.problem.tasks.push(Task { kind, ..Task::default() });
+        }
+        self.problem.kinds.extend(demands.iter().map(|demand| {
+            let mut amounts = [0; DIMS];
+            amounts[0] = demand.cpu_milli as i64;
+            amounts[1] = demand.memory_mib as i64;
+            Kind { amounts, device_milli: demand.accelerator_milli() as i64 }
+        }));
+        demands
+    }
+
+    fn add_costs(&mut self, cluster: &Cluster, policy: &border::Policy, demands: &[Arc<Demand>]) {
+        let mut cost = Vec::with_capacity(demands.len() * self.problem.columns.len());
+        for demand in demands {
+            for class in &self.problem.classes {
+                let at = self.nodes[class.nodes.start as usize];
+                let open = accepted(cluster, at, demand);
+                for column in &self.problem.columns[range(&class.columns)] {
+                    let model = (column.model != NONE).then_some(column.model as usize);
+                    let is_asked = model.is_some() == demand.accelerators.is_some() && open.contains(&model);
+                    let candidate = candidate(cluster, at, demand, model);
+                    if !is_asked || !filter::admits_fixed(&candidate) {
+                        cost.push(REFUSED);
+                        continue;
+                    }
+                    let microcny = cost::of(&candidate, policy).total_microcny_per_hour;
+                    cost.push(i64::try_from(microcny).unwrap_or(COST_MAX).min(COST_MAX));
+                }
+            }
+        }
+        self.problem.cost = cost;
+    }
+
+    fn add_tasks(&mut self, move_microcny: i64) {
+        let problem = &mut self.problem;
+        let highest = problem.cost.iter().copied().filter(|&cost| cost != REFUSED).max().unwrap_or(0) + 1;
+        let mut gangs: HashMap<&str, u32> = HashMap::new();
+        for (position, (task, facts)) in self.tasks.iter().zip(&mut problem.tasks).enumerate() {
+            let steps = UNPLACED_COSTS * (1 + i64::from(task.spec.priority.min(1000)));
+            facts.unplaced_microcny = highest.saturating_mul(steps).min(i64::MAX >> 8);
+            if let Some(home) = task.home.as_ref().filter(|_| task.stays) {
+                facts.home = self.position[&home.at];
+                facts.home_devices = bits(&home.devices).unwrap_or(0);
+                facts.move_microcny = move_microcny;
+            }
+            if task.home.is_none() && task.spec.kind() == api::JobKind::Gang {
+                facts.gang = *gangs.entry(&task.job.job_id).or_insert_with(|| {
+                    problem.gangs.push(Vec::new());
+                    problem.gangs.len() as u32 - 1
+                });
+                problem.gangs[facts.gang as usize].push(position as u32);
+            }
+        }
+    }
+
+    /// The seat that these devices of this node are for a task; none when seats cannot name it.
+    pub fn seat(&self, cluster: &Cluster, task: usize, at: At, devices: &[api::DeviceShare]) -> Option<Seat> {
+        let node = *self.position.get(&at)?;
+        let first = devices.first().map(|share| share.device_index as usize);
+        let model = first.and_then(|i| cluster.node(at).devices.get(i)).map_or(NONE, |d| d.model as u32);
+        let class = &self.problem.classes[self.problem.nodes[node as usize].class as usize];
+        let column = class.columns.clone().find(|&c| self.problem.columns[c as usize].model == model)?;
+        let kind = self.problem.tasks[task].kind;
+        if self.problem.cost(kind, column) == REFUSED {
+            return None;
+        }
+        Some(Seat { node, column, devices: bits(devices)? })
+    }
+
+    /// What the prices say of each site.
+    pub fn prices(&self, cluster: &Cluster, found: &Found<'_>) -> Vec<border::ShadowPrice> {
+        let node_of = |class: u32| cluster.node(self.nodes[self.problem.classes[class as usize].nodes.start as usize]);
+        let name = |class: u32, model: u32| node_of(class).node.accelerators[model as usize].model.clone();
+        let prices = shadow_prices(&self.problem, &found.bound.prices, name);
+        let told = prices.into_iter().map(|price| border::ShadowPrice {
+            site_id: cluster.sites[price.site as usize].site.id.clone(),
+            resource: price.resource,
+            microcny_per_hour: price.microcny,
+        });
+        told.collect()
+    }
+
+    /// The placement of a task in a seat.
+    pub fn placement(&self, cluster: &Cluster, policy: &border::Policy, task: usize, seat: Seat) -> border::Placement {
+        let at = self.nodes[seat.node as usize];
+        let column = &self.problem.columns[seat.column as usize];
+        let model = (column.model != NONE).then_some(column.model as usize);
+        let in_play = &self.tasks[task];
+        let candidate = candidate(cluster, at, &in_play.demand, model);
+        let each = in_play.demand.accelerator_milli().min(crate::model::WHOLE_DEVICE_MILLI) as u32;
+        let held = (0..NODE_DEVICES_MAX as u32).filter(|i| seat.devices >> i & 1 == 1);
+        border::Placement {
+            job_id: in_play.job.job_id.clone(),
+            task_group: in_play.group.name.clone(),
+            task_index: in_play.index,
+            site_id: candidate.site.site.id.clone(),
+            node_id: candidate.node.node.id.clone(),
+            devices: held.map(|device_index| api::DeviceShare { device_index, milli: each }).collect(),
+            cost: Some(cost::of(&candidate, policy)),
+            latency: candidate.latency(),
+        }
+    }
+}
+
+/// Devices as the bits of a seat; none when it cannot name one of them.
+fn bits(devices: &[api::DeviceShare]) -> Option<u64> {
+    devices.iter().try_fold(0, |held, share| Some(held | 1_u64.checked_shl(share.device_index)?))
+}
+
+/// Whether a running task may stay where it is: no constraint has come to forbid it.
+pub fn is_seat(cluster: &Cluster, demand: &Demand, home: &Home<'_>) -> bool {
+    let first = home.devices.first().and_then(|share| cluster.node(home.at).devices.get(share.device_index as usize));
+    let model = first.map(|device| device.model);
+    accepted(cluster, home.at, demand).contains(&model)
+        && bits(&home.devices).is_some()
+        && filter::admits_fixed(&candidate(cluster, home.at, demand, model))
+}
+
+fn accepted(cluster: &Cluster, at: At, demand: &Demand) -> Vec<Option<usize>> {
+    models(cluster.node(at), demand).collect()
+}
+
+fn candidate<'a>(cluster: &'a Cluster, at: At, demand: &'a Demand, model: Option<usize>) -> Candidate<'a> {
+    Candidate { at, site: cluster.site(at), node: cluster.node(at), demand, model, context: None }
+}

@@ -1,0 +1,20 @@
+//! The global optimiser: many tasks placed jointly, from a start that it never makes worse,
+//! until a stop says so, with a proven bound beside it.
+//!
+//! Prices of the bound guide it: `construct` puts each task where its cost plus the price of what
+//! it takes is least, and `repack` lifts a few tasks and seats them anew in the best way found.
+//! `jobs` brings the jobs of a state into that form, `table` a table from the literature.
+
+mod construct;
+mod guide;
+mod instance;
+mod jobs;
+mod repack;
+mod search;
+mod seats;
+pub mod stop;
+mod table;
+
+pub use jobs::optimize;
+pub use search::{solve, Found, Settings};
+pub use table::solve_table;

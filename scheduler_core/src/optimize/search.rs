@@ -1,0 +1,228 @@
+//! From a start to a better solution: prices, a construction that follows them, then rounds of
+//! steps. Every round looks for a fixed number of steps, on any number of threads, and takes them
+//! in a fixed order; so the outcome does not depend on the threads.
+
+use super::construct::construct;
+use super::guide::Guide;
+use super::repack::{propose, Reach, Step};
+use super::stop::{Progress, Reason, Stop};
+use crate::assignment::problem::NONE;
+use crate::assignment::room::Room;
+use crate::assignment::solution::{Seat, Solution};
+use crate::bound::{self, Bound};
+use crate::seed::{mixed, Draws};
+
+/// What a run may do.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    pub seed: u64,
+    pub threads: usize,
+    /// Most running tasks that may be away from home at the end.
+    pub moves_max: u32,
+}
+
+/// What a run has come to.
+pub struct Found<'p> {
+    pub solution: Solution<'p>,
+    pub bound: Bound,
+    pub rounds: u64,
+    pub reason: Reason,
+    pub progress: Vec<Progress>,
+}
+
+const REACH: Reach = Reach { nodes: 4, tasks: 24, looks: 6_000 };
+/// Small problems may pass through worse solutions; the best one is kept beside.
+const WANDERING_TASKS_MAX: usize = 10_000;
+/// How much worse a step may be: on average this part of the gap to the bound, shared by all tasks.
+const HEAT: f64 = 3.0;
+/// Rounds without gain after which a problem counts as solved as well as it can be.
+const PATIENCE_ROUNDS: u64 = 20_000;
+
+/// Improves on the start, which it never makes worse.
+pub fn solve<'p>(start: Solution<'p>, settings: Settings, stop: &mut dyn Stop) -> Found<'p> {
+    let problem = start.problem;
+    let bound = prices(&start, settings.threads, stop);
+    let guide = Guide::new(problem, &bound.prices);
+    let solution = constructed(start, &guide);
+    let mut search = Search {
+        room: Room::of(&solution),
+        wanders: problem.tasks.len() <= WANDERING_TASKS_MAX,
+        best: Vec::new(),
+        best_microcny: solution.total_microcny(),
+        draws: Draws::new(mixed(settings.seed, 1)),
+        solution,
+        guide: &guide,
+        settings,
+    };
+    let mut progress = at_start(&search.solution, bound.microcny, stop.elapsed_ms());
+    let mut told = vec![progress];
+    let reason = loop {
+        if progress.objective_microcny <= progress.bound_microcny {
+            break Reason::Optimal;
+        }
+        if let Some(reason) = stop.reached(&progress) {
+            break reason;
+        }
+        if progress.rounds_without_gain >= PATIENCE_ROUNDS {
+            break Reason::NoImprovement;
+        }
+        progress.round += 1;
+        search.round(progress.round, progress.bound_microcny);
+        progress.rounds_without_gain += 1;
+        if search.best_microcny < progress.objective_microcny {
+            progress.objective_microcny = search.best_microcny;
+            progress.rounds_without_gain = 0;
+            progress.unplaced = search.solution.nowhere().len() as u32;
+            progress.elapsed_ms = stop.elapsed_ms();
+            told.push(progress);
+        }
+    };
+    Found { solution: search.into_best(), rounds: progress.round, reason, progress: told, bound }
+}
+
+fn prices(start: &Solution<'_>, threads: usize, stop: &mut dyn Stop) -> Bound {
+    bound::prices(start.problem, threads, |bound_microcny| {
+        let reason = stop.reached(&at_start(start, bound_microcny, stop.elapsed_ms()));
+        !matches!(reason, Some(Reason::Time | Reason::Cancelled))
+    })
+}
+
+fn at_start(solution: &Solution<'_>, bound_microcny: i128, elapsed_ms: u64) -> Progress {
+    Progress {
+        round: 0,
+        objective_microcny: solution.total_microcny(),
+        bound_microcny,
+        unplaced: solution.nowhere().len() as u32,
+        elapsed_ms,
+        rounds_without_gain: 0,
+    }
+}
+
+/// The better one of two: what is nowhere added to the start, or all that waits seated anew.
+fn constructed<'p>(start: Solution<'p>, guide: &Guide<'p>) -> Solution<'p> {
+    let mut anew = start.clone();
+    let problem = start.problem;
+    let waiting = (0..problem.tasks.len() as u32).filter(|&t| problem.tasks[t as usize].home == NONE);
+    waiting.for_each(|t| {
+        anew.lift(t);
+    });
+    construct(&mut anew, guide);
+    let mut added = start;
+    construct(&mut added, guide);
+    if anew.total_microcny() < added.total_microcny() {
+        anew
+    } else {
+        added
+    }
+}
+
+struct Search<'s, 'p> {
+    solution: Solution<'p>,
+    guide: &'s Guide<'p>,
+    room: Room,
+    settings: Settings,
+    wanders: bool,
+    /// The best seats while the solution is elsewhere; empty while it is the best.
+    best: Vec<Seat>,
+    best_microcny: i128,
+    draws: Draws,
+}
+
+impl<'p> Search<'_, 'p> {
+    fn round(&mut self, round: u64, bound_microcny: i128) {
+        let count = (self.solution.problem.nodes.len() / 16).clamp(8, 256);
+        let seed = mixed(self.settings.seed, round.wrapping_add(1));
+        let steps = self.proposals(count, seed, bound_microcny);
+        let mut changed = Vec::new();
+        for step in steps {
+            if step.nodes.iter().any(|n| changed.contains(n)) {
+                continue;
+            }
+            if self.take(&step) {
+                changed.extend(step.nodes);
+            }
+        }
+    }
+
+    /// Steps by how much they gain.
+    fn proposals(&mut self, count: usize, seed: u64, bound_microcny: i128) -> Vec<Step> {
+        let gap = (self.solution.total_microcny() - bound_microcny).max(0);
+        let heat = if self.wanders { HEAT * gap as f64 / self.solution.problem.tasks.len() as f64 } else { 0.0 };
+        let allowances: Vec<i64> = (0..count).map(|_| allowance(heat, &mut self.draws)).collect();
+        let look =
+            |i: usize| propose(&self.solution, self.guide, &self.room, REACH, allowances[i], mixed(seed, i as u64));
+        let look = &look;
+        let threads = self.settings.threads.clamp(1, count);
+        let mut steps: Vec<(usize, Step)> = if threads == 1 {
+            (0..count).filter_map(|i| look(i).map(|step| (i, step))).collect()
+        } else {
+            std::thread::scope(|scope| {
+                let part = |t: usize| (t..count).step_by(threads).filter_map(move |i| look(i).map(|step| (i, step)));
+                let running: Vec<_> = (1..threads).map(|t| scope.spawn(move || part(t).collect::<Vec<_>>())).collect();
+                let mut steps: Vec<_> = part(0).collect();
+                for thread in running {
+                    match thread.join() {
+                        Ok(more) => steps.extend(more),
+                        Err(panic) => std::panic::resume_unwind(panic),
+                    }
+                }
+                steps
+            })
+        };
+        steps.sort_by_key(|(i, step)| (step.delta_microcny, *i));
+        steps.into_iter().map(|(_, step)| step).collect()
+    }
+
+    /// Takes the step unless it moves too many running tasks.
+    fn take(&mut self, step: &Step) -> bool {
+        let was_best = self.solution.total_microcny() == self.best_microcny && self.best.is_empty();
+        if was_best && step.delta_microcny > 0 {
+            self.best = self.seats();
+        }
+        let before = self.solution.total_microcny();
+        let lifted: Vec<(u32, Seat)> = step.seats.iter().map(|&(t, ..)| (t, self.solution.lift(t))).collect();
+        let seated = step.seats.iter().filter(|(_, node, _)| *node != NONE);
+        let all = seated.clone().all(|&(task, node, column)| self.solution.put(task, node, column));
+        debug_assert!(all, "the step was found on this solution");
+        if !all || self.solution.moved() > self.settings.moves_max {
+            seated.for_each(|&(task, ..)| {
+                self.solution.lift(task);
+            });
+            lifted.into_iter().for_each(|(task, seat)| self.solution.put_back(task, seat));
+            if was_best {
+                self.best.clear();
+            }
+            return false;
+        }
+        debug_assert_eq!(before + i128::from(step.delta_microcny), self.solution.total_microcny());
+        step.nodes.iter().for_each(|&node| self.room.changed(&self.solution, node));
+        if self.solution.total_microcny() < self.best_microcny {
+            self.best_microcny = self.solution.total_microcny();
+            self.best.clear();
+        }
+        true
+    }
+
+    fn seats(&self) -> Vec<Seat> {
+        (0..self.solution.problem.tasks.len() as u32).map(|t| self.solution.seat(t)).collect()
+    }
+
+    fn into_best(mut self) -> Solution<'p> {
+        if !self.best.is_empty() {
+            (0..self.best.len() as u32).for_each(|t| {
+                self.solution.lift(t);
+            });
+            self.best.iter().enumerate().for_each(|(t, seat)| self.solution.put_back(t as u32, *seat));
+        }
+        self.solution
+    }
+}
+
+/// How much worse a step may be: exponentially distributed with this mean (Metropolis).
+fn allowance(heat_microcny: f64, draws: &mut Draws) -> i64 {
+    if heat_microcny <= 0.0 {
+        return 0;
+    }
+    let even = (draws.below(1 << 20) as f64 + 0.5) / f64::from(1 << 20);
+    (-heat_microcny * even.ln()) as i64
+}

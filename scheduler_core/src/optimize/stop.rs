@@ -1,0 +1,50 @@
+//! When to stop is a value that the caller brings: the core owns no clock.
+
+/// How far a run has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    pub round: u64,
+    pub objective_microcny: i128,
+    pub bound_microcny: i128,
+    pub unplaced: u32,
+    /// By the stop's clock; 0 where it has none.
+    pub elapsed_ms: u64,
+    /// Rounds since the objective last became less.
+    pub rounds_without_gain: u64,
+}
+
+/// Why a run ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    Time,
+    Rounds,
+    Gap,
+    Optimal,
+    Cancelled,
+    NoImprovement,
+}
+
+/// Asked between rounds.
+pub trait Stop {
+    fn reached(&mut self, progress: &Progress) -> Option<Reason>;
+
+    /// Time since the run began, where the caller has a clock.
+    fn elapsed_ms(&self) -> u64 {
+        0
+    }
+}
+
+impl<F: FnMut(&Progress) -> Option<Reason>> Stop for F {
+    fn reached(&mut self, progress: &Progress) -> Option<Reason> {
+        self(progress)
+    }
+}
+
+/// After so many rounds: the same on every machine.
+pub struct Rounds(pub u64);
+
+impl Stop for Rounds {
+    fn reached(&mut self, progress: &Progress) -> Option<Reason> {
+        (progress.round >= self.0).then_some(Reason::Rounds)
+    }
+}

@@ -1,0 +1,231 @@
+//! The global optimiser: never worse than its start, never refused by the verifier, never below
+//! its bound, the same on any number of threads, and on tables as good as trying everything.
+
+mod common;
+
+use proptest::prelude::*;
+use scheduler_core::optimize::stop::Rounds;
+use scheduler_core::optimize::{optimize, solve_table};
+use scheduler_core::place::place;
+use scheduler_core::state::State;
+use scheduler_core::verify::verify;
+use scheduler_core::wire::mumian::api::v1 as api;
+use scheduler_core::wire::mumian_core::v1 as border;
+
+fn state(fleet: &border::Delta) -> State {
+    let mut state = State::default();
+    state.apply(fleet.clone()).expect("the fleet speaks of its own sites only");
+    state
+}
+
+fn request(placing: &border::PlaceRequest) -> border::OptimizeRequest {
+    border::OptimizeRequest {
+        evaluation_id: placing.evaluation_id.clone(),
+        jobs: placing.jobs.clone(),
+        policy: placing.policy.clone(),
+        ..Default::default()
+    }
+}
+
+fn answer(state: &State, request: &border::OptimizeRequest, rounds: u64, threads: usize) -> border::OptimizeResponse {
+    optimize(state, request, threads, &mut Rounds(rounds)).expect("the request is in range")
+}
+
+/// Whether the verifier accepts the whole plan once the allocations that move are gone.
+fn holds(state: &State, answer: &border::OptimizeResponse, jobs: &[border::PendingJob]) -> bool {
+    let plan = answer.plan.clone().expect("always there");
+    let mut left = state.fork();
+    let removed_allocation_ids = answer.moves.iter().map(|m| m.allocation_id.clone()).collect();
+    let base_generation = left.generation();
+    left.apply(border::Delta { base_generation, removed_allocation_ids, ..Default::default() })
+        .expect("they are known");
+    let mut jobs = jobs.to_vec();
+    for job in &mut jobs {
+        let mine = plan.placements.iter().filter(|p| p.job_id == job.job_id);
+        let named =
+            mine.map(|p| border::PendingTasks { task_group: p.task_group.clone(), task_indexes: vec![p.task_index] });
+        job.pending = named.collect();
+    }
+    jobs.retain(|job| !job.pending.is_empty());
+    let sent = border::VerifyRequest { plan: Some(plan), jobs };
+    verify(&left.snapshot(), &sent).verdicts.iter().all(|v| v.accepted)
+}
+
+/// The plan as allocations of a state.
+fn commit(state: &mut State, request: &border::PlaceRequest) -> Vec<border::RunningTask> {
+    let plan = place(&state.snapshot(), request).expect("the request is in range");
+    let mut running = Vec::new();
+    let mut allocations = Vec::new();
+    for p in plan.placements {
+        let job = request.jobs.iter().find(|j| j.job_id == p.job_id).and_then(|j| j.spec.as_ref()).expect("sent");
+        let group = job.task_groups.iter().find(|g| g.name == p.task_group).expect("of this job");
+        let allocation_id = format!("{}.{}.{}", p.job_id, p.task_group, p.task_index);
+        allocations.push(border::UsedResources {
+            allocation_id: allocation_id.clone(),
+            node_id: p.node_id,
+            resources: group.resources.clone(),
+            devices: p.devices,
+            job_id: p.job_id.clone(),
+            task_group: p.task_group.clone(),
+            task_index: p.task_index,
+            zone_traffic: group.zone_traffic.clone(),
+        });
+        let (job_id, task_group, task_index) = (p.job_id, p.task_group, p.task_index);
+        running.push(border::RunningTask { allocation_id, job_id, task_group, task_index });
+    }
+    let base_generation = state.generation();
+    state.apply(border::Delta { base_generation, allocations, ..Default::default() }).expect("just placed");
+    running
+}
+
+/// Gangs whole or not at all, in the plan as in the request.
+fn gangs_are_whole(plan: &border::Plan, jobs: &[border::PendingJob]) -> bool {
+    jobs.iter().filter(|j| j.spec.as_ref().is_some_and(|s| s.kind() == api::JobKind::Gang)).all(|job| {
+        let placed = plan.placements.iter().any(|p| p.job_id == job.job_id);
+        let left = plan.unplaced.iter().any(|u| u.job_id == job.job_id);
+        !(placed && left)
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
+
+    #[test]
+    fn pending_jobs_are_placed_no_worse_than_online_and_no_better_than_the_bound(
+        fleet in common::fleet(3, 4),
+        placing in common::request(5, 2, 4),
+    ) {
+        let state = state(&fleet);
+        let request = request(&placing);
+        let found = answer(&state, &request, 12, 1);
+        let (start, end) = (found.start.unwrap(), found.found.unwrap());
+        prop_assert!(end.objective_microcny_per_hour <= start.objective_microcny_per_hour);
+        prop_assert!(found.bound_microcny_per_hour <= end.objective_microcny_per_hour);
+        let plan = found.plan.as_ref().unwrap();
+        prop_assert!(gangs_are_whole(plan, &request.jobs));
+        prop_assert!(holds(&state, &found, &request.jobs));
+        prop_assert_eq!(&found, &answer(&state, &request, 12, 3));
+    }
+
+    #[test]
+    fn running_tasks_move_only_where_it_pays_and_are_never_lost(
+        fleet in common::fleet(3, 4),
+        first in common::request(4, 2, 3),
+        prices in prop::collection::vec(0_u64..9, 3),
+        moves_max in prop::option::of(0_u32..3),
+    ) {
+        let mut state = state(&fleet);
+        let running = commit(&mut state, &first);
+        // The world changes: rents are others now.
+        let mut sites = fleet.sites.clone();
+        for (site, core) in sites.iter_mut().zip(&prices) {
+            site.prices.get_or_insert_default().cpu_core_hour_microcny = core * 1000;
+        }
+        let base_generation = state.generation();
+        state.apply(border::Delta { base_generation, sites, ..Default::default() }).unwrap();
+        let request = border::OptimizeRequest { running, moves_max, ..request(&first) };
+        let found = answer(&state, &request, 12, 2);
+        let (start, end) = (found.start.unwrap(), found.found.unwrap());
+        prop_assert!(end.objective_microcny_per_hour <= start.objective_microcny_per_hour);
+        prop_assert!(found.bound_microcny_per_hour <= end.objective_microcny_per_hour);
+        prop_assert!(moves_max.is_none_or(|most| found.moves.len() as u32 <= most));
+        prop_assert!(holds(&state, &found, &request.jobs));
+        let plan = found.plan.as_ref().unwrap();
+        for task in &request.running {
+            let is_it = |u: &&border::UnplacedTask| {
+                u.job_id == task.job_id && u.task_group == task.task_group && u.task_index == task.task_index
+            };
+            prop_assert!(!plan.unplaced.iter().any(|u| is_it(&u)), "what runs is not pending");
+        }
+        // Where nothing moves, nothing is gained.
+        if found.moves.is_empty() && plan.placements.is_empty() {
+            prop_assert_eq!(start.objective_microcny_per_hour, end.objective_microcny_per_hour);
+        }
+    }
+
+    #[test]
+    fn small_tables_are_solved_as_by_trying_everything(
+        (agents, tasks, cost, weight, capacity) in (1_usize..4, 0_usize..7).prop_flat_map(|(agents, tasks)| (
+            Just(agents),
+            Just(tasks),
+            prop::collection::vec(0_i64..20, agents * tasks),
+            prop::collection::vec(0_i64..9, agents * tasks),
+            prop::collection::vec(0_i64..25, agents),
+        )),
+        seed in any::<u64>(),
+    ) {
+        let request = border::AssignmentRequest {
+            agents: agents as u32,
+            tasks: tasks as u32,
+            cost: cost.clone(),
+            weight: weight.clone(),
+            capacity: capacity.clone(),
+            seed,
+            ..Default::default()
+        };
+        let found = solve_table(&request, 1, &mut Rounds(60)).unwrap();
+        let mut best = (tasks, i64::MAX);
+        let mut free = capacity;
+        everything(tasks, agents, &cost, &weight, &mut free, 0, (0, 0), &mut best);
+        prop_assert_eq!((found.unplaced_task_count as usize, found.cost), best);
+        let unplaced = 16 * (1 + cost.iter().copied().max().unwrap_or(0));
+        prop_assert!(found.bound <= best.1 + unplaced * best.0 as i64);
+    }
+}
+
+/// The fewest tasks left out, and the least cost with so many: by trying every assignment.
+#[allow(clippy::too_many_arguments)]
+fn everything(
+    tasks: usize,
+    agents: usize,
+    cost: &[i64],
+    weight: &[i64],
+    free: &mut [i64],
+    task: usize,
+    so_far: (usize, i64),
+    best: &mut (usize, i64),
+) {
+    if task == tasks {
+        *best = so_far.min(*best);
+        return;
+    }
+    for agent in 0..agents {
+        let at = agent * tasks + task;
+        if weight[at] <= free[agent] {
+            free[agent] -= weight[at];
+            everything(tasks, agents, cost, weight, free, task + 1, (so_far.0, so_far.1 + cost[at]), best);
+            free[agent] += weight[at];
+        }
+    }
+    everything(tasks, agents, cost, weight, free, task + 1, (so_far.0 + 1, so_far.1), best);
+}
+
+#[test]
+fn a_table_of_the_wrong_size_or_with_a_number_out_of_range_is_refused_with_its_field() {
+    let good = border::AssignmentRequest {
+        agents: 2,
+        tasks: 1,
+        cost: vec![1, 2],
+        weight: vec![1, 1],
+        capacity: vec![1, 1],
+        ..Default::default()
+    };
+    let refusal =
+        |request: border::AssignmentRequest| solve_table(&request, 1, &mut Rounds(1)).unwrap_err().to_string();
+    let short = border::AssignmentRequest { cost: vec![1], ..good.clone() };
+    assert_eq!(refusal(short), "cost has 1 entries; 2 agents and 1 tasks need 2");
+    let negative = border::AssignmentRequest { weight: vec![1, -3], ..good.clone() };
+    assert_eq!(refusal(negative), "weight[1] (-3) must be from 0 to 1099511627776");
+    let large = border::AssignmentRequest { agents: u32::MAX, tasks: u32::MAX, ..good };
+    assert!(refusal(large).starts_with("tasks (4294967295) x agents (4294967295) must be at most"));
+}
+
+#[test]
+fn a_running_task_that_the_state_does_not_know_is_refused_with_its_field() {
+    let state = State::default();
+    let task = border::RunningTask { allocation_id: "a".into(), job_id: "j".into(), ..Default::default() };
+    let request = border::OptimizeRequest { running: vec![task], ..Default::default() };
+    let error = optimize(&state, &request, 1, &mut Rounds(1)).unwrap_err();
+    assert_eq!(error.code(), "INVALID_FIELD");
+    assert_eq!(error.to_string(), "running[0].allocation_id (a) is not in the state; send what the state holds");
+}

@@ -1,6 +1,8 @@
 //! The smallest single change of a job that would place more of it. Every change that is told
 //! was tried: the changed job was placed.
 
+mod coupling;
+
 use std::collections::BTreeSet;
 
 use crate::cluster::NodeState;
@@ -37,10 +39,11 @@ pub fn smallest(
     for changes in fields(trial, spec, group) {
         // Of one field, the first change that helps is found by halving.
         let (mut low, mut high) = (0, changes.len());
+        let size_max = best.as_ref().map_or(u64::MAX, |(size, _)| *size);
         while low < high {
             let middle = if is_ordered(&changes) { (low + high) / 2 } else { low };
             let change = &changes[middle];
-            if best.as_ref().is_some_and(|(size, _)| *size <= change.size) {
+            if change.size >= size_max {
                 high = middle;
             } else if let Some(site_id) = helped(trial, &change.spec) {
                 best = Some((change.size, api::Relaxation { site_id, ..change.told.clone() }));
@@ -82,7 +85,9 @@ fn fields(trial: &Trial<'_>, spec: &api::JobSpec, group: usize) -> Vec<Changes> 
             }
         }
     }
-    wanted.changes(spec, group, &demand)
+    let mut changes = wanted.changes(spec, group, &demand);
+    changes.extend(coupling::changes(trial, spec, group));
+    changes
 }
 
 /// What other tasks of the job may take beside one of this group: nothing, a task of one other
@@ -120,10 +125,6 @@ impl Wanted {
     /// A node that facts let in: the sizes of which so and so many fit there, alone or beside
     /// other groups of the job.
     fn room(&mut self, c: &Candidate<'_>, others: &[api::Resources]) {
-        let parts = |free: u64, asked: u64| {
-            let fitting = move |n: u64| Some(free / n).filter(|part| (1..asked).contains(part));
-            (1..=SHARES_MAX).filter_map(fitting)
-        };
         for other in others {
             let cpu_left = c.node.free_cpu_milli().saturating_sub(other.cpu_milli);
             let memory_left = c.node.free_memory_mib().saturating_sub(other.memory_mib);
@@ -170,11 +171,9 @@ impl Wanted {
 
     fn changes(self, spec: &api::JobSpec, group: usize, demand: &Demand) -> Vec<Changes> {
         use api::Filter as F;
-        let figure =
-            |filter, field, from: u64, to: u64, show: fn(u64) -> String, set: &dyn Fn(&mut api::JobSpec)| Change {
-                size: (from.abs_diff(to) * 1000 / from.max(1)).min(WORD - 1),
-                ..change(filter, field, (show(from), show(to)), spec, set)
-            };
+        let figure = |filter, field, from, to, show, set: &dyn Fn(&mut api::JobSpec)| {
+            figure(filter, field, (from, to), show, spec, set)
+        };
         let of_group = |field: &str| format!("task_groups[{group}].{field}");
         let resources = |s: &mut api::JobSpec, set: &dyn Fn(&mut api::Resources)| {
             if let Some(resources) = &mut s.task_groups[group].resources {
@@ -261,6 +260,27 @@ impl Wanted {
     }
 }
 
+/// What is free, shared out among one, two and so on, where that is less than what is asked.
+fn parts(free: u64, asked: u64) -> impl Iterator<Item = u64> {
+    (1..=SHARES_MAX).map(move |n| free / n).filter(move |part| (1..asked).contains(part))
+}
+
+/// A change of a figure; no figure weighs as much as a word.
+fn figure(
+    filter: api::Filter,
+    field: String,
+    (from, to): (u64, u64),
+    show: fn(u64) -> String,
+    spec: &api::JobSpec,
+    set: &dyn Fn(&mut api::JobSpec),
+) -> Change {
+    Change {
+        size: (from.abs_diff(to).saturating_mul(1000) / from.max(1)).min(WORD - 1),
+        ..change(filter, field, (show(from), show(to)), spec, set)
+    }
+}
+
+/// A change of words.
 fn change(
     filter: api::Filter,
     field: String,

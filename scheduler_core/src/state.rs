@@ -165,11 +165,11 @@ impl State {
         }
         site.it_power_uw += node.it_power_uw();
         for traffic in &allocation.zone_traffic {
-            let used_kbps = Arc::make_mut(&mut site.used_kbps).entry(traffic.zone_id.clone()).or_default();
-            if is_added {
-                *used_kbps += traffic.bandwidth_kbps;
-            } else {
-                *used_kbps -= traffic.bandwidth_kbps;
+            let used_kbps = Arc::make_mut(&mut site.used_kbps);
+            let before = used_kbps.remove(&traffic.zone_id).unwrap_or(0);
+            let after = if is_added { before + traffic.bandwidth_kbps } else { before - traffic.bandwidth_kbps };
+            if after > 0 {
+                used_kbps.insert(traffic.zone_id.clone(), after);
             }
         }
     }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
 use crate::cluster::{At, Cluster, Holding, NodeState};
-use crate::coupling::UNCOUPLED;
+use crate::coupling::{Coupling, UNCOUPLED};
 use crate::model::{Candidate, Demand, Task};
 use crate::occupancy::{Context, Load, Occupancy};
 use crate::wire::mumian::api::v1 as api;
@@ -20,7 +20,7 @@ pub struct Trial<'a> {
 
 /// What one task took.
 pub struct Booking {
-    at: At,
+    pub at: At,
     held: Holding,
     /// Unset where no coupling constraint counts it.
     load: Option<Load>,
@@ -42,9 +42,13 @@ impl<'a> Trial<'a> {
 
     /// A candidate that coupling constraints are asked about as well.
     pub fn candidate_of<'t>(&'t self, at: At, task: &'t Task, model: Option<usize>) -> Candidate<'t> {
-        let coupling = task.coupling.as_deref().unwrap_or(&UNCOUPLED);
-        let context = Context { cluster: self.cluster, occupancy: &self.occupancy, coupling };
+        let context = self.context(task.coupling.as_deref().unwrap_or(&UNCOUPLED));
         Candidate { context: Some(context), ..self.candidate(at, &task.demand, model) }
+    }
+
+    /// What coupling constraints are asked about, as it is now.
+    pub fn context<'t>(&'t self, coupling: &'t Coupling) -> Context<'t> {
+        Context { cluster: self.cluster, occupancy: &self.occupancy, coupling }
     }
 
     /// Whether a coupling constraint could refuse some candidate of the task.

@@ -1,6 +1,8 @@
 //! What may cross the border. Refused here, a bad number can neither wrap a sum nor allocate
 //! memory without bound further in, so the code behind needs no checks of its own.
 
+mod coupling;
+
 use std::collections::{BTreeSet, HashSet};
 
 use crate::error::CoreError;
@@ -38,6 +40,7 @@ pub fn delta(delta: &border::Delta) -> Result<(), CoreError> {
                 return refuse(format!("{at}.devices[{j}].milli"), detail);
             }
         }
+        coupling::traffic(&at, &used.zone_traffic)?;
     }
     Ok(())
 }
@@ -48,8 +51,10 @@ fn node(at: &str, node: &api::Node) -> Result<(), CoreError> {
     }
     at_most(&format!("{at}.cpu_milli"), node.cpu_milli, QUANTITY_MAX)?;
     at_most(&format!("{at}.memory_mib"), node.memory_mib, QUANTITY_MAX)?;
+    at_most(&format!("{at}.core_active_power_mw"), node.core_active_power_mw, QUANTITY_MAX)?;
     let mut devices = 0;
     for (i, accelerator) in node.accelerators.iter().enumerate() {
+        at_most(&format!("{at}.accelerators[{i}].active_power_mw"), accelerator.active_power_mw, QUANTITY_MAX)?;
         devices += u64::from(accelerator.count);
         if devices > NODE_DEVICES_MAX {
             let detail = format!("brings node {} to {devices} devices; a node has at most {NODE_DEVICES_MAX}", node.id);
@@ -105,6 +110,7 @@ fn job(at: &str, job: &border::PendingJob) -> Result<u64, CoreError> {
         if let Some(resources) = &group.resources {
             amounts(&format!("{at}.resources"), resources)?;
         }
+        coupling::group(&at, spec, group)?;
     }
     if job.pending.is_empty() {
         return Ok(spec.task_groups.iter().map(|g| u64::from(g.count)).sum());

@@ -21,7 +21,7 @@ pub fn mbps(kbps: u64) -> String {
     thousandths(kbps)
 }
 
-/// Microwatt as kilowatt to the watt, without the unit.
-pub fn kw(uw: u128) -> String {
-    thousandths(u64::try_from(uw / 1_000_000).unwrap_or(u64::MAX))
+/// Milliwatt as kilowatt to the watt, without the unit.
+pub fn kw(mw: u128) -> String {
+    thousandths(u64::try_from(mw / 1000).unwrap_or(u64::MAX))
 }

@@ -3,6 +3,7 @@
 mod common;
 
 use proptest::prelude::*;
+use scheduler_core::coupling::Coupling;
 use scheduler_core::place::place;
 use scheduler_core::state::{Cluster, State};
 use scheduler_core::verify::verify;
@@ -162,5 +163,28 @@ proptest! {
         let plan = place(&cluster, &request).expect("the request is in range");
         let possible = placeable(&cluster, &fleet, &job, &tasks, &mut Vec::new());
         prop_assert_eq!(plan.placements.len(), if possible { tasks.len() } else { 0 });
+    }
+
+    #[test]
+    fn a_small_job_of_coupled_tasks_is_placed_whole_exactly_when_it_can_be(
+        (fleet, job) in common::coupled_job(),
+        objective in prop::sample::select(&common::OBJECTIVES[..]),
+    ) {
+        let spec = job.spec.clone().expect("made with one");
+        let groups = spec.task_groups.iter();
+        let tasks: Vec<_> = groups.flat_map(|g| (0..g.count).map(|i| (g.name.clone(), i))).collect();
+        let cluster = cluster(fleet.clone());
+        let policy = border::Policy { objective: objective.into(), ..Default::default() };
+        let request = border::PlaceRequest { evaluation_id: "e".into(), jobs: vec![job.clone()], policy: Some(policy) };
+        let plan = place(&cluster, &request).expect("the request is in range");
+        prop_assert!(holds(&cluster, &request.jobs, &plan.placements));
+        let is_coupled = spec.task_groups.iter().any(|g| Coupling::of("j", &spec, g).is_some());
+        if placeable(&cluster, &fleet, &job, &tasks, &mut Vec::new()) {
+            // What no rule of the job couples is placed as it comes, but for gangs.
+            let whole = is_coupled || spec.kind() == api::JobKind::Gang;
+            prop_assert!(!whole || plan.placements.len() == tasks.len());
+        } else {
+            prop_assert!(plan.placements.len() < tasks.len());
+        }
     }
 }

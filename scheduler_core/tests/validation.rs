@@ -115,3 +115,44 @@ fn an_endless_or_divided_typical_task_is_refused() {
     asked.policy = Some(typical(500, u32::MAX));
     assert_eq!(field_of(place::place(&Cluster::default(), &asked)), "policy.typical_tasks[256].weight, added up,");
 }
+
+#[test]
+fn a_constraint_that_names_no_group_counts_nothing_or_is_there_twice_is_refused() {
+    let refused = |set: &dyn Fn(&mut api::TaskGroup)| {
+        let mut group = asking(1, 0);
+        set(&mut group);
+        field_of(place(group, &[])).replace("jobs[0].spec.task_groups[0].", "")
+    };
+    let site = api::Topology::Site as i32;
+    let spread = |topology, max_tasks| api::Spread { topology, max_tasks };
+    assert_eq!(refused(&|g| g.spreads = vec![spread(0, 1)]), "spreads[0].topology");
+    assert_eq!(refused(&|g| g.spreads = vec![spread(site, 0)]), "spreads[0].max_tasks");
+    assert_eq!(refused(&|g| g.spreads = vec![spread(site, 1), spread(site, 2)]), "spreads[1].topology");
+    let apart = |topology, name: &str| vec![api::AntiAffinity { topology, task_group: name.into() }];
+    assert_eq!(refused(&|g| g.apart_from = apart(9, "main")), "apart_from[0].topology");
+    assert_eq!(refused(&|g| g.apart_from = apart(site, "other")), "apart_from[0].task_group");
+    assert_eq!(refused(&|g| g.apart_from = apart(site, "main")), "apart_from[0].task_group");
+    let near = |name: &str, budget_us| vec![api::GroupLatency { task_group: name.into(), budget_us }];
+    assert_eq!(refused(&|g| g.group_latencies = near("other", 1)), "group_latencies[0].task_group");
+    assert_eq!(refused(&|g| g.group_latencies = near("main", 0)), "group_latencies[0].budget_us");
+    let traffic = |bandwidth_kbps| api::ZoneTraffic { zone_id: "z".into(), bandwidth_kbps };
+    assert_eq!(refused(&|g| g.zone_traffic = vec![traffic(0)]), "zone_traffic[0].bandwidth_kbps");
+    assert_eq!(refused(&|g| g.zone_traffic = vec![traffic(u64::MAX)]), "zone_traffic[0].bandwidth_kbps");
+    assert_eq!(refused(&|g| g.zone_traffic = vec![traffic(1), traffic(1)]), "zone_traffic[1].zone_id");
+}
+
+#[test]
+fn power_and_traffic_that_could_wrap_a_sum_are_refused() {
+    let mut state = State::default();
+    let node = |core_active_power_mw, active_power_mw| {
+        let accelerators = vec![api::Accelerator { active_power_mw, ..Default::default() }];
+        let node = api::Node { id: "s/n".into(), core_active_power_mw, accelerators, ..Default::default() };
+        border::Delta { nodes: vec![node], ..Default::default() }
+    };
+    assert_eq!(field_of(state.apply(node(u64::MAX, 0))), "nodes[0].core_active_power_mw");
+    assert_eq!(field_of(state.apply(node(0, u64::MAX))), "nodes[0].accelerators[0].active_power_mw");
+    let traffic = vec![api::ZoneTraffic { zone_id: "z".into(), bandwidth_kbps: u64::MAX }];
+    let used = border::UsedResources { zone_traffic: traffic, ..Default::default() };
+    let delta = border::Delta { allocations: vec![used], ..Default::default() };
+    assert_eq!(field_of(state.apply(delta)), "allocations[0].zone_traffic[0].bandwidth_kbps");
+}

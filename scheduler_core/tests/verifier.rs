@@ -117,3 +117,137 @@ fn a_gang_may_fill_up_to_the_tasks_that_still_wait() {
     gang.pending = vec![border::PendingTasks { task_group: "main".into(), task_indexes: vec![2] }];
     assert_eq!(reasons(plan(&gang), gang), [""]);
 }
+
+/// Two sites of one operator, 4 ms apart, with one node each and a narrow link from zone z.
+fn two_sites(power_cap_mw: u64) -> Cluster {
+    let mut delta = border::Delta { reset: true, ..Default::default() };
+    for id in ["a", "b"] {
+        let operator_id = "op".to_string();
+        delta.sites.push(api::Site { id: id.into(), operator_id, health: READY, power_cap_mw, ..Default::default() });
+        delta.nodes.push(api::Node {
+            id: format!("{id}/n"),
+            site_id: id.into(),
+            health: READY,
+            cpu_milli: 9000,
+            core_active_power_mw: 5000,
+            ..Default::default()
+        });
+    }
+    let link = |from: &str, to: &str, rtt_p99_us, bandwidth_kbps| api::Link {
+        from_id: from.into(),
+        to_site_id: to.into(),
+        rtt_p99_us,
+        bandwidth_kbps,
+        ..Default::default()
+    };
+    delta.links = vec![link("a", "b", 4000, 0), link("z", "a", 1000, 10_000)];
+    let mut state = State::default();
+    state.apply(delta).expect("the delta speaks of its own sites only");
+    state.snapshot()
+}
+
+/// Whether each of two tasks is accepted, the first of group one at a, the second of group two,
+/// or of the same, where it is said; in this order and in the other.
+fn verdicts(cluster: &Cluster, one: api::TaskGroup, two: Option<api::TaskGroup>, node_id: &str) -> [Vec<String>; 2] {
+    let resources = Some(api::Resources { cpu_milli: 1000, ..Default::default() });
+    let group = |g: api::TaskGroup, name: &str| api::TaskGroup {
+        name: name.into(),
+        count: 2,
+        resources: resources.clone(),
+        ..g
+    };
+    let name = if two.is_some() { "two" } else { "one" };
+    let task_groups = std::iter::once(group(one, "one")).chain(two.map(|g| group(g, "two"))).collect();
+    let spec = api::JobSpec { task_groups, ..Default::default() };
+    let job = border::PendingJob { job_id: "job".into(), spec: Some(spec), pending: vec![], explain: false };
+    let placement = |task_group: &str, task_index, node_id: &str| border::Placement {
+        job_id: "job".into(),
+        task_group: task_group.into(),
+        task_index,
+        site_id: node_id.split('/').next().expect("a site").into(),
+        node_id: node_id.into(),
+        ..Default::default()
+    };
+    let placements = [placement("one", 0, "a/n"), placement(name, 1, node_id)];
+    let orders = [placements.to_vec(), placements.into_iter().rev().collect()];
+    orders.map(|placements| {
+        let plan = border::Plan { placements, ..Default::default() };
+        let request = border::VerifyRequest { plan: Some(plan), jobs: vec![job.clone()] };
+        let verdicts = verify::verify(cluster, &request).verdicts;
+        verdicts.into_iter().map(|v| v.rejection.map_or(String::new(), |r| r.reason)).collect()
+    })
+}
+
+/// The second of two placements is refused in either order, for these reasons.
+fn assert_refused(verdicts: [Vec<String>; 2], reasons: [&str; 2]) {
+    let [first, second] = reasons;
+    assert_eq!(verdicts, [vec![String::new(), first.into()], vec![String::new(), second.into()]]);
+}
+
+const ACCEPTED: [[&str; 2]; 2] = [["", ""], ["", ""]];
+
+#[test]
+fn a_task_too_many_in_a_domain_is_refused() {
+    let most_one = |topology: api::Topology| api::TaskGroup {
+        spreads: vec![api::Spread { topology: topology.into(), max_tasks: 1 }],
+        ..Default::default()
+    };
+    let cluster = two_sites(0);
+    assert_eq!(verdicts(&cluster, most_one(api::Topology::Site), None, "b/n"), ACCEPTED);
+    let said = "spread: node a/n already holds 1 of at most 1 task";
+    assert_refused(verdicts(&cluster, most_one(api::Topology::Node), None, "a/n"), [said, said]);
+    let said = "spread: operator op already holds 1 of at most 1 task";
+    assert_refused(verdicts(&cluster, most_one(api::Topology::Operator), None, "b/n"), [said, said]);
+}
+
+#[test]
+fn a_task_beside_one_that_it_must_not_meet_is_refused_whichever_is_first() {
+    let apart = |topology: api::Topology| api::TaskGroup {
+        apart_from: vec![api::AntiAffinity { topology: topology.into(), task_group: "two".into() }],
+        ..Default::default()
+    };
+    let (cluster, two) = (two_sites(0), Some(api::TaskGroup::default()));
+    assert_eq!(verdicts(&cluster, apart(api::Topology::Site), two.clone(), "b/n"), ACCEPTED);
+    let said = ["one", "two"].map(|group| format!("apart: operator op already holds 1 task of group {group}"));
+    let refused = verdicts(&cluster, apart(api::Topology::Operator), two, "b/n");
+    assert_refused(refused, [&said[0], &said[1]]);
+}
+
+#[test]
+fn a_task_too_far_from_another_group_is_refused_whichever_is_first() {
+    let near = |budget_us, default_us| api::TaskGroup {
+        group_latencies: vec![api::GroupLatency { task_group: "two".into(), budget_us }],
+        compute_time: Some(api::ComputeTime { default_us, ..Default::default() }),
+        ..Default::default()
+    };
+    // The other group's compute time does not count.
+    let two = near(0, 60_000);
+    let two = Some(api::TaskGroup { group_latencies: vec![], ..two });
+    let cluster = two_sites(0);
+    assert_eq!(verdicts(&cluster, near(5000, 1000), two.clone(), "b/n"), ACCEPTED);
+    assert_eq!(verdicts(&cluster, near(1000, 1000), two.clone(), "a/n"), ACCEPTED);
+    let said = ["one at a", "two at b"].map(|who| format!("group latency: {who} 5.5 ms > 5 ms, 0.5 over: network"));
+    assert_refused(verdicts(&cluster, near(5000, 1500), two, "b/n"), [&said[0], &said[1]]);
+}
+
+#[test]
+fn traffic_beyond_a_link_is_refused() {
+    let asking = |bandwidth_kbps| api::TaskGroup {
+        zone_traffic: vec![api::ZoneTraffic { zone_id: "z".into(), bandwidth_kbps }],
+        ..Default::default()
+    };
+    let cluster = two_sites(0);
+    assert_eq!(verdicts(&cluster, asking(5000), None, "a/n"), ACCEPTED);
+    assert_eq!(verdicts(&cluster, asking(6000), None, "b/n"), ACCEPTED);
+    let said = "link bandwidth: 6 of 10 Mbit/s from zone z used, 6 asked";
+    assert_refused(verdicts(&cluster, asking(6000), None, "a/n"), [said, said]);
+}
+
+#[test]
+fn power_beyond_a_sites_cap_is_refused() {
+    let plain = api::TaskGroup::default;
+    assert_eq!(verdicts(&two_sites(10_000), plain(), None, "a/n"), ACCEPTED);
+    assert_eq!(verdicts(&two_sites(9_999), plain(), None, "b/n"), ACCEPTED);
+    let said = "power cap: 0.005 kW + 0.005 kW > 0.009 kW at the meter";
+    assert_refused(verdicts(&two_sites(9_999), plain(), None, "a/n"), [said, said]);
+}

@@ -24,6 +24,12 @@ KINDS: Mapping[str, job_pb2.JobKind.ValueType] = {
     "service": job_pb2.JOB_KIND_SERVICE,
     "gang": job_pb2.JOB_KIND_GANG,
 }
+Topology = Literal["node", "site", "operator"]
+TOPOLOGIES: Mapping[str, job_pb2.Topology.ValueType] = {
+    "node": job_pb2.TOPOLOGY_NODE,
+    "site": job_pb2.TOPOLOGY_SITE,
+    "operator": job_pb2.TOPOLOGY_OPERATOR,
+}
 PRIORITY_MAX = 100
 COUNT_MAX = 1000
 PORT_MAX = 65535
@@ -89,6 +95,10 @@ def task_group(
     working_directory: str = "",
     latency: LatencySlo | None = None,
     compute: ComputeTime | Quantity | None = None,
+    spread: Mapping[Topology, int] | None = None,
+    apart_from: Mapping[str, Topology] | None = None,
+    near: Mapping[str, Quantity] | None = None,
+    traffic: Mapping[str, Quantity] | None = None,
     max_restarts: int | None = None,
     time_limit: Quantity | None = None,
     port: int | Literal["auto"] | None = None,
@@ -103,6 +113,10 @@ def task_group(
         accelerators: 0.5 (a share of one device), or whole devices; left out: none.
         latency: from `mumian.latency`.
         compute: compute time of one request, "5ms" or from `mumian.compute_time`.
+        spread: most tasks of the group in one node, site or operator, {"site": 2}.
+        apart_from: groups that share no node, site or operator with this one, {"world": "site"}.
+        near: round trip to the sites of another group + compute, at most, {"world": "5ms"}.
+        traffic: bandwidth that each task reserves from a zone, {"tianhe": "50Mbit/s"}.
         time_limit: wall clock of one attempt, "10m".
         port: where a service listens; "auto": a free one, found in MUMIAN_PORT.
 
@@ -140,6 +154,7 @@ def task_group(
         group.compute_time.CopyFrom(compute)
     elif compute is not None:
         group.compute_time.default_us = _parsed("compute", compute, quantities.duration_us)
+    _couple(group, spread or {}, apart_from or {}, near or {}, traffic or {})
     if max_restarts is not None:
         group.max_restarts = _parsed("max_restarts", max_restarts, quantities.WholeNumber(0, RESTARTS_MAX))
     if time_limit is not None:
@@ -149,6 +164,34 @@ def task_group(
     elif port is not None:
         group.listen_port = _parsed("port", port, quantities.WholeNumber(1, PORT_MAX))
     return group
+
+
+def _couple(
+    group: TaskGroup,
+    spread: Mapping[Topology, int],
+    apart_from: Mapping[str, Topology],
+    near: Mapping[str, Quantity],
+    traffic: Mapping[str, Quantity],
+) -> None:
+    for topology, most in spread.items():
+        group.spreads.add(
+            topology=_topology("spread", topology),
+            max_tasks=_parsed(f"spread[{topology}]", most, quantities.WholeNumber(1, COUNT_MAX)),
+        )
+    for other, topology in apart_from.items():
+        group.apart_from.add(topology=_topology(f"apart_from[{other}]", topology), task_group=other)
+    for other, budget in near.items():
+        budget_us = _parsed(f"near[{other}]", budget, quantities.duration_us)
+        group.group_latencies.add(task_group=other, budget_us=budget_us)
+    for zone, bandwidth in traffic.items():
+        bandwidth_kbps = _parsed(f"traffic[{zone}]", bandwidth, quantities.bandwidth_kbps)
+        group.zone_traffic.add(zone_id=zone, bandwidth_kbps=bandwidth_kbps)
+
+
+def _topology(field: str, name: str) -> job_pb2.Topology.ValueType:
+    if name not in TOPOLOGIES:
+        raise invalid_field(field, f"({name!r}) is no topology; use {', '.join(TOPOLOGIES)}")
+    return TOPOLOGIES[name]
 
 
 def latency(*zones: str, budget: Quantity, client: Quantity | None = None) -> LatencySlo:

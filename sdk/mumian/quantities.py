@@ -12,7 +12,7 @@ from decimal import ROUND_CEILING, Decimal
 Quantity = int | float | str
 QUANTITY_MAX = 1 << 40  # the coordinator's limit for any quantity
 
-_NUMBER_AND_UNIT = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([A-Za-zµ]*)\s*")
+_NUMBER_AND_UNIT = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([A-Za-zµ/]*)\s*")
 _US = {
     "us": 1,
     "µs": 1,
@@ -36,6 +36,14 @@ _MIB = {
     "TB": Decimal(10**12) / 2**20,
 }
 _MILLI = {"": 1000, "m": 1}
+_KBPS = {
+    "kbit/s": 1,
+    "Mbit/s": 1000,
+    "Gbit/s": 10**6,
+    "kbps": 1,
+    "Mbps": 1000,
+    "Gbps": 10**6,
+}
 
 
 def cpu_milli(value: Quantity) -> int:
@@ -60,6 +68,14 @@ def duration_ms(value: Quantity) -> int:
     if rest or not ms:
         raise ValueError("must be whole milliseconds, at least 1ms; write 500ms, 10m or 2h")
     return ms
+
+
+def bandwidth_kbps(value: Quantity) -> int:
+    """A bandwidth ("50Mbit/s") in kilobits a second, at least one."""
+    kbps = _whole(_scaled(value, _KBPS, "a bandwidth with its unit, such as 50Mbit/s or 1Gbit/s"))
+    if not kbps:
+        raise ValueError("must be positive; write 50Mbit/s, or leave it out")
+    return kbps
 
 
 def accelerator_milli(value: Quantity) -> int:

@@ -54,6 +54,12 @@ def test_decimals_become_exact_whole_units() -> None:
     assert config.reflector_advertised == "127.0.0.1:9100"
 
 
+def test_limits_of_power_and_links_are_none_unless_they_are_given() -> None:
+    assert (parse(GOOD).site.power_cap_mw, parse(GOOD).bandwidth_kbps) == (0, {})
+    assert parse(changed("site.power_cap_kw", 92.5)).site.power_cap_mw == 92_500_000
+    assert parse(changed("bandwidth_mbps.tianhe", 1000)).bandwidth_kbps == {"tianhe": 1_000_000}
+
+
 def test_the_marginal_pue_is_the_average_where_it_is_not_given() -> None:
     assert parse(changed("site.pue.marginal", None)).site.pue.marginal_permille == 1250
 
@@ -72,6 +78,8 @@ def test_the_marginal_pue_is_the_average_where_it_is_not_given() -> None:
         ("node.accelerators", [{"kind": "tpu", "model": "x"}], "node.accelerators[0].kind ('tpu')"),
         ("reflector.listen", "9100", "reflector.listen ('9100') must be host:port"),
         ("probe.window", 3, "probe.window (3) must be 20 or more"),
+        ("site.power_cap_kw", -5, "site.power_cap_kw (-5) must be 0 or more"),
+        ("bandwidth_mbps.tianhe", "wide", "bandwidth_mbps.tianhe ('wide') must be a number"),
         ("routes.tianhe", "nowhere", "routes.tianhe ('nowhere') must be host:port"),
         ("coordinater", "x:1", "coordinater is unknown; did you mean coordinator?"),
         ("node", [1], "node ([1]) must be a mapping"),

@@ -64,6 +64,10 @@ def test_every_key_fills_its_field(tmp_path: Path) -> None:
           labels: {disk: ssd}
           latency: {from: [tianhe, nansha], budget: 20ms, client: 9.4ms}
           compute: {default: 8ms, by_accelerator: {H100: 2ms}, by_arch: {arm64: 9ms}}
+          spread: {node: 1, site: 2}
+          apart_from: {world: operator}
+          near: {world: 5ms}
+          traffic: {tianhe: 50Mbit/s}
           max_restarts: 3
           time_limit: 10m
           port: auto
@@ -94,6 +98,10 @@ def test_every_key_fills_its_field(tmp_path: Path) -> None:
             by_arch_us { key: "arm64" value: 9000 }
           }
           max_restarts: 3 time_limit_ms: 600000 listen_port_auto: true
+          spreads { topology: TOPOLOGY_NODE max_tasks: 1 } spreads { topology: TOPOLOGY_SITE max_tasks: 2 }
+          apart_from { topology: TOPOLOGY_OPERATOR task_group: "world" }
+          group_latencies { task_group: "world" budget_us: 5000 }
+          zone_traffic { zone_id: "tianhe" bandwidth_kbps: 50000 }
         }
         task_groups {
           name: "world"
@@ -118,6 +126,14 @@ def test_a_field_of_the_api_leads_back_to_its_line(tmp_path: Path) -> None:
     assert loaded.origin_of("request_id") is None
 
 
+def test_a_constraint_of_the_api_leads_back_to_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "job.yaml"
+    path.write_text("command: [a]\nspread:\n  node: 1\n  site: 2\nnear:\n  world: 5ms\n")
+    loaded = load_spec(path)
+    assert loaded.origin_of("task_groups[0].spreads[1].max_tasks") == (4, "spread.site")
+    assert loaded.origin_of("task_groups[0].group_latencies[0].task_group") == (6, "near.world")
+
+
 def test_a_file_that_cannot_be_read_is_one_error(tmp_path: Path) -> None:
     with pytest.raises(MumianError, match=r"cannot be read: no such file"):
         load_spec(tmp_path / "none.yaml")
@@ -128,6 +144,7 @@ def test_python_and_yaml_make_the_same_spec(tmp_path: Path) -> None:
     path.write_text(
         "kind: service\ncommand: [serve]\nresources: {memory: 1GiB}\nport: 80\n"
         "latency: {from: tianhe, budget: 20ms}\ncompute: 5ms\ncount: 2\n"
+        "spread: {site: 1}\napart_from: {a: node}\nnear: {b: 5ms}\ntraffic: {tianhe: 1Gbit/s}\n"
     )
     built = mumian.job(
         "hello",
@@ -138,6 +155,10 @@ def test_python_and_yaml_make_the_same_spec(tmp_path: Path) -> None:
             latency=mumian.latency("tianhe", budget="20ms"),
             compute="5ms",
             count=2,
+            spread={"site": 1},
+            apart_from={"a": "node"},
+            near={"b": "5ms"},
+            traffic={"tianhe": "1Gbps"},
         ),
         kind="service",
     )

@@ -47,6 +47,7 @@ class AgentConfig:
     reflector_listen: str  # host:port
     reflector_advertised: str  # host:port as peers see it
     routes: Mapping[str, str]  # probe target's id -> host:port to use in place of its own
+    bandwidth_kbps: Mapping[str, int]  # zone's id -> what tasks may reserve of the link from it
     probe_interval_ms: int = 200
     probe_window: int = 256
     ray_num_cpus: int | None = None  # None: as many as the node's limit
@@ -74,6 +75,7 @@ def parse(raw: object) -> AgentConfig:
         reflector_listen=listen,
         reflector_advertised=reflector.address("advertise", listen),
         routes=_routes(top.section("routes")),
+        bandwidth_kbps=_bandwidth(top.section("bandwidth_mbps")),
         probe_interval_ms=probe.whole("interval_ms", 200, least=1),
         probe_window=probe.whole("window", 256, least=20),
         ray_num_cpus=ray.optional_whole("num_cpus", least=1),
@@ -93,6 +95,7 @@ def _site(fields: Fields) -> Site:
         jurisdiction=fields.text("jurisdiction"),
         pue=_pue(fields.section("pue")),
         carbon_g_per_kwh=fields.whole("carbon_g_per_kwh", 0),
+        power_cap_mw=fields.scaled("power_cap_kw", _MICRO, 0),
     )
     if not _NAME.fullmatch(site.id):
         raise ConfigError(
@@ -152,6 +155,10 @@ def _accelerator(fields: Fields) -> Accelerator:
     )
     fields.finish()
     return accelerator
+
+
+def _bandwidth(fields: Fields) -> Mapping[str, int]:
+    return {zone: fields.scaled(zone, 1000) for zone in fields.names()}
 
 
 def _routes(fields: Fields) -> Mapping[str, str]:

@@ -53,7 +53,9 @@ async def run_site(config: AgentConfig, identity: Identity) -> None:
     allocations = Allocations(journal, runners, outbox, node)
     await runners.open(allocations.runners_in_use())
     allocations.adopt()
-    prober = Prober(config.site.id, config.routes, config.probe_interval_ms, config.probe_window)
+    prober = Prober(
+        config.site.id, config.routes, config.probe_interval_ms, config.probe_window, config.bandwidth_kbps
+    )
     reports = SiteReports(
         config, identity.agent_epoch, machine, allocations, prober, outbox, cluster.processes
     )

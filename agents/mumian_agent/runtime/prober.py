@@ -96,8 +96,17 @@ class _Target:
 class Prober:
     """All targets of one site."""
 
-    def __init__(self, site_id: str, routes: Mapping[str, str], interval_ms: int, window: int) -> None:
+    def __init__(
+        self,
+        site_id: str,
+        routes: Mapping[str, str],
+        interval_ms: int,
+        window: int,
+        bandwidth_kbps: Mapping[str, int] | None = None,
+    ) -> None:
+        """`bandwidth_kbps` is what is declared of links, by target; it goes with what is measured."""
         self._site_id, self._routes = site_id, routes
+        self._bandwidth_kbps = bandwidth_kbps or {}
         self._interval_s, self._window = interval_ms / 1000, window
         self._targets: dict[str, _Target] = {}
 
@@ -145,6 +154,7 @@ class Prober:
             source=FIGURE_SOURCE_MEASURED,
             sample_count=len(target.window),
             sample_time=sample_time,
+            bandwidth_kbps=self._bandwidth_kbps.get(target_id, 0),
         )
 
 

@@ -9,6 +9,7 @@ from mumian.api.v1 import error_pb2, job_pb2
 from mumian.api.v1.job_pb2 import JobSpec, TaskGroup
 from mumian.api.v1.resources_pb2 import AcceleratorRequest
 
+from mumian_orchestrator.domain.coupling import QUANTITY_MAX, coupling_faults
 from mumian_orchestrator.domain.errors import FieldFault, RequestRefusedError, invalid
 
 NAME_LENGTH_MAX = 40
@@ -17,7 +18,6 @@ TASKS_MAX = 1000
 PRIORITY_DEFAULT, PRIORITY_MAX = 50, 100
 CPU_MILLI_DEFAULT, MEMORY_MIB_DEFAULT = 1000, 256
 RESTARTS_DEFAULT = {job_pb2.JOB_KIND_BATCH: 0, job_pb2.JOB_KIND_GANG: 0, job_pb2.JOB_KIND_SERVICE: 10}
-QUANTITY_MAX = 1 << 40
 # A job is stored in one piece, again at each change of its state, and etcd takes 1.5 MiB at once.
 SPEC_BYTES_MAX = 256 * 1024
 ARCHS = ("x86_64", "arm64")
@@ -59,7 +59,8 @@ def normalise(spec: JobSpec, zone_ids: Collection[str]) -> JobSpec:
     faults = [*_job_faults(full)]
     for number, group in enumerate(full.task_groups):
         path = f"task_groups[{number}]"
-        faults += [FieldFault(f"{path}.{fault.field}", fault.description) for fault in _group_faults(group)]
+        of_group = [*_group_faults(group), *coupling_faults(group, full)]
+        faults += [FieldFault(f"{path}.{fault.field}", fault.description) for fault in of_group]
     if faults:
         raise invalid(faults)
     _refuse_unknown_zones(full, zone_ids)
@@ -184,12 +185,19 @@ def _slo_faults(slo: job_pb2.LatencySlo) -> Iterator[FieldFault]:
 
 
 def _refuse_unknown_zones(spec: JobSpec, zone_ids: Collection[str]) -> None:
-    faults = [
-        FieldFault(f"task_groups[{number}].latency_slo.zone_ids", f"({zone!r}) is unknown")
-        for number, group in enumerate(spec.task_groups)
-        for zone in group.latency_slo.zone_ids
-        if zone not in zone_ids
+    named = [
+        *(
+            (f"task_groups[{number}].latency_slo.zone_ids", zone)
+            for number, group in enumerate(spec.task_groups)
+            for zone in group.latency_slo.zone_ids
+        ),
+        *(
+            (f"task_groups[{number}].zone_traffic[{i}].zone_id", traffic.zone_id)
+            for number, group in enumerate(spec.task_groups)
+            for i, traffic in enumerate(group.zone_traffic)
+        ),
     ]
+    faults = [FieldFault(field, f"({zone!r}) is unknown") for field, zone in named if zone not in zone_ids]
     if faults:
         known = ", ".join(sorted(zone_ids)) or "none are configured"
         message = "; ".join(f"{fault.field} {fault.description}" for fault in faults)

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from mumian.api.v1.explanation_pb2 import Explanation
 from mumian.api.v1.fleet_pb2 import Link, Node, Site
-from mumian.api.v1.job_pb2 import Allocation
+from mumian.api.v1.job_pb2 import Allocation, Job
 
 from mumian_orchestrator.domain.decision import Decision, PendingJob
 
@@ -26,10 +26,10 @@ class Engine(Protocol):
         nodes: Sequence[Node] = (),
         links: Sequence[Link] = (),
         removed_node_ids: Sequence[str] = (),
-        booked: Sequence[Allocation] = (),
+        booked: Sequence[tuple[Job, Allocation]] = (),
         freed: Sequence[str] = (),
     ) -> None:
-        """Change the cluster, whole or not at all."""
+        """Change the cluster, whole or not at all; an allocation is booked with its job."""
 
     async def place(self, evaluation_id: str, jobs: Sequence[PendingJob]) -> Decision:
         """Where the pending tasks would go; books nothing."""

@@ -69,7 +69,8 @@ class Fleet:
         new = {node.id: node for node in nodes}
         old = self._nodes.get(site_id, {})
         self._nodes[site_id] = new
-        booked = [a for _, a in self._table.live_allocations() if a.node_id in new and a.node_id not in old]
+        appeared = new.keys() - old.keys()
+        booked = [entry for entry in self._table.live_allocations() if entry[1].node_id in appeared]
         self._engine.update(
             nodes=list(nodes), removed_node_ids=[n for n in old if n not in new], booked=booked
         )

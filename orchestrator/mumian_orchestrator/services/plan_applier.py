@@ -68,7 +68,7 @@ class PlanApplier:
         del job.explanations[:]
         job.explanations.extend(explanations)
         allocations = [self._allocation(job, placement) for placement in placements]
-        self._engine.update(booked=allocations)
+        self._engine.update(booked=[(job, allocation) for allocation in allocations])
         job.allocations.extend(allocations)
         added = job.allocations[len(job.allocations) - len(allocations) :]
         # A gang is never longer than one commit (admission sees to it), so it is durable whole or not at all.

@@ -17,6 +17,11 @@ impl Filter for AntiAffinity {
         c.context.is_none_or(|context| taken(c, &context).is_none())
     }
 
+    fn refuses_site(&self, c: &Candidate<'_>) -> bool {
+        let refused = c.context.and_then(|context| taken(c, &context));
+        refused.is_some_and(|(apart, _)| apart.topology() != api::Topology::Node)
+    }
+
     fn reason(&self, c: &Candidate<'_>) -> String {
         let Some((apart, count)) = c.context.and_then(|context| taken(c, &context)) else { return String::new() };
         let holds = plural(count as usize, "task");

@@ -17,6 +17,11 @@ impl Filter for GroupLatency {
         c.context.is_none_or(|context| pairs(c, context).all(|pair| pair.holds()))
     }
 
+    fn refuses_site(&self, c: &Candidate<'_>) -> bool {
+        let is_far = |pair: Pair<'_>| pair.rtt_p99_us.is_none_or(|rtt| rtt > pair.budget_us);
+        c.context.is_some_and(|context| pairs(c, context).any(is_far))
+    }
+
     fn reason(&self, c: &Candidate<'_>) -> String {
         let Some(context) = c.context else { return String::new() };
         let broken = pairs(c, context).filter(|pair| !pair.holds());

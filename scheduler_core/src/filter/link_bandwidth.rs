@@ -17,6 +17,10 @@ impl Filter for LinkBandwidth {
         c.context.is_none_or(|context| full(c, &context).is_none())
     }
 
+    fn refuses_site(&self, _candidate: &Candidate<'_>) -> bool {
+        true
+    }
+
     fn reason(&self, c: &Candidate<'_>) -> String {
         let Some((traffic, used, limit)) = c.context.and_then(|context| full(c, &context)) else {
             return String::new();

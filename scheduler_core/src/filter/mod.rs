@@ -29,6 +29,11 @@ pub trait Filter: Sync {
     fn admits(&self, candidate: &Candidate<'_>) -> bool;
     /// Why not, in the user's units.
     fn reason(&self, candidate: &Candidate<'_>) -> String;
+    /// Whether it refuses every node of the site that it refuses one of; false where that is
+    /// not known.
+    fn refuses_site(&self, _candidate: &Candidate<'_>) -> bool {
+        false
+    }
     /// Whether evicting other work could cure it.
     fn curable_by_preemption(&self) -> bool {
         false
@@ -75,9 +80,22 @@ pub fn admits_now(candidate: &Candidate<'_>) -> bool {
     STAGES[FIXED_STAGES..COUPLING_STAGES].iter().all(|filter| filter.admits(candidate))
 }
 
-/// Whether no coupling constraint refuses the candidate, beside all else that is placed now.
-pub fn admits_beside(candidate: &Candidate<'_>) -> bool {
-    STAGES[COUPLING_STAGES..].iter().all(|filter| filter.admits(candidate))
+/// What coupling constraints say of a candidate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Beside {
+    Admitted,
+    Refused,
+    /// So is every other node of the site.
+    SiteRefused,
+}
+
+/// Whether some coupling constraint refuses the candidate, beside all else that is placed now.
+pub fn beside(candidate: &Candidate<'_>) -> Beside {
+    match STAGES[COUPLING_STAGES..].iter().find(|filter| !filter.admits(candidate)) {
+        None => Beside::Admitted,
+        Some(filter) if filter.refuses_site(candidate) => Beside::SiteRefused,
+        Some(_) => Beside::Refused,
+    }
 }
 
 /// The domain of a candidate, in words.

@@ -17,6 +17,11 @@ impl Filter for Spread {
         c.context.is_none_or(|context| full(c, &context).is_none())
     }
 
+    fn refuses_site(&self, c: &Candidate<'_>) -> bool {
+        let refused = c.context.and_then(|context| full(c, &context));
+        refused.is_some_and(|(spread, _)| spread.topology() != api::Topology::Node)
+    }
+
     fn reason(&self, c: &Candidate<'_>) -> String {
         let Some((spread, count)) = c.context.and_then(|context| full(c, &context)) else { return String::new() };
         let most = plural(spread.max_tasks as usize, "task");

@@ -1,4 +1,4 @@
-//! A gang that greed could not place: tries other nodes and devices for its tasks, largest
+//! A gang, or another job of coupled tasks, that greed could not place: tries other nodes and devices for its tasks, largest
 //! first, by depth-first search. It gives up after a bounded number of looks at nodes, so a
 //! small gang is placed whenever it can be, and a large one costs no more than the bound.
 
@@ -7,13 +7,13 @@ use std::collections::BTreeSet;
 
 use super::{Found, Pending};
 use crate::cluster::At;
-use crate::filter;
+use crate::filter::{self, Beside};
 use crate::model::{models, Demand, WHOLE_DEVICE_MILLI};
 use crate::score::Scorer;
 use crate::trial::Trial;
 use crate::wire::mumian::api::v1 as api;
 
-/// Most looks at one candidate: some tens of milliseconds.
+/// Most looks at one candidate for one job: some tens of milliseconds.
 const LOOKS_MAX: usize = 200_000;
 /// Most tasks, each of which is one step deeper.
 const TASKS_MAX: usize = 64;
@@ -29,7 +29,13 @@ pub struct Seat {
 /// A place for every task, in order of group and index, or none. The trial is left as it was.
 /// Tasks of one group are alike: unless something couples them, what greed cannot place of
 /// them, no search can.
-pub fn seats(trial: &mut Trial<'_>, groups: &[Pending<'_>], scorer: &Scorer) -> Option<Vec<Seat>> {
+/// `looks_left` bounds the looks as well, and is less by as many as there were.
+pub fn seats(
+    trial: &mut Trial<'_>,
+    groups: &[Pending<'_>],
+    scorer: &Scorer,
+    looks_left: &mut usize,
+) -> Option<Vec<Seat>> {
     let count: usize = groups.iter().map(|g| g.task_indexes.len()).sum();
     let is_coupled = groups.iter().any(|g| trial.is_coupled(&g.task));
     if (groups.len() < 2 && !is_coupled) || count > TASKS_MAX {
@@ -40,8 +46,17 @@ pub fn seats(trial: &mut Trial<'_>, groups: &[Pending<'_>], scorer: &Scorer) -> 
     order.sort_by_key(|&g| Reverse(size(&groups[g].task.demand)));
     let tasks = order.iter().flat_map(|&g| groups[g].task_indexes.iter().map(move |&index| (g, index)));
     let mark = trial.mark();
-    let mut search = Gang { trial, groups, scorer, tasks: tasks.collect(), seats: Vec::new(), looks: 0 };
+    let mut search = Gang {
+        trial,
+        groups,
+        scorer,
+        tasks: tasks.collect(),
+        seats: Vec::new(),
+        looks_left: LOOKS_MAX.min(*looks_left),
+    };
+    let before = search.looks_left;
     let found = search.seat(0);
+    *looks_left -= before - search.looks_left;
     let mut seats = std::mem::take(&mut search.seats);
     seats.sort_by_key(|seat| (seat.group, seat.task_index));
     while trial.undo_one(mark).is_some() {}
@@ -54,7 +69,7 @@ struct Gang<'s, 'a> {
     scorer: &'s Scorer,
     tasks: Vec<(usize, u32)>,
     seats: Vec<Seat>,
-    looks: usize,
+    looks_left: usize,
 }
 
 impl Gang<'_, '_> {
@@ -70,7 +85,7 @@ impl Gang<'_, '_> {
             }
             self.seats.pop();
             self.trial.undo_one(mark);
-            if self.looks >= LOOKS_MAX {
+            if self.looks_left == 0 {
                 return false;
             }
         }
@@ -88,9 +103,9 @@ impl Gang<'_, '_> {
         let mut options = Vec::new();
         for at in self.trial.cluster.nodes().filter(|at| *at >= first) {
             for model in models(self.trial.node(at), demand) {
-                self.looks += 1;
+                self.looks_left = self.looks_left.saturating_sub(1);
                 let c = self.trial.candidate_of(at, task, model);
-                if !(filter::admits_fixed(&c) && filter::admits_now(&c) && filter::admits_beside(&c)) {
+                if !(filter::admits_fixed(&c) && filter::admits_now(&c) && filter::beside(&c) == Beside::Admitted) {
                     continue;
                 }
                 let score = self.scorer.score(&c, self.scorer.fixed(&c), 0);

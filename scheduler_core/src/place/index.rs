@@ -6,11 +6,12 @@ use std::collections::{HashMap, VecDeque};
 use super::ranking::Ranking;
 use super::{scan, Found, Search};
 use crate::cluster::{At, Cluster};
+use crate::filter::Beside;
 use crate::model::Demand;
 use crate::score::Scorer;
 use crate::trial::Trial;
 
-/// Most demands, and most candidates of all demands together (40 bytes each), that are kept.
+/// Most demands, and most candidates of all demands together (48 bytes each), that are kept.
 const DEMANDS_MAX: usize = 1024;
 const CANDIDATES_MAX: usize = 8_000_000;
 
@@ -72,7 +73,7 @@ impl Search for Index {
         demand: &Demand,
         scorer: &Scorer,
         seed: u64,
-        admits: Option<&dyn Fn(Found) -> bool>,
+        admits: Option<&dyn Fn(Found) -> Beside>,
     ) -> Option<Found> {
         if scorer.is_random() {
             return scan::best(trial, demand, scorer, seed, admits);

@@ -10,11 +10,11 @@ mod scan;
 use crate::cluster::{At, Cluster};
 use crate::error::CoreError;
 use crate::explain::{self, Survey};
-use crate::filter;
+use crate::filter::{self, Beside};
 use crate::model::{Demand, Task};
 use crate::score::Scorer;
 use crate::seed::{mixed, seed};
-use crate::trial::Trial;
+use crate::trial::{Booking, Trial};
 use crate::wire::mumian::api::v1 as api;
 use crate::wire::mumian_core::v1 as border;
 use crate::{cost, relax, validate};
@@ -22,6 +22,10 @@ use crate::{cost, relax, validate};
 /// Looks at nodes that one request may spend on relaxations: some hundred milliseconds. Jobs
 /// after that are explained without one.
 const RELAX_LOOKS_MAX: usize = 4_000_000;
+/// Looks at candidates that one request may spend on seating whole jobs, and one try of a
+/// relaxation.
+const SEAT_LOOKS_MAX: usize = 4_000_000;
+const RELAX_SEAT_LOOKS_MAX: usize = 10_000;
 
 /// Where one task goes: the node, and which of its models serves it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,7 +44,7 @@ pub(crate) trait Search {
         demand: &Demand,
         scorer: &Scorer,
         seed: u64,
-        admits: Option<&dyn Fn(Found) -> bool>,
+        admits: Option<&dyn Fn(Found) -> Beside>,
     ) -> Option<Found>;
     /// A booking on this node was made or taken back.
     fn touched(&mut self, at: At);
@@ -82,6 +86,7 @@ fn place_by<S: Search>(
         seed: seed(&request.evaluation_id, cluster.generation),
         draws: 0,
         looks_left: RELAX_LOOKS_MAX,
+        seat_looks_left: SEAT_LOOKS_MAX,
         plan: border::Plan {
             evaluation_id: request.evaluation_id.clone(),
             base_generation: cluster.generation,
@@ -101,7 +106,16 @@ struct Placer<'c, 'p, S> {
     draws: u64,
     /// Looks at nodes that may still be spent on relaxations.
     looks_left: usize,
+    /// Looks at candidates that may still be spent on seating whole jobs.
+    seat_looks_left: usize,
     plan: border::Plan,
+}
+
+/// What was planned for a job and taken back.
+struct TakenBack {
+    bookings: Vec<Booking>,
+    placements: Vec<border::Placement>,
+    unplaced: Vec<border::UnplacedTask>,
 }
 
 /// Where the plan and the trial stood before a job.
@@ -118,20 +132,24 @@ impl<S: Search> Placer<'_, '_, S> {
         self.trial.enter(&job.job_id, spec);
         let start = self.start();
         let mut surveys: Vec<_> = groups.iter().map(|pending| self.group(job, pending)).collect();
+        let missing = self.plan.unplaced.len() - start.unplaced;
+        let is_gang = spec.kind() == api::JobKind::Gang;
         let mut missing_of_gang = 0;
-        if spec.kind() == api::JobKind::Gang && self.plan.unplaced.len() > start.unplaced {
-            missing_of_gang = self.plan.unplaced.len() - start.unplaced;
-            self.back_to(&start);
-            if let Some(seats) = gang::seats(&mut self.trial, &groups, self.scorer) {
-                missing_of_gang = 0;
+        // Tasks that are coupled may have been put where the others cannot follow.
+        let is_coupled = groups.iter().any(|pending| pending.task.coupling.is_some());
+        if missing > 0 && (is_gang || is_coupled) {
+            let greedy = self.take_back(&start);
+            if let Some(seats) = gang::seats(&mut self.trial, &groups, self.scorer, &mut self.seat_looks_left) {
                 surveys = groups.iter().map(|pending| self.survey(job, pending)).collect();
                 for seat in seats {
                     self.take(job, &groups[seat.group], seat.task_index, seat.found, seat.devices);
                 }
+            } else if is_gang {
+                missing_of_gang = missing;
+                let all = groups.iter().flat_map(|pending| pending.task_indexes.iter().map(move |i| (pending, *i)));
+                all.for_each(|(pending, task_index)| self.leave(job, pending, task_index));
             } else {
-                groups
-                    .iter()
-                    .for_each(|pending| pending.task_indexes.iter().for_each(|i| self.leave(job, pending, *i)));
+                self.put_back(greedy);
             }
         }
         for (pending, survey) in groups.iter().zip(surveys) {
@@ -170,7 +188,8 @@ impl<S: Search> Placer<'_, '_, S> {
         let found = relax::smallest(&mut trial, spec, group, |trial, changed| {
             looks_left = looks_left.checked_sub(looks)?;
             let changed = border::PendingJob { spec: Some(changed.clone()), explain: false, ..job.clone() };
-            let plan = alone(trial, self.scorer, &changed);
+            let (plan, seat_looks) = alone(trial, self.scorer, &changed);
+            looks_left = looks_left.saturating_sub(seat_looks);
             let mine = |placements: &[border::Placement], site_id: Option<&str>| {
                 placements.iter().filter(is_mine).filter(|p| site_id.is_none_or(|id| p.site_id == id)).count()
             };
@@ -193,10 +212,19 @@ impl<S: Search> Placer<'_, '_, S> {
         Start { mark: self.trial.mark(), placements, unplaced }
     }
 
-    fn back_to(&mut self, start: &Start) {
-        self.undo_to(start.mark);
-        self.plan.placements.truncate(start.placements);
-        self.plan.unplaced.truncate(start.unplaced);
+    fn take_back(&mut self, start: &Start) -> TakenBack {
+        let bookings = self.trial.lift(start.mark);
+        bookings.iter().for_each(|booking| self.search.touched(booking.at));
+        let placements = self.plan.placements.split_off(start.placements);
+        let unplaced = self.plan.unplaced.split_off(start.unplaced);
+        TakenBack { bookings, placements, unplaced }
+    }
+
+    fn put_back(&mut self, taken: TakenBack) {
+        taken.bookings.iter().for_each(|booking| self.search.touched(booking.at));
+        self.trial.put_back(taken.bookings);
+        self.plan.placements.extend(taken.placements);
+        self.plan.unplaced.extend(taken.unplaced);
     }
 
     fn survey(&self, job: &border::PendingJob, pending: &Pending<'_>) -> Option<Survey> {
@@ -212,8 +240,8 @@ impl<S: Search> Placer<'_, '_, S> {
         for &task_index in &pending.task_indexes {
             self.draws += 1;
             let (trial, task) = (&self.trial, &pending.task);
-            let admits = |f: Found| filter::admits_beside(&trial.candidate_of(f.at, task, f.model));
-            let admits: Option<&dyn Fn(Found) -> bool> = if is_coupled { Some(&admits) } else { None };
+            let admits = |f: Found| filter::beside(&trial.candidate_of(f.at, task, f.model));
+            let admits: Option<&dyn Fn(Found) -> Beside> = if is_coupled { Some(&admits) } else { None };
             let found = self.search.best(trial, &task.demand, self.scorer, mixed(self.seed, self.draws), admits);
             if let Some(found) = found {
                 let devices = self.scorer.devices(&trial.candidate(found.at, &task.demand, found.model));
@@ -265,8 +293,8 @@ impl<S: Search> Placer<'_, '_, S> {
     }
 }
 
-/// Places one job on a trial, which is left as it was.
-fn alone(trial: &mut Trial<'_>, scorer: &Scorer, job: &border::PendingJob) -> border::Plan {
+/// Places one job on a trial, which is left as it was. Says too how many looks it took to seat it.
+fn alone(trial: &mut Trial<'_>, scorer: &Scorer, job: &border::PendingJob) -> (border::Plan, usize) {
     let mut index = index::Index::default();
     index.follow(trial.cluster, scorer);
     let mark = trial.mark();
@@ -278,12 +306,13 @@ fn alone(trial: &mut Trial<'_>, scorer: &Scorer, job: &border::PendingJob) -> bo
         seed: 0,
         draws: 0,
         looks_left: 0,
+        seat_looks_left: RELAX_SEAT_LOOKS_MAX,
         plan: border::Plan::default(),
     };
     let _ = placer.job(job); // a job that was refused has placed nothing
     placer.undo_to(mark);
     *trial = placer.trial;
-    placer.plan
+    (placer.plan, RELAX_SEAT_LOOKS_MAX - placer.seat_looks_left)
 }
 
 fn spec_of(job: &border::PendingJob) -> Result<&api::JobSpec, CoreError> {

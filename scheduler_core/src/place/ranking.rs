@@ -2,9 +2,9 @@
 //! changed is played again against log2(n) others.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeSet, BinaryHeap};
 
-use crate::filter;
+use crate::filter::{self, Beside};
 use crate::model::{models, Demand};
 use crate::place::Found;
 use crate::score::{Score, Scorer, NO_SCORE};
@@ -25,7 +25,11 @@ pub struct Ranking {
     scores: Vec<Score>,
     /// Leaf positions; entry 1 is the root, entry k plays 2k against 2k + 1, the leaves come last.
     winners: Vec<u32>,
+    /// For each entry of `winners` the site of all leaves below it, or MIXED.
+    sites: Vec<u32>,
 }
+
+const MIXED: u32 = u32::MAX;
 
 impl Ranking {
     /// Asks every node once.
@@ -39,11 +43,19 @@ impl Ranking {
             firsts.push(leaves.len() as u32);
         }
         let count = leaves.len();
+        let mut sites = vec![MIXED; 2 * count];
+        for (position, leaf) in leaves.iter().enumerate() {
+            sites[count + position] = leaf.found.at.site;
+        }
+        for k in (1..count).rev() {
+            sites[k] = if sites[2 * k] == sites[2 * k + 1] { sites[2 * k] } else { MIXED };
+        }
         let mut ranking = Self {
             leaves,
             firsts,
             scores: vec![NO_SCORE; count],
             winners: (0..2 * count).map(|k| (k % count) as u32).collect(),
+            sites,
         };
         for position in 0..count {
             ranking.rate(position, trial, demand, scorer, true);
@@ -65,11 +77,12 @@ impl Ranking {
 
     /// The best leaf that is admitted. Walks the leaves from the best on: a subtree whose winner
     /// is refused gives way to the subtrees beside the winner's path, which are as many as the
-    /// tree is deep.
-    pub fn best_admitted(&self, admits: &dyn Fn(Found) -> bool) -> Option<Found> {
+    /// tree is deep. Subtrees of a refused site are passed over whole.
+    pub fn best_admitted(&self, admits: &dyn Fn(Found) -> Beside) -> Option<Found> {
         let count = self.leaves.len();
         let entry = |k: usize| Reverse((self.scores[self.winners[k] as usize], self.winners[k], k));
         let mut open = BinaryHeap::new();
+        let mut refused_sites = BTreeSet::new();
         if count > 0 {
             open.push(entry(1));
         }
@@ -78,12 +91,21 @@ impl Ranking {
             if score == NO_SCORE {
                 return None;
             }
-            if admits(found) {
-                return Some(found);
+            if !refused_sites.contains(&found.at.site) {
+                match admits(found) {
+                    Beside::Admitted => return Some(found),
+                    Beside::Refused => {}
+                    Beside::SiteRefused => {
+                        refused_sites.insert(found.at.site);
+                    }
+                }
             }
-            while k < count {
+            while k < count && !refused_sites.contains(&self.sites[k]) {
                 let is_left = self.winners[2 * k] == winner;
-                open.push(entry(2 * k + usize::from(is_left)));
+                let beside = 2 * k + usize::from(is_left);
+                if !refused_sites.contains(&self.sites[beside]) {
+                    open.push(entry(beside));
+                }
                 k = 2 * k + usize::from(!is_left);
             }
         }

@@ -2,7 +2,7 @@
 
 use super::{Found, Search};
 use crate::cluster::At;
-use crate::filter;
+use crate::filter::{self, Beside};
 use crate::model::{models, Demand};
 use crate::score::{Score, Scorer};
 use crate::seed::mixed;
@@ -17,7 +17,7 @@ impl Search for Scan {
         demand: &Demand,
         scorer: &Scorer,
         seed: u64,
-        admits: Option<&dyn Fn(Found) -> bool>,
+        admits: Option<&dyn Fn(Found) -> Beside>,
     ) -> Option<Found> {
         best(trial, demand, scorer, seed, admits)
     }
@@ -31,7 +31,7 @@ pub fn best(
     demand: &Demand,
     scorer: &Scorer,
     seed: u64,
-    admits: Option<&dyn Fn(Found) -> bool>,
+    admits: Option<&dyn Fn(Found) -> Beside>,
 ) -> Option<Found> {
     let mut best: Option<(Score, Found)> = None;
     let mut ordinal = 0;
@@ -41,7 +41,7 @@ pub fn best(
             let candidate = trial.candidate(at, demand, model);
             let found = Found { at, model };
             let is_admitted = filter::admits_fixed(&candidate) && filter::admits_now(&candidate);
-            if !is_admitted || !admits.is_none_or(|admits| admits(found)) {
+            if !is_admitted || admits.is_some_and(|admits| admits(found) != Beside::Admitted) {
                 continue;
             }
             let score = scorer.score(&candidate, scorer.fixed(&candidate), mixed(seed, ordinal));

@@ -201,6 +201,70 @@ pub fn request(jobs: usize, groups: usize, tasks: u32) -> impl Strategy<Value = 
     })
 }
 
+/// Four nodes or fewer on two or three sites, and a job of coupled groups that asks for about
+/// as much as they have, with a task of it that runs already.
+pub fn coupled_job() -> impl Strategy<Value = (border::Delta, border::PendingJob)> {
+    let node = (1_u64..4, select(vec!["x86_64", "arm64"]), select(vec![2000_u64, 5000]));
+    let site = (select(vec![0_u64, 0, 12]), prop::collection::vec(node, 1..3));
+    let links = prop::collection::vec((0_usize..3).prop_flat_map(link), 4..10);
+    let group = |g: usize, n: usize| ((1_u32..3, 0_u64..3, coupled(g, n)), Just(g));
+    let groups = (1_usize..4).prop_flat_map(move |n| (0..n).map(|g| group(g, n)).collect::<Vec<_>>());
+    let running = prop::option::of((0_usize..4, 0_usize..3));
+    let shape = (prop::collection::vec(site, 2..4), links, groups, running, any::<bool>());
+    shape.prop_map(|(sites, links, groups, running, gang)| {
+        let mut fleet = border::Delta { reset: true, ..Default::default() };
+        for (s, (cap_w, nodes)) in sites.into_iter().enumerate() {
+            for (n, (cores, arch, core_active_power_mw)) in nodes.into_iter().enumerate() {
+                let (id, site_id) = (format!("s{s}/n{n}"), format!("s{s}"));
+                let (cpu_milli, arch) = (cores * 1000, arch.into());
+                let node = api::Node {
+                    id,
+                    site_id,
+                    arch,
+                    health: READY,
+                    cpu_milli,
+                    core_active_power_mw,
+                    ..Default::default()
+                };
+                fleet.nodes.push(node);
+            }
+            let (id, operator_id, power_cap_mw) = (format!("s{s}"), format!("op{}", s % 2), cap_w * 1000);
+            fleet.sites.push(api::Site { id, operator_id, health: READY, power_cap_mw, ..Default::default() });
+        }
+        fleet.nodes.truncate(4);
+        fleet.links = links.into_iter().filter(|l| fleet.sites.iter().any(|s| s.id == l.to_site_id)).collect();
+        let task_groups: Vec<_> = groups
+            .into_iter()
+            .map(|((count, cores, coupled), g)| {
+                let resources = Some(api::Resources { cpu_milli: cores * 1000, ..Default::default() });
+                let compute_time = api::ComputeTime {
+                    default_us: 1000,
+                    by_arch_us: [("arm64".into(), 3000)].into(),
+                    ..Default::default()
+                };
+                let compute_time = Some(compute_time);
+                let name = format!("g{g}");
+                with_coupling((api::TaskGroup { name, count, resources, compute_time, ..Default::default() }, coupled))
+            })
+            .collect();
+        if let Some((node, group)) = running {
+            let group = &task_groups[group % task_groups.len()];
+            fleet.allocations.push(border::UsedResources {
+                allocation_id: "running".into(),
+                node_id: fleet.nodes[node % fleet.nodes.len()].id.clone(),
+                job_id: "j".into(),
+                task_group: group.name.clone(),
+                task_index: group.count,
+                zone_traffic: group.zone_traffic.clone(),
+                ..Default::default()
+            });
+        }
+        let kind = if gang { api::JobKind::Gang } else { api::JobKind::Service };
+        let spec = api::JobSpec { kind: kind.into(), task_groups, ..Default::default() };
+        (fleet, border::PendingJob { job_id: "j".into(), spec: Some(spec), pending: vec![], explain: false })
+    })
+}
+
 /// Two or three full-up nodes of one site, and a gang that asks for about as much as they have:
 /// whether it fits is a matter of packing alone.
 pub fn tight_gang() -> impl Strategy<Value = (border::Delta, border::PendingJob)> {

@@ -17,6 +17,10 @@ KEYS = {
     explanation_pb2.FILTER_CPU: "resources.cpu",
     explanation_pb2.FILTER_MEMORY: "resources.memory",
     explanation_pb2.FILTER_ACCELERATORS: "resources.accelerators.count",
+    explanation_pb2.FILTER_SPREAD: "spread",
+    explanation_pb2.FILTER_ANTI_AFFINITY: "apart_from",
+    explanation_pb2.FILTER_GROUP_LATENCY: "near",
+    explanation_pb2.FILTER_LINK_BANDWIDTH: "traffic",
 }
 _FILTERS = {
     explanation_pb2.FILTER_PUE_CEILING: "PUE",

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mumian import builder, names, quantities
+from mumian.api.v1 import job_pb2
 from mumian.api.v1.job_pb2 import ComputeTime, JobSpec, LatencySlo, TaskGroup
 from mumian.api.v1.resources_pb2 import AcceleratorRequest, Resources
 from mumian.quantities import WholeNumber
@@ -46,6 +47,13 @@ _ALIASES = {
     "max": "budget",
     "regions": "jurisdictions",
     "pue": "pue_max",
+    "spreads": "spread",
+    "topology_spread": "spread",
+    "anti_affinity": "apart_from",
+    "affinity": "near",
+    "group_latency": "near",
+    "bandwidth": "traffic",
+    "zone_traffic": "traffic",
 }
 
 
@@ -323,6 +331,40 @@ def _read_compute(target: _Target, value: Value) -> None:
         )
 
 
+def _read_spread(target: _Target, value: Value) -> None:
+    target.note("spreads", value)
+    for name, item in value.fields(builder.TOPOLOGIES, "{site: 2}", {}):
+        most = item.parsed(WholeNumber(1, builder.COUNT_MAX))
+        target.note(f"spreads[{len(target.message.spreads)}]", item)
+        target.message.spreads.add(topology=builder.TOPOLOGIES[name], max_tasks=most or 0)
+
+
+def _read_apart_from(target: _Target, value: Value) -> None:
+    target.note("apart_from", value)
+    for group, item in value.entries("{world: site}"):
+        topology = item.choice(builder.TOPOLOGIES)
+        target.note(f"apart_from[{len(target.message.apart_from)}]", item)
+        target.message.apart_from.add(
+            topology=builder.TOPOLOGIES.get(topology or "", job_pb2.TOPOLOGY_UNSPECIFIED), task_group=group
+        )
+
+
+def _read_near(target: _Target, value: Value) -> None:
+    target.note("group_latencies", value)
+    for group, item in value.entries("{world: 5ms}"):
+        budget_us = item.parsed(quantities.duration_us)
+        target.note(f"group_latencies[{len(target.message.group_latencies)}]", item)
+        target.message.group_latencies.add(task_group=group, budget_us=budget_us or 0)
+
+
+def _read_traffic(target: _Target, value: Value) -> None:
+    target.note("zone_traffic", value)
+    for zone, item in value.entries("{tianhe: 50Mbit/s}"):
+        kbps = item.parsed(quantities.bandwidth_kbps)
+        target.note(f"zone_traffic[{len(target.message.zone_traffic)}]", item)
+        target.message.zone_traffic.add(zone_id=zone, bandwidth_kbps=kbps or 0)
+
+
 def _read_port(target: _Target, value: Value) -> None:
     target.note("listen_port", value)
     target.note("listen_port_auto", value)
@@ -380,6 +422,10 @@ _GROUP: dict[str, Reader] = {
     "labels": _words_by_key("labels", "{disk: ssd}"),
     "latency": _within("latency_slo", _read_latency),
     "compute": _within("compute_time", _read_compute),
+    "spread": _read_spread,
+    "apart_from": _read_apart_from,
+    "near": _read_near,
+    "traffic": _read_traffic,
     "max_restarts": _scalar("max_restarts", WholeNumber(0, builder.RESTARTS_MAX)),
     "time_limit": _scalar("time_limit_ms", quantities.duration_ms),
     "port": _read_port,

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from mumian.api.v1.explanation_pb2 import Explanation
 from mumian.api.v1.fleet_pb2 import Link, Node, Site
-from mumian.api.v1.job_pb2 import Allocation
+from mumian.api.v1.job_pb2 import Allocation, Job
 from mumian_core import CoreError
 from mumian_core import Engine as NativeEngine
 from mumian_core.v1 import engine_pb2
@@ -38,7 +38,7 @@ class CoreEngine:
         nodes: Sequence[Node] = (),
         links: Sequence[Link] = (),
         removed_node_ids: Sequence[str] = (),
-        booked: Sequence[Allocation] = (),
+        booked: Sequence[tuple[Job, Allocation]] = (),
         freed: Sequence[str] = (),
     ) -> None:
         """Change the cluster, whole or not at all.
@@ -52,12 +52,7 @@ class CoreEngine:
             nodes=nodes,
             links=links,
             removed_node_ids=removed_node_ids,
-            allocations=[
-                engine_pb2.UsedResources(
-                    allocation_id=a.id, node_id=a.node_id, resources=a.resources, devices=a.devices
-                )
-                for a in booked
-            ],
+            allocations=[_used(job, allocation) for job, allocation in booked],
             removed_allocation_ids=freed,
         )
         _refusals_named(self._native.apply, delta.SerializeToString())
@@ -107,6 +102,20 @@ def _refusals_named(call: Callable[[bytes], T], request: bytes) -> T:
     except CoreError as error:
         code, message = error.args
         raise EngineRefusedError(f"{code}: {message}") from error
+
+
+def _used(job: Job, allocation: Allocation) -> engine_pb2.UsedResources:
+    group = next((g for g in job.spec.task_groups if g.name == allocation.task_group), None)
+    return engine_pb2.UsedResources(
+        allocation_id=allocation.id,
+        node_id=allocation.node_id,
+        resources=allocation.resources,
+        devices=allocation.devices,
+        job_id=allocation.job_id,
+        task_group=allocation.task_group,
+        task_index=allocation.task_index,
+        zone_traffic=group.zone_traffic if group else (),
+    )
 
 
 def _pending(job: PendingJob) -> engine_pb2.PendingJob:

@@ -36,10 +36,9 @@ impl Filter for LinkBandwidth {
 
 /// The first link without room for the task, with what is used of it and its limit in kbit/s.
 fn full<'a>(c: &Candidate<'_>, context: &Context<'a>) -> Option<(&'a api::ZoneTraffic, u64, u64)> {
-    let limited = context.coupling.zone_traffic.iter().filter_map(|traffic| {
+    let mut limited = context.coupling.zone_traffic.iter().filter_map(|traffic| {
         let limit = c.site.links.get(&traffic.zone_id).map_or(0, |link| link.bandwidth_kbps);
         (limit > 0).then(|| (traffic, context.used_kbps(c.at.site, &traffic.zone_id), limit))
     });
-    let mut limited = limited;
     limited.find(|(traffic, used, limit)| used.saturating_add(traffic.bandwidth_kbps) > *limit)
 }

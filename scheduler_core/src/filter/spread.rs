@@ -33,6 +33,6 @@ impl Filter for Spread {
 fn full<'a>(c: &Candidate<'_>, context: &Context<'a>) -> Option<(&'a api::Spread, u32)> {
     let tasks = context.tasks(&context.coupling.task_group);
     let count = |spread: &api::Spread| tasks.map_or(0, |t| t.count(context.cluster, c.at, spread.topology()));
-    let counted = context.coupling.spreads.iter().map(|spread| (spread, count(spread)));
-    counted.into_iter().find(|(spread, count)| *count >= spread.max_tasks)
+    let mut counted = context.coupling.spreads.iter().map(|spread| (spread, count(spread)));
+    counted.find(|(spread, count)| *count >= spread.max_tasks)
 }

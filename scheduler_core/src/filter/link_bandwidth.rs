@@ -28,10 +28,6 @@ impl Filter for LinkBandwidth {
         let (used, limit, asked) = (mbps(used), mbps(limit), mbps(traffic.bandwidth_kbps));
         format!("link bandwidth: {used} of {limit} Mbit/s from zone {} used, {asked} asked", traffic.zone_id)
     }
-
-    fn curable_by_preemption(&self) -> bool {
-        true
-    }
 }
 
 /// The first link without room for the task, with what is used of it and its limit in kbit/s.

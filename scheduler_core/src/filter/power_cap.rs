@@ -34,10 +34,6 @@ impl Filter for PowerCap {
         let cap = kw(c.site.site.power_cap_mw.into());
         format!("power cap: {} kW + {} kW > {cap} kW at the meter", show(before), show(after - before))
     }
-
-    fn curable_by_preemption(&self) -> bool {
-        true
-    }
 }
 
 const NW_PER_MW: u128 = 1_000_000;

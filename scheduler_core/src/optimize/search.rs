@@ -30,7 +30,13 @@ pub struct Found<'p> {
     pub progress: Vec<Progress>,
 }
 
-const REACH: Reach = Reach { nodes: 4, tasks: 24, looks: 6_000 };
+/// Steps differ in size: what a small one cannot undo a large one may.
+const REACHES: [Reach; 4] = [
+    Reach { nodes: 3, tasks: 16, looks: 4_000 },
+    Reach { nodes: 4, tasks: 24, looks: 6_000 },
+    Reach { nodes: 6, tasks: 30, looks: 8_000 },
+    Reach { nodes: 2, tasks: 30, looks: 6_000 },
+];
 /// Small problems may pass through worse solutions; the best one is kept beside.
 const WANDERING_TASKS_MAX: usize = 10_000;
 /// How much worse a step may be: on average this part of the gap to the bound, shared by all tasks.
@@ -149,8 +155,16 @@ impl<'p> Search<'_, 'p> {
         let gap = (self.solution.total_microcny() - bound_microcny).max(0);
         let heat = if self.wanders { HEAT * gap as f64 / self.solution.problem.tasks.len() as f64 } else { 0.0 };
         let allowances: Vec<i64> = (0..count).map(|_| allowance(heat, &mut self.draws)).collect();
-        let look =
-            |i: usize| propose(&self.solution, self.guide, &self.room, REACH, allowances[i], mixed(seed, i as u64));
+        let look = |i: usize| {
+            propose(
+                &self.solution,
+                self.guide,
+                &self.room,
+                REACHES[i % REACHES.len()],
+                allowances[i],
+                mixed(seed, i as u64),
+            )
+        };
         let look = &look;
         let threads = self.settings.threads.clamp(1, count);
         let mut steps: Vec<(usize, Step)> = if threads == 1 {

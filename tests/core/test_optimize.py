@@ -26,7 +26,9 @@ CORE_CNY_MICRO = {"dear": 900, "cheap": 100}
 
 def site(site_id: str) -> Site:
     """A site whose cores have the price of its name."""
-    return Site(id=site_id, health=HEALTH_READY, prices=Prices(cpu_core_hour_microcny=CORE_CNY_MICRO[site_id]))
+    return Site(
+        id=site_id, health=HEALTH_READY, prices=Prices(cpu_core_hour_microcny=CORE_CNY_MICRO[site_id])
+    )
 
 
 def engine_of_two_sites(cheap_cpu_milli: int = 4000) -> Engine:
@@ -64,7 +66,9 @@ def test_jobs_placed_jointly_cost_less_than_one_by_one_and_the_bound_proves_how_
 
 
 def test_a_price_tells_what_one_more_core_at_a_full_site_saves() -> None:
-    request = OptimizeRequest(evaluation_id="e", jobs=[job("j", 6, 1000)], stop=Stop(rounds_max=20, threads=1))
+    request = OptimizeRequest(
+        evaluation_id="e", jobs=[job("j", 6, 1000)], stop=Stop(rounds_max=20, threads=1)
+    )
     costs = [
         optimize(engine_of_two_sites(cheap_cpu_milli=cpu).snapshot(), request).found.cost_microcny_per_hour
         for cpu in (4000, 5000)
@@ -72,7 +76,9 @@ def test_a_price_tells_what_one_more_core_at_a_full_site_saves() -> None:
     answer = optimize(engine_of_two_sites().snapshot(), request)
     price = next(p for p in answer.prices if (p.site_id, p.resource) == ("cheap", "cpu"))
     assert price.microcny_per_hour == pytest.approx(costs[0] - costs[1], rel=0.05)
-    assert not [p for p in answer.prices if p.site_id == "dear"], "where there is room, more of it saves nothing"
+    assert not [p for p in answer.prices if p.site_id == "dear"], (
+        "where there is room, more of it saves nothing"
+    )
 
 
 def test_a_running_task_moves_when_its_site_drains_and_the_view_it_was_asked_on_stays_as_it_was() -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from mumian.api.v1.fleet_pb2 import Link
 from mumian.api.v1.job_pb2 import Job
 from mumian.cli import figures
-from mumian.cli.considered import is_placed, print_considered, why_not
+from mumian.cli.considered import print_considered, waiting
 from mumian.cli.tables import table
 from rich.console import Console
 from rich.text import Text
@@ -78,8 +78,8 @@ class Report:
         self.title(f"{workload.spec.name}: {workload.purpose}", f"job {job.id}")
         print_considered(self._console, job.explanations)
         for explanation in job.explanations:
-            if not is_placed(explanation):
-                self._console.print(why_not(explanation), style="yellow")
+            if told := waiting(explanation):
+                self._console.print(told, style="yellow")
 
     def latencies(self, measured: Sequence[tuple[Job, Workload, Measurement]]) -> None:
         """What the users saw, against what they were promised."""

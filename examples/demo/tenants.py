@@ -11,8 +11,8 @@ from mumian import Client
 from mumian.api.v1 import job_pb2
 from mumian.api.v1.job_pb2 import Job, JobSpec
 from mumian.calls import TERMINAL_STATES
-from mumian.cli.considered import is_placed, why_not
-from mumian.cli.submit import is_settled
+from mumian.cli.considered import waiting
+from mumian.cli.submit import is_decided
 
 from examples.demo import city
 
@@ -60,8 +60,8 @@ def until_running(client: Client, job: Job) -> Job:
             if job.state in (job_pb2.JOB_STATE_RUNNING, *TERMINAL_STATES):
                 break
     except TimeoutError:
-        waiting = "; ".join(why_not(each) for each in job.explanations if not is_placed(each))
-        message = waiting or "it was placed but did not start"
+        waits = "; ".join(told for each in job.explanations if (told := waiting(each)))
+        message = waits or "it was placed but did not start"
         raise DemoError(
             f"{job.id} does not run after {_PLACED_WITHIN_S:.0f} s: {message}{_busy_machine()}"
         ) from None
@@ -88,7 +88,7 @@ def until_decided(client: Client, job: Job) -> Job:
         DemoError: nobody says.
     """
     try:
-        return next(each for each in client.watch(job.id, timeout_s=_PLACED_WITHIN_S) if is_settled(each))
+        return next(each for each in client.watch(job.id, timeout_s=_PLACED_WITHIN_S) if is_decided(each))
     except TimeoutError:
         raise DemoError(f"nobody said in {_PLACED_WITHIN_S:.0f} s why {job.id} waits") from None
 

@@ -67,7 +67,12 @@ struct Live {
 impl Live {
     fn place(&mut self, task: &api::Resources) {
         let jobs = vec![job(self.next, task)];
-        let request = border::PlaceRequest { evaluation_id: "e".into(), jobs, policy: Some(self.policy.clone()) };
+        let request = border::PlaceRequest {
+            evaluation_id: "e".into(),
+            jobs,
+            policy: Some(self.policy.clone()),
+            ..Default::default()
+        };
         let snapshot = self.state.snapshot();
         let plan = place::place(&snapshot, &request).expect("the trace is in range");
         let base_generation = snapshot.generation;
@@ -111,13 +116,19 @@ fn policy(objective: border::Objective, tasks: &[api::Resources]) -> border::Pol
 
 fn request(tasks: &[api::Resources], objective: border::Objective, mix: &[api::Resources]) -> border::PlaceRequest {
     let jobs = tasks.iter().enumerate().map(|(i, task)| job(i as u64, task)).collect();
-    border::PlaceRequest { evaluation_id: "e".into(), jobs, policy: Some(policy(objective, mix)) }
+    border::PlaceRequest { evaluation_id: "e".into(), jobs, policy: Some(policy(objective, mix)), ..Default::default() }
 }
 
 fn job(number: u64, task: &api::Resources) -> border::PendingJob {
     let group = api::TaskGroup { name: "main".into(), count: 1, resources: Some(task.clone()), ..Default::default() };
     let spec = api::JobSpec { task_groups: vec![group], ..Default::default() };
-    border::PendingJob { job_id: format!("job-{number:06}"), spec: Some(spec), pending: vec![], explain: false }
+    border::PendingJob {
+        job_id: format!("job-{number:06}"),
+        spec: Some(spec),
+        pending: vec![],
+        explain: false,
+        ..Default::default()
+    }
 }
 
 fn state(nodes: &[Row]) -> State {

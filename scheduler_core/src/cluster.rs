@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use imbl::OrdMap;
+use imbl::{OrdMap, OrdSet};
 
 use crate::model::WHOLE_DEVICE_MILLI;
 use crate::place::memo::Memo;
@@ -26,7 +26,7 @@ impl Device {
 }
 
 /// What one allocation or placement holds on its node.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Holding {
     pub cpu_milli: u64,
     pub memory_mib: u64,
@@ -84,6 +84,16 @@ impl NodeState {
         let power_mw = |device: &Device| self.node.accelerators[device.model].active_power_mw;
         let devices = self.devices.iter().map(|d| u128::from(d.used_milli) * u128::from(power_mw(d)));
         u128::from(self.used_cpu_milli) * u128::from(self.node.core_active_power_mw) + devices.sum::<u128>()
+    }
+
+    /// Whether what is free covers it, on the very devices that it names.
+    pub(crate) fn has_room_for(&self, held: &Holding) -> bool {
+        let free_milli = |share: &api::DeviceShare| {
+            self.devices.get(share.device_index as usize).map_or(0, |device| device.free_milli())
+        };
+        held.cpu_milli <= self.free_cpu_milli()
+            && held.memory_mib <= self.free_memory_mib()
+            && held.devices.iter().all(|share| u64::from(share.milli) <= free_milli(share))
     }
 
     /// Adds what an allocation holds.
@@ -159,6 +169,18 @@ pub struct RunningTask {
     pub device_index: Option<u32>,
 }
 
+/// A running allocation as one sees it who may evict it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Allocated {
+    pub id: Arc<str>,
+    pub site_id: String,
+    pub node_id: Arc<str>,
+    pub priority: u32,
+    /// The gang that falls with it.
+    pub gang_job_id: Option<Arc<str>>,
+    pub held: Holding,
+}
+
 /// All sites at one generation, in order of id. Cloning it is the snapshot.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Cluster {
@@ -168,6 +190,9 @@ pub struct Cluster {
     pub(crate) structure: u64,
     /// Running tasks by job and allocation.
     pub(crate) tasks: OrdMap<(Arc<str>, Arc<str>), Arc<RunningTask>>,
+    pub(crate) allocations: OrdMap<Arc<str>, Arc<Allocated>>,
+    /// The allocations by node.
+    pub(crate) allocations_on: OrdSet<(Arc<str>, Arc<str>)>,
     /// How many sites have a power cap.
     pub(crate) capped_sites: usize,
     pub(crate) memo: Memo,
@@ -204,6 +229,23 @@ impl Cluster {
         let first = (job_id.clone(), Arc::from(""));
         let from = self.tasks.range(first..);
         from.take_while(move |((job, _), _)| *job == job_id).map(|(_, task)| task.as_ref())
+    }
+
+    /// The allocations that a node holds, in order of id.
+    pub(crate) fn allocations_on(&self, node_id: &str) -> impl Iterator<Item = &Arc<Allocated>> + '_ {
+        let node_id: Arc<str> = node_id.into();
+        let from = self.allocations_on.range((node_id.clone(), Arc::from(""))..);
+        from.take_while(move |(node, _)| *node == node_id).filter_map(|(_, id)| self.allocations.get(id))
+    }
+
+    /// All that falls when an allocation is evicted: itself, or its whole gang.
+    pub(crate) fn fall_with(&self, allocation: &Arc<Allocated>) -> Vec<(At, Arc<Allocated>)> {
+        let gang = allocation.gang_job_id.iter().flat_map(|job_id| {
+            let from = self.tasks.range((job_id.clone(), Arc::from(""))..);
+            from.take_while(move |((job, _), _)| job == job_id).filter_map(|((_, id), _)| self.allocations.get(id))
+        });
+        let all = if allocation.gang_job_id.is_some() { gang.cloned().collect() } else { vec![allocation.clone()] };
+        all.into_iter().filter_map(|a: Arc<Allocated>| self.at(&a.site_id, &a.node_id).map(|at| (at, a))).collect()
     }
 
     /// Round-trip time p99 between two sites: 0 within one, or else the worse of the directions

@@ -6,19 +6,20 @@ use crate::cluster::{At, Cluster};
 use crate::error::CoreError;
 use crate::filter::{rejection, stage, STAGES};
 use crate::model::{models, Candidate, Task};
+use crate::place;
 use crate::score::Scorer;
 use crate::trial::Trial;
 use crate::wire::mumian::api::v1 as api;
 use crate::wire::mumian_core::v1 as border;
 use crate::words::plural;
-use crate::{cost, place};
 
 /// Explains every group of one job against the state: where its tasks would go, or why not.
 pub fn explain(cluster: &Cluster, request: &border::ExplainRequest) -> Result<border::ExplainResponse, CoreError> {
     let job = request.job.clone().unwrap_or_default();
     let job = border::PendingJob { explain: true, ..job };
     let policy = request.policy.clone();
-    let asked = border::PlaceRequest { evaluation_id: String::new(), jobs: vec![job], policy };
+    let now_unix_s = request.now_unix_s;
+    let asked = border::PlaceRequest { jobs: vec![job], policy, now_unix_s, ..Default::default() };
     let plan = place::place(cluster, &asked)?;
     Ok(border::ExplainResponse { explanations: plan.explanations.into_iter().filter_map(|e| e.explanation).collect() })
 }
@@ -42,7 +43,7 @@ pub(crate) fn survey(trial: &Trial<'_>, task: &Task, scorer: &Scorer) -> Survey 
         for node in 0..site.nodes.len() {
             let offers = models(trial.node(at(node)), &task.demand).map(|model| {
                 let c = trial.candidate_of(at(node), task, model);
-                (Reverse(stage(&c)), cost::of(&c, &scorer.policy).total_microcny_per_hour, node, model)
+                (Reverse(stage(&c)), scorer.cost(&c).total_microcny_per_hour, node, model)
             });
             let Some(offer) = offers.min() else { continue };
             match survey.refused.get_mut(offer.0 .0) {
@@ -68,7 +69,7 @@ fn verdict(best: &Candidate<'_>, stage: usize, scorer: &Scorer, nodes: usize, fe
         node_id: best.node.node.id.clone(),
         latency: best.latency(),
         pue_average_permille: best.site.site.pue.as_ref().map_or(0, |p| p.average_permille),
-        cost: Some(cost::of(best, &scorer.policy)),
+        cost: Some(scorer.cost(best)),
         rejection: STAGES.get(stage).map(|filter| rejection(*filter, best)),
         chosen_task_count: 0,
     }

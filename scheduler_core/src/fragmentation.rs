@@ -100,6 +100,13 @@ impl Mix {
         after.min_by_key(|(increase, _)| *increase).unwrap_or((u64::MAX, None))
     }
 
+    /// The milli of devices that the task would strand, times the weight of the workload, and that
+    /// weight. Asked only where its devices fit.
+    pub fn stranded(&self, c: &Candidate<'_>) -> (u64, u64) {
+        let (increase, _) = self.increase(c);
+        (increase.saturating_sub(OFFSET as u64), self.weight as u64)
+    }
+
     /// In milli of a device times weight.
     fn fragmentation(&self, c: &Candidate<'_>, free: &Free) -> i64 {
         let all: u64 = free.devices.iter().map(|(_, milli)| milli).sum();

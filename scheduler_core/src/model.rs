@@ -25,6 +25,15 @@ impl Task {
     }
 }
 
+/// When a task runs, as far as its cost depends on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Run {
+    /// 0: no time is known, and the flat figures of every site hold.
+    pub start_unix_s: i64,
+    /// 0: nobody knows how long; it costs what the hour costs in which it starts.
+    pub seconds: u64,
+}
+
 /// All that decides which nodes would do for a task, whatever else is placed, and what it costs
 /// there. Tasks of equal demand share their candidates.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -44,16 +53,20 @@ pub struct Demand {
     pub compute_us: u64,
     pub compute_us_by_model: BTreeMap<String, u64>,
     pub compute_us_by_arch: BTreeMap<String, u64>,
+    /// Towards zones, all of them together.
+    pub egress_kbps: u64,
+    pub run: Run,
 }
 
 impl Demand {
-    /// Names every field of both messages, so that a new one cannot be forgotten here.
+    /// At no known time. Names every field of both messages, so that a new one cannot be forgotten here.
     pub fn of(job: &api::JobSpec, group: &api::TaskGroup) -> Self {
         let api::JobSpec {
             jurisdictions,
             pue_max_permille,
             operators_allowed,
             operators_denied,
+            deferral,
             name: _,
             kind: _,
             priority: _,
@@ -72,10 +85,10 @@ impl Demand {
             time_limit_ms: _,
             listen_port: _,
             listen_port_auto: _,
-            spreads: _, // these four are the coupling's
+            zone_traffic,
+            spreads: _, // these three are the coupling's alone
             apart_from: _,
             group_latencies: _,
-            zone_traffic: _,
         } = group;
         let resources = resources.clone().unwrap_or_default();
         let compute = compute_time.clone().unwrap_or_default();
@@ -93,7 +106,16 @@ impl Demand {
             compute_us: compute.default_us,
             compute_us_by_model: compute.by_accelerator_model_us,
             compute_us_by_arch: compute.by_arch_us,
+            egress_kbps: zone_traffic.iter().map(|traffic| traffic.bandwidth_kbps).fold(0, u64::saturating_add),
+            run: Run { start_unix_s: 0, seconds: deferral.as_ref().map_or(0, |d| d.run_time_s) },
         }
+    }
+
+    /// The same task started at that time.
+    pub fn starting(mut self, unix_s: i64) -> Self {
+        // Where only the hour counts, only the hour is kept, so that tasks of one hour are alike.
+        self.run.start_unix_s = if self.run.seconds == 0 { unix_s - unix_s.rem_euclid(3600) } else { unix_s };
+        self
     }
 
     /// In thousandths of a device.
@@ -185,27 +207,73 @@ impl<'a> Candidate<'a> {
         *by_model.or_else(by_arch).unwrap_or(&self.demand.compute_us)
     }
 
-    /// The zone of the SLO with the longest total; an unmeasured link is worse than any other.
-    /// None when the group has no SLO.
-    pub fn latency(&self) -> Option<api::LatencyBreakdown> {
-        let slo = self.demand.latency_slo.as_ref()?;
-        let compute_us = self.compute_us();
+    /// The users that the SLO is about, by zone, nearest first; an unmeasured link is farther
+    /// than any other. Of the last zone only so many count as make up the share. Empty when the
+    /// group has no SLO.
+    pub fn reaches(&self) -> Vec<Reach<'a>> {
+        let Some(slo) = &self.demand.latency_slo else { return Vec::new() };
+        let here_us = self.compute_us().saturating_add(slo.client_us);
         let of_zone = |zone_id: &'a String| {
             let link = self.site.links.get(zone_id);
             let rtt_p99_us = link.map_or(0, |l| l.rtt_p99_us);
-            let total_us = rtt_p99_us.saturating_add(compute_us).saturating_add(slo.client_us);
-            (zone_id, rtt_p99_us, total_us, link.is_some())
+            let users_milli = users_of(slo, zone_id) * 1000;
+            let total_us = rtt_p99_us.saturating_add(here_us);
+            Reach { zone_id, users_milli, rtt_p99_us, total_us, link_known: link.is_some() }
         };
-        let worst = slo.zone_ids.iter().map(of_zone).max_by_key(|(_, _, total_us, known)| (!known, *total_us));
-        worst.map(|(zone_id, rtt_p99_us, total_us, link_known)| api::LatencyBreakdown {
-            zone_id: zone_id.clone(),
-            rtt_p99_us,
-            compute_us,
+        let mut reaches: Vec<_> = slo.zone_ids.iter().map(of_zone).collect();
+        reaches.sort_by_key(|r| (!r.link_known, r.total_us));
+        let mut left = users_total(slo) * users_permille(slo);
+        reaches.retain_mut(|r| {
+            r.users_milli = r.users_milli.min(left);
+            left -= r.users_milli;
+            r.users_milli > 0
+        });
+        reaches
+    }
+
+    /// The farthest zone among the users that the SLO is about. None when the group has no SLO.
+    pub fn latency(&self) -> Option<api::LatencyBreakdown> {
+        let slo = self.demand.latency_slo.as_ref()?;
+        let worst = self.reaches().pop()?;
+        Some(api::LatencyBreakdown {
+            zone_id: worst.zone_id.into(),
+            rtt_p99_us: worst.rtt_p99_us,
+            compute_us: self.compute_us(),
             client_us: slo.client_us,
-            total_us,
+            total_us: worst.total_us,
             budget_us: slo.budget_us,
-            link_known,
+            link_known: worst.link_known,
         })
+    }
+}
+
+/// How far the users of one zone are from a candidate.
+#[derive(Debug, Clone, Copy)]
+pub struct Reach<'a> {
+    pub zone_id: &'a str,
+    /// In thousandths of the unit that the SLO counts users in.
+    pub users_milli: u64,
+    pub rtt_p99_us: u64,
+    /// Network, compute and client time.
+    pub total_us: u64,
+    pub link_known: bool,
+}
+
+/// The users of one zone of an SLO; a zone that is not named weighs 1.
+fn users_of(slo: &api::LatencySlo, zone_id: &str) -> u64 {
+    slo.users.get(zone_id).map_or(1, |users| u64::from(*users))
+}
+
+/// The users of all zones of an SLO.
+pub fn users_total(slo: &api::LatencySlo) -> u64 {
+    slo.zone_ids.iter().map(|zone_id| users_of(slo, zone_id)).sum()
+}
+
+/// The share of users that an SLO is about.
+fn users_permille(slo: &api::LatencySlo) -> u64 {
+    match slo.users_permille {
+        0 => 1000,
+        permille => u64::from(permille),
     }
 }
 

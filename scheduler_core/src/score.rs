@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::cost;
+use crate::cost::{self, rates::Rates};
 use crate::fragmentation::Mix;
 use crate::model::{Candidate, WHOLE_DEVICE_MILLI};
 use crate::wire::mumian::api::v1 as api;
@@ -19,19 +19,18 @@ pub const NO_SCORE: Score = (u64::MAX, u64::MAX);
 pub struct Scorer {
     /// Without its typical tasks, which `mix` holds.
     pub policy: border::Policy,
-    /// The workload that fragmentation is counted for; empty for other objectives than PACK.
+    /// The workload that fragmentation is counted for; empty where nothing asks for it.
     mix: Arc<Mix>,
 }
 
 impl Scorer {
     pub fn new(request: &border::PlaceRequest) -> Self {
-        let (typical, objective, carbon_kg_microcny) = match &request.policy {
-            Some(p) => (p.typical_tasks.as_slice(), p.objective, p.carbon_kg_microcny),
-            None => Default::default(),
-        };
-        let policy = border::Policy { objective, carbon_kg_microcny, typical_tasks: Vec::new() };
+        let mut policy = request.policy.clone().unwrap_or_default();
+        let typical = std::mem::take(&mut policy.typical_tasks);
+        policy.preempt = false; // no score depends on it
         let mix = match policy.objective() {
-            border::Objective::Pack => Mix::of(typical, &request.jobs),
+            border::Objective::Pack => Mix::of(&typical, &request.jobs),
+            _ if policy.fragmentation_microcny_per_device_hour > 0 => Mix::of(&typical, &request.jobs),
             _ => Mix::default(),
         };
         Self { policy, mix: Arc::new(mix) }
@@ -42,13 +41,31 @@ impl Scorer {
         self.policy.objective() == border::Objective::Random
     }
 
+    /// What one task costs on this node as it is now.
+    pub fn cost(&self, c: &Candidate<'_>) -> api::CostBreakdown {
+        cost::with_fragmentation(cost::of(c, &self.policy), c, &self.policy, &self.mix)
+    }
+
+    /// The same at these rates of its site.
+    pub fn cost_at(&self, c: &Candidate<'_>, rates: &Rates) -> api::CostBreakdown {
+        cost::with_fragmentation(cost::at(c, &self.policy, rates), c, &self.policy, &self.mix)
+    }
+
+    /// Whether money decides.
+    pub fn is_by_cost(&self) -> bool {
+        matches!(self.policy.objective(), border::Objective::Unspecified | border::Objective::Cost)
+    }
+
     /// The part of the score that no booking changes.
     pub fn fixed(&self, c: &Candidate<'_>) -> u64 {
         match self.policy.objective() {
             border::Objective::Unspecified | border::Objective::Cost | border::Objective::Pack => {
                 cost::of(c, &self.policy).total_microcny_per_hour
             }
-            border::Objective::Nearest => c.latency().map_or(0, |l| l.total_us),
+            // A soft promise lets links in that nobody has measured: they come last.
+            border::Objective::Nearest => {
+                c.reaches().last().map_or(0, |worst| if worst.link_known { worst.total_us } else { u64::MAX })
+            }
             border::Objective::CheapestRent => cost::rent_microcny_per_hour(c),
             border::Objective::Random => 0,
         }
@@ -59,14 +76,21 @@ impl Scorer {
         match self.policy.objective() {
             border::Objective::Pack => (self.mix.increase(c).0, fixed.min(u64::MAX - 1)),
             border::Objective::Random => (draw, 0),
+            _ if self.is_by_cost() => (fixed.saturating_add(self.stranded_cost(c)), left_over(c)),
             _ => (fixed, left_over(c)),
         }
+    }
+
+    fn stranded_cost(&self, c: &Candidate<'_>) -> u64 {
+        let stranded = cost::with_fragmentation(Default::default(), c, &self.policy, &self.mix);
+        stranded.fragmentation_microcny_per_hour
     }
 
     /// The devices that the task would get under this objective.
     pub fn devices(&self, c: &Candidate<'_>) -> Vec<api::DeviceShare> {
         let shared = match self.policy.objective() {
             border::Objective::Pack => self.mix.increase(c).1,
+            _ if self.is_by_cost() && self.policy.fragmentation_microcny_per_device_hour > 0 => self.mix.increase(c).1,
             _ => None,
         };
         c.devices(shared)

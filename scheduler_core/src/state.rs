@@ -7,7 +7,7 @@ use std::sync::Arc;
 use imbl::{HashMap, OrdSet};
 
 pub use crate::cluster::Cluster;
-use crate::cluster::{At, Holding, NodeState, RunningTask, SiteState};
+use crate::cluster::{Allocated, At, Holding, NodeState, RunningTask, SiteState};
 use crate::error::CoreError;
 use crate::validate;
 use crate::wire::mumian::api::v1 as api;
@@ -262,6 +262,17 @@ impl State {
         let resources = used.resources.unwrap_or_default();
         let (cpu_milli, memory_mib) = (resources.cpu_milli, resources.memory_mib);
         let held = Holding { cpu_milli, memory_mib, devices: used.devices };
+        let (id, node_id) = (Arc::<str>::from(used.allocation_id.as_str()), Arc::<str>::from(used.node_id.as_str()));
+        let allocated = Allocated {
+            id: id.clone(),
+            site_id: site_id.clone(),
+            node_id: node_id.clone(),
+            priority: used.priority,
+            gang_job_id: job_id.clone().filter(|_| used.gang),
+            held: held.clone(),
+        };
+        self.cluster.allocations.insert(id.clone(), Arc::new(allocated));
+        self.cluster.allocations_on.insert((node_id, id));
         let allocation = Allocation { node_id: used.node_id, held, zone_traffic: used.zone_traffic, job_id };
         self.change_held(&allocation, true);
         let of_node = self.allocations_of_node.entry(allocation.node_id.clone()).or_default();
@@ -274,6 +285,8 @@ impl State {
         if let Some(ids) = self.allocations_of_node.get_mut(&allocation.node_id) {
             ids.remove(allocation_id);
         }
+        self.cluster.allocations.remove(allocation_id);
+        self.cluster.allocations_on.remove(&(Arc::from(allocation.node_id.as_str()), Arc::from(allocation_id)));
         if let Some(job_id) = &allocation.job_id {
             self.cluster.tasks.remove(&(job_id.clone(), Arc::from(allocation_id)));
         }

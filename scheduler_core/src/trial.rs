@@ -3,8 +3,9 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
 
-use crate::cluster::{At, Cluster, Holding, NodeState};
+use crate::cluster::{Allocated, At, Cluster, Holding, NodeState};
 use crate::coupling::{Coupling, UNCOUPLED};
 use crate::model::{Candidate, Demand, Task};
 use crate::occupancy::{Context, Load, Occupancy};
@@ -24,6 +25,8 @@ pub struct Booking {
     held: Holding,
     /// Unset where no coupling constraint counts it.
     load: Option<Load>,
+    /// It is what an evicted allocation gave back, and not what a task took.
+    is_evicted: bool,
 }
 
 impl<'a> Trial<'a> {
@@ -66,20 +69,47 @@ impl<'a> Trial<'a> {
         let demand = &task.demand;
         let load = self.is_coupled(task).then(|| Load::of(task.coupling.as_ref(), &self.candidate(at, demand, model)));
         let held = Holding { cpu_milli: demand.cpu_milli, memory_mib: demand.memory_mib, devices: devices.to_vec() };
-        self.hold(Booking { at, held, load });
+        self.hold(Booking { at, held, load, is_evicted: false });
+    }
+
+    /// Frees what a running allocation holds on its node. What coupling constraints count stays
+    /// counted, until it has really ended.
+    pub fn evict(&mut self, at: At, held: &Holding) {
+        self.hold(Booking { at, held: held.clone(), load: None, is_evicted: true });
+    }
+
+    /// Gives evicted allocations back what they held, if there is room for all of them beside
+    /// what took their place. Says whether there was.
+    pub fn reprieve(&mut self, allocations: &[(At, Arc<Allocated>)]) -> bool {
+        let mark = self.mark();
+        for (at, allocation) in allocations {
+            if !self.node(*at).has_room_for(&allocation.held) {
+                while self.undo_one(mark).is_some() {}
+                return false;
+            }
+            self.hold(Booking { at: *at, held: allocation.held.clone(), load: None, is_evicted: false });
+        }
+        true
     }
 
     fn hold(&mut self, booking: Booking) {
-        let Booking { at, held, load } = &booking;
-        self.booked.entry(*at).or_insert_with(|| self.cluster.node(*at).clone()).hold(held);
+        let Booking { at, held, load, is_evicted } = &booking;
+        let node = self.booked.entry(*at).or_insert_with(|| self.cluster.node(*at).clone());
+        if *is_evicted {
+            node.release(held);
+        } else {
+            node.hold(held);
+        }
         load.iter().for_each(|load| self.occupancy.add(*at, load));
         self.bookings.push(booking);
     }
 
     fn release(&mut self, booking: &Booking) {
-        let Booking { at, held, load } = booking;
-        if let Some(node) = self.booked.get_mut(at) {
-            node.release(held);
+        let Booking { at, held, load, is_evicted } = booking;
+        match self.booked.get_mut(at) {
+            Some(node) if *is_evicted => node.hold(held),
+            Some(node) => node.release(held),
+            None => {}
         }
         load.iter().for_each(|load| self.occupancy.remove(*at, load));
     }
@@ -92,7 +122,7 @@ impl<'a> Trial<'a> {
     /// Takes back all bookings after the mark, to be put back later.
     pub fn lift(&mut self, mark: usize) -> Vec<Booking> {
         let lifted = self.bookings.split_off(mark);
-        lifted.iter().for_each(|booking| self.release(booking));
+        lifted.iter().rev().for_each(|booking| self.release(booking));
         lifted
     }
 

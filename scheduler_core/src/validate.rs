@@ -6,12 +6,16 @@ mod coupling;
 use std::collections::{BTreeSet, HashSet};
 
 use crate::error::CoreError;
-use crate::model::WHOLE_DEVICE_MILLI;
+use crate::model::{users_total, WHOLE_DEVICE_MILLI};
 use crate::wire::mumian::api::v1 as api;
 use crate::wire::mumian_core::v1 as border;
 
 /// Largest amount of one resource: 2^24 of them still add up in 64 bits.
 pub const QUANTITY_MAX: u64 = 1 << 40;
+/// Largest time, in unix seconds, and span of time.
+pub const TIME_S_MAX: i64 = 1 << 40;
+/// Most hours of one forecast: a year.
+pub const FORECAST_HOURS_MAX: usize = 8784;
 /// Most devices of one node, all models together.
 pub const NODE_DEVICES_MAX: u64 = 1024;
 /// Most tasks of one task group.
@@ -24,6 +28,9 @@ pub fn delta(delta: &border::Delta) -> Result<(), CoreError> {
     for (i, site) in delta.sites.iter().enumerate() {
         if site.id.is_empty() {
             return refuse(format!("sites[{i}].id"), "must not be empty".into());
+        }
+        if let Some(forecast) = &site.forecast {
+            self::forecast(&format!("sites[{i}].forecast"), forecast)?;
         }
     }
     for (i, node) in delta.nodes.iter().enumerate() {
@@ -43,6 +50,17 @@ pub fn delta(delta: &border::Delta) -> Result<(), CoreError> {
         coupling::traffic(&at, &used.zone_traffic)?;
     }
     Ok(())
+}
+
+fn forecast(at: &str, forecast: &api::Forecast) -> Result<(), CoreError> {
+    let first = format!("{at}.first_hour_unix_s");
+    time(&first, forecast.first_hour_unix_s)?;
+    if forecast.first_hour_unix_s % 3600 != 0 {
+        let down = forecast.first_hour_unix_s / 3600 * 3600;
+        let detail = format!("({}) must be the start of an hour; use {down}", forecast.first_hour_unix_s);
+        return refuse(first, detail);
+    }
+    at_most(&format!("{at}.hours, counted,"), forecast.hours.len() as u64, FORECAST_HOURS_MAX as u64)
 }
 
 fn node(at: &str, node: &api::Node) -> Result<(), CoreError> {
@@ -76,6 +94,12 @@ pub fn request(request: &border::PlaceRequest) -> Result<(), CoreError> {
         weight += u64::from(task.weight);
         at_most(&format!("{at}.weight, added up,"), weight, QUANTITY_MAX)?;
     }
+    if let Some(policy) = &request.policy {
+        at_most("policy.migration_microcny", policy.migration_microcny, QUANTITY_MAX)?;
+        let price = policy.fragmentation_microcny_per_device_hour;
+        at_most("policy.fragmentation_microcny_per_device_hour", price, QUANTITY_MAX)?;
+    }
+    time("now_unix_s", request.now_unix_s)?;
     jobs(&request.jobs)
 }
 
@@ -101,6 +125,11 @@ fn job(at: &str, job: &border::PendingJob) -> Result<u64, CoreError> {
         let detail = format!("of job {} is missing; send its normalised spec", job.job_id);
         return refuse(format!("{at}.spec"), detail);
     };
+    time(&format!("{at}.created_unix_s"), job.created_unix_s)?;
+    if let Some(deferral) = &spec.deferral {
+        at_most(&format!("{at}.spec.deferral.finish_within_s"), deferral.finish_within_s, TIME_S_MAX as u64)?;
+        at_most(&format!("{at}.spec.deferral.run_time_s"), deferral.run_time_s, TIME_S_MAX as u64)?;
+    }
     for (i, group) in spec.task_groups.iter().enumerate() {
         let at = format!("{at}.spec.task_groups[{i}]");
         if spec.task_groups[..i].iter().any(|other| other.name == group.name) {
@@ -111,6 +140,9 @@ fn job(at: &str, job: &border::PendingJob) -> Result<u64, CoreError> {
             amounts(&format!("{at}.resources"), resources)?;
         }
         coupling::group(&at, spec, group)?;
+        if let Some(slo) = &group.latency_slo {
+            self::slo(&format!("{at}.latency_slo"), slo)?;
+        }
     }
     if job.pending.is_empty() {
         return Ok(spec.task_groups.iter().map(|g| u64::from(g.count)).sum());
@@ -136,6 +168,15 @@ fn job(at: &str, job: &border::PendingJob) -> Result<u64, CoreError> {
     Ok(seen.len() as u64)
 }
 
+fn slo(at: &str, slo: &api::LatencySlo) -> Result<(), CoreError> {
+    at_most(&format!("{at}.users_permille"), u64::from(slo.users_permille), 1000)?;
+    at_most(&format!("{at}.soft_microcny_per_ms_hour"), slo.soft_microcny_per_ms_hour, QUANTITY_MAX)?;
+    if users_total(slo) == 0 && !slo.zone_ids.is_empty() {
+        return refuse(format!("{at}.users"), "has no user in any zone of the SLO; give one zone some".into());
+    }
+    Ok(())
+}
+
 /// The resources of one task or allocation.
 fn amounts(at: &str, resources: &api::Resources) -> Result<(), CoreError> {
     at_most(&format!("{at}.cpu_milli"), resources.cpu_milli, QUANTITY_MAX)?;
@@ -151,6 +192,13 @@ fn amounts(at: &str, resources: &api::Resources) -> Result<(), CoreError> {
             up - WHOLE_DEVICE_MILLI,
         );
         return refuse(field, detail);
+    }
+    Ok(())
+}
+
+fn time(field: &str, unix_s: i64) -> Result<(), CoreError> {
+    if !(0..=TIME_S_MAX).contains(&unix_s) {
+        return refuse(field.into(), format!("({unix_s}) must be from 0 to {TIME_S_MAX}"));
     }
     Ok(())
 }

@@ -30,11 +30,11 @@ fn cluster(capacities: &[u64]) -> Cluster {
 
 fn job(kind: api::JobKind, group: api::TaskGroup) -> border::PendingJob {
     let spec = api::JobSpec { kind: kind.into(), task_groups: vec![group], ..Default::default() };
-    border::PendingJob { job_id: "job".into(), spec: Some(spec), pending: vec![], explain: true }
+    border::PendingJob { job_id: "job".into(), spec: Some(spec), pending: vec![], explain: true, ..Default::default() }
 }
 
 fn request(job: &border::PendingJob) -> border::PlaceRequest {
-    border::PlaceRequest { evaluation_id: "e".into(), jobs: vec![job.clone()], policy: None }
+    border::PlaceRequest { evaluation_id: "e".into(), jobs: vec![job.clone()], ..Default::default() }
 }
 
 fn cpu(cpu_milli: u64) -> Option<api::Resources> {

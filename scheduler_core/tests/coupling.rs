@@ -139,7 +139,8 @@ proptest! {
                 task_group: p.task_group.clone(),
                 task_index: p.task_index,
                 zone_traffic: group.zone_traffic.clone(),
-            }
+ ..Default::default()
+}
         }).collect();
         state.apply(border::Delta { base_generation: 1, allocations: running.clone(), ..Default::default() }).expect("they fit");
         let plan = place(&state.snapshot(), &request).expect("the request is in range");

@@ -96,7 +96,8 @@ proptest! {
             prop_assert!(devices.iter().all(|milli| *milli <= 1000));
         }
         let tasks: u32 = request.jobs.iter().flat_map(|j| &j.spec.as_ref().expect("made").task_groups).map(|g| g.count).sum();
-        prop_assert_eq!(plan.placements.len() + plan.unplaced.len(), tasks as usize, "each task is in the plan once");
+        let told = plan.placements.len() + plan.unplaced.len() + plan.deferred.len();
+        prop_assert_eq!(told, tasks as usize, "each task is in the plan once");
     }
 
     #[test]
@@ -124,6 +125,7 @@ proptest! {
     ) {
         let policy = border::Policy { carbon_kg_microcny: 90_000, ..Default::default() };
         request.policy = Some(policy);
+        request.jobs[0].spec.as_mut().expect("made with one").deferral = None;
         let cluster = cluster(fleet.clone());
         let plan = place(&cluster, &request).expect("the request is in range");
         let job = &request.jobs[0];
@@ -151,6 +153,51 @@ proptest! {
     }
 
     #[test]
+    fn a_job_that_may_wait_starts_when_it_is_cheapest(
+        fleet in common::fleet(3, 2),
+        mut request in common::request(1, 1, 2),
+        (finish, run) in (0_u64..400, 1_u64..150),
+    ) {
+        request.policy = Some(border::Policy { carbon_kg_microcny: 90_000, ..Default::default() });
+        request.now_unix_s = common::NOW;
+        let spec = request.jobs[0].spec.as_mut().expect("made with one");
+        // A task, or a gang of two that nothing couples: what greed places best.
+        let count = if spec.kind() == api::JobKind::Gang { 2 } else { 1 };
+        let group = &spec.task_groups[0];
+        let (resources, latency_slo, compute_time) = (group.resources.clone(), group.latency_slo.clone(), group.compute_time.clone());
+        spec.task_groups[0] =
+            api::TaskGroup { name: "g0".into(), count, resources, latency_slo, compute_time, ..Default::default() };
+        spec.deferral = Some(api::Deferral { finish_within_s: finish * 60, run_time_s: run * 60 });
+        let cluster = cluster(fleet);
+        let plan = place(&cluster, &request).expect("the request is in range");
+        let total = |plan: &border::Plan| plan.placements.iter().map(|p| p.cost.expect("told").total_microcny_per_hour).sum();
+        // What it costs if it must start at this time.
+        let cost_at = |start: i64| -> u64 {
+            let mut asked = request.clone();
+            asked.now_unix_s = start;
+            let spec = asked.jobs[0].spec.as_mut().expect("made with one");
+            spec.deferral.iter_mut().for_each(|d| d.finish_within_s = d.run_time_s);
+            let plan = place(&cluster, &asked).expect("the request is in range");
+            assert!(plan.deferred.is_empty());
+            total(&plan)
+        };
+        let now = cost_at(common::NOW);
+        let chosen = plan.deferred.first().map_or(now, |d| cost_at(d.start_unix_s));
+        prop_assert!(chosen <= now);
+        if let Some(first) = plan.deferred.first() {
+            prop_assert!(plan.placements.is_empty() && plan.deferred.iter().all(|d| d.start_unix_s == first.start_unix_s));
+            prop_assert!(first.start_unix_s + run as i64 * 60 <= common::NOW + finish as i64 * 60);
+            let saves: u64 = plan.deferred.iter().map(|d| d.saves_microcny).sum();
+            prop_assert_eq!(saves, (now - chosen) * run * 60 / 3600);
+        }
+        // Means are rounded down to whole micro-CNY, which is worth a few of them.
+        for minutes in (1..=finish.saturating_sub(run)).step_by(11).chain(finish.checked_sub(run)) {
+            let other = cost_at(common::NOW + minutes as i64 * 60);
+            prop_assert!(chosen <= other + 8, "in {} min it costs {}, not {}", minutes, other, chosen);
+        }
+    }
+
+    #[test]
     fn a_small_gang_is_placed_exactly_when_it_can_be(
         (fleet, job) in common::tight_gang(),
         objective in prop::sample::select(&common::OBJECTIVES[..]),
@@ -159,7 +206,7 @@ proptest! {
         let tasks: Vec<_> = groups.iter().flat_map(|g| (0..g.count).map(|i| (g.name.clone(), i))).collect();
         let cluster = cluster(fleet.clone());
         let policy = border::Policy { objective: objective.into(), ..Default::default() };
-        let request = border::PlaceRequest { evaluation_id: "e".into(), jobs: vec![job.clone()], policy: Some(policy) };
+        let request = border::PlaceRequest { evaluation_id: "e".into(), jobs: vec![job.clone()], policy: Some(policy), ..Default::default() };
         let plan = place(&cluster, &request).expect("the request is in range");
         let possible = placeable(&cluster, &fleet, &job, &tasks, &mut Vec::new());
         prop_assert_eq!(plan.placements.len(), if possible { tasks.len() } else { 0 });
@@ -175,7 +222,7 @@ proptest! {
         let tasks: Vec<_> = groups.flat_map(|g| (0..g.count).map(|i| (g.name.clone(), i))).collect();
         let cluster = cluster(fleet.clone());
         let policy = border::Policy { objective: objective.into(), ..Default::default() };
-        let request = border::PlaceRequest { evaluation_id: "e".into(), jobs: vec![job.clone()], policy: Some(policy) };
+        let request = border::PlaceRequest { evaluation_id: "e".into(), jobs: vec![job.clone()], policy: Some(policy), ..Default::default() };
         let plan = place(&cluster, &request).expect("the request is in range");
         prop_assert!(holds(&cluster, &request.jobs, &plan.placements));
         let is_coupled = spec.task_groups.iter().any(|g| Coupling::of("j", &spec, g).is_some());

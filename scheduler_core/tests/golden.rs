@@ -4,16 +4,18 @@
 //!
 //! Input, one thing a line, as `WORD [ID] key=value ...`; times in ms, the rest in the units of
 //! the protos:
-//!     site ID operator= jurisdiction= pue= core= memory= energy= carbon= price.MODEL= health=
-//!          power_cap=
+//!     site ID operator= jurisdiction= pue= core= memory= energy= carbon= price.MODEL= egress=
+//!          health= power_cap= first_hour= hours=energy:carbon:rent,...
 //!     node SITE/NAME arch= cpu= memory= power= MODEL=count:power label.KEY= health=
 //!     link ZONE|SITE SITE rtt= bandwidth=
-//!     used ID NODE cpu= memory= device=index:milli job= group= index= traffic.ZONE=
-//!     policy objective= carbon=
+//!     used ID NODE cpu= memory= device=index:milli job= group= index= traffic.ZONE= priority= gang=
+//!     now UNIX_S
+//!     policy objective= carbon= fragmentation= preempt=
 //!     typical weight= cpu= memory= accelerators= models=
-//!     job ID kind= priority= jurisdictions= pue_max= operators= not_operators=
+//!     job ID kind= priority= jurisdictions= pue_max= operators= not_operators= created=
+//!           finish_within= run_time=
 //!     group NAME count= cpu= memory= accelerators= models= archs= label.KEY= zones= budget=
-//!           client= compute= compute.model.MODEL= compute.arch.ARCH= pending=
+//!           client= users.ZONE= share= soft= compute= compute.model.MODEL= compute.arch.ARCH= pending=
 //!           spread.TOPOLOGY= apart.GROUP=topology near.GROUP= traffic.ZONE=
 
 use std::fmt::Write;
@@ -87,11 +89,22 @@ fn answer(state: &State, request: &border::PlaceRequest) -> String {
         }
         if let Some(cost) = p.cost.filter(|c| c.total_microcny_per_hour > 0) {
             let _ = write!(out, ", {} ucny/h", cost.total_microcny_per_hour);
+            for (name, part) in terms(&cost).into_iter().filter(|(_, part)| *part > 0) {
+                let _ = write!(out, ", {part} of it {name}");
+            }
         }
         if let Some(latency) = &p.latency {
             let _ = write!(out, ", {} us of {} us from {}", latency.total_us, latency.budget_us, latency.zone_id);
         }
         out.push('\n');
+    }
+    for d in &plan.deferred {
+        let (start, saves) = (d.start_unix_s, d.saves_microcny);
+        let _ = writeln!(out, "{}/{}[{}] at {start}, saves {saves} ucny", d.job_id, d.task_group, d.task_index);
+    }
+    for e in &plan.evictions {
+        let _ =
+            writeln!(out, "{} evicted for {}/{}[{}]", e.allocation_id, e.by_job_id, e.by_task_group, e.by_task_index);
     }
     for u in &plan.unplaced {
         let _ = writeln!(out, "{}/{}[{}] nowhere", u.job_id, u.task_group, u.task_index);
@@ -110,6 +123,16 @@ fn answer(state: &State, request: &border::PlaceRequest) -> String {
         }
     }
     out.trim_end().to_string()
+}
+
+/// The parts of the cost that few tasks have.
+fn terms(cost: &api::CostBreakdown) -> [(&'static str, u64); 4] {
+    [
+        ("latency", cost.latency_microcny_per_hour),
+        ("egress", cost.egress_microcny_per_hour),
+        ("migration", cost.migration_microcny_per_hour),
+        ("fragmentation", cost.fragmentation_microcny_per_hour),
+    ]
 }
 
 /// One line of input.
@@ -202,6 +225,8 @@ fn delta(lines: &[Line<'_>]) -> border::Delta {
                 task_group: line.text("group").unwrap_or_default().into(),
                 task_index: line.number("index") as u32,
                 zone_traffic: line.traffic(),
+                priority: line.number("priority") as u32,
+                gang: line.number("gang") > 0,
             }),
             other => panic!("{other} is no part of a fleet"),
         }
@@ -229,12 +254,25 @@ fn site(line: &Line<'_>) -> api::Site {
                 .map(|(model, price)| (model, price.parse().expect("a price")))
                 .collect(),
             energy_kwh_microcny: line.number("energy"),
+            egress_gib_microcny: line.number("egress"),
         }),
         carbon_g_per_kwh: line.number("carbon") as u32,
+        forecast: line.text("first_hour").map(|_| api::Forecast {
+            first_hour_unix_s: line.number("first_hour") as i64,
+            hours: line.list("hours").iter().map(|text| hour(text)).collect(),
+        }),
         health: line.health(),
         power_cap_mw: line.number("power_cap"),
         ..Default::default()
     }
+}
+
+/// "energy:carbon:rent"; what is left out is 0.
+fn hour(text: &str) -> api::HourForecast {
+    let mut figures = text.split(':').map(|figure| figure.parse::<u32>().expect("a whole number"));
+    let energy_kwh_microcny = u64::from(figures.next().unwrap_or(0));
+    let carbon_g_per_kwh = figures.next().unwrap_or(0);
+    api::HourForecast { energy_kwh_microcny, carbon_g_per_kwh, rent_permille: figures.next().unwrap_or(0) }
 }
 
 fn node(line: &Line<'_>) -> api::Node {
@@ -265,13 +303,17 @@ fn node(line: &Line<'_>) -> api::Node {
 
 fn request(lines: &[Line<'_>]) -> border::PlaceRequest {
     let mut policy = border::Policy::default();
+    let mut now_unix_s = 0;
     let mut jobs: Vec<border::PendingJob> = Vec::new();
     for line in lines {
         match line.word {
+            "now" => now_unix_s = line.ids[0].parse().expect("a time"),
             "policy" => {
                 let name = format!("OBJECTIVE_{}", line.text("objective").unwrap_or("cost").to_uppercase());
                 policy.objective = border::Objective::from_str_name(&name).expect("an objective").into();
                 policy.carbon_kg_microcny = line.number("carbon");
+                policy.fragmentation_microcny_per_device_hour = line.number("fragmentation");
+                policy.preempt = line.number("preempt") > 0;
             }
             "typical" => policy
                 .typical_tasks
@@ -288,7 +330,7 @@ fn request(lines: &[Line<'_>]) -> border::PlaceRequest {
             other => panic!("{other} is no part of a question"),
         }
     }
-    border::PlaceRequest { evaluation_id: "golden".into(), jobs, policy: Some(policy) }
+    border::PlaceRequest { evaluation_id: "golden".into(), jobs, policy: Some(policy), now_unix_s }
 }
 
 fn job(line: &Line<'_>) -> border::PendingJob {
@@ -300,9 +342,19 @@ fn job(line: &Line<'_>) -> border::PendingJob {
         pue_max_permille: line.number("pue_max") as u32,
         operators_allowed: line.list("operators"),
         operators_denied: line.list("not_operators"),
+        deferral: line.text("finish_within").map(|_| api::Deferral {
+            finish_within_s: line.number("finish_within"),
+            run_time_s: line.number("run_time"),
+        }),
         ..Default::default()
     };
-    border::PendingJob { job_id: line.ids[0].into(), spec: Some(spec), pending: vec![], explain: true }
+    border::PendingJob {
+        job_id: line.ids[0].into(),
+        spec: Some(spec),
+        pending: vec![],
+        explain: true,
+        created_unix_s: line.number("created") as i64,
+    }
 }
 
 fn group(line: &Line<'_>) -> api::TaskGroup {
@@ -316,6 +368,9 @@ fn group(line: &Line<'_>) -> api::TaskGroup {
             zone_ids: line.list("zones"),
             budget_us: us(budget),
             client_us: line.us("client"),
+            users: line.under("users.").map(|(zone, users)| (zone, users.parse().expect("a count"))).collect(),
+            users_permille: line.number("share") as u32,
+            soft_microcny_per_ms_hour: line.number("soft"),
         }),
         compute_time: Some(api::ComputeTime {
             default_us: line.us("compute"),

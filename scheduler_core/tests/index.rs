@@ -78,6 +78,7 @@ impl World {
                     zone_traffic: group.zone_traffic.clone(),
                     task_group: p.task_group,
                     task_index: p.task_index,
+                    ..Default::default()
                 });
             }
         }

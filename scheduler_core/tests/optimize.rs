@@ -69,6 +69,7 @@ fn commit(state: &mut State, request: &border::PlaceRequest) -> Vec<border::Runn
             task_group: p.task_group.clone(),
             task_index: p.task_index,
             zone_traffic: group.zone_traffic.clone(),
+            ..Default::default()
         });
         let (job_id, task_group, task_index) = (p.job_id, p.task_group, p.task_index);
         running.push(border::RunningTask { allocation_id, job_id, task_group, task_index });

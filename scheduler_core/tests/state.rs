@@ -66,6 +66,7 @@ fn used() -> impl Strategy<Value = border::UsedResources> {
             task_group: task_group.into(),
             task_index: id,
             zone_traffic: coupled.zone_traffic,
+            ..Default::default()
         },
     )
 }

@@ -21,8 +21,9 @@ fn request(group: api::TaskGroup, task_indexes: &[u32]) -> border::PlaceRequest 
     } else {
         vec![border::PendingTasks { task_group: name, task_indexes: task_indexes.into() }]
     };
-    let job = border::PendingJob { job_id: "job".into(), spec: Some(spec), pending, explain: false };
-    border::PlaceRequest { evaluation_id: "e".into(), jobs: vec![job], policy: None }
+    let job =
+        border::PendingJob { job_id: "job".into(), spec: Some(spec), pending, explain: false, ..Default::default() };
+    border::PlaceRequest { evaluation_id: "e".into(), jobs: vec![job], ..Default::default() }
 }
 
 fn asking(cpu_milli: u64, accelerator_milli: u64) -> api::TaskGroup {
@@ -100,6 +101,43 @@ fn a_job_or_a_group_named_twice_is_refused() {
     let groups = &mut twice.jobs[0].spec.as_mut().expect("set above").task_groups;
     groups.push(groups[0].clone());
     assert_eq!(field_of(place::place(&Cluster::default(), &twice)), "jobs[0].spec.task_groups[1].name");
+}
+
+#[test]
+fn times_and_forecasts_out_of_range_are_refused() {
+    let mut asked = request(asking(1, 0), &[]);
+    asked.now_unix_s = -1;
+    assert_eq!(field_of(place::place(&Cluster::default(), &asked)), "now_unix_s");
+    asked.now_unix_s = i64::MAX;
+    assert_eq!(field_of(place::place(&Cluster::default(), &asked)), "now_unix_s");
+    asked.now_unix_s = 0;
+    let deferral = api::Deferral { finish_within_s: u64::MAX, run_time_s: 0 };
+    asked.jobs[0].spec.as_mut().expect("set above").deferral = Some(deferral);
+    assert_eq!(field_of(place::place(&Cluster::default(), &asked)), "jobs[0].spec.deferral.finish_within_s");
+    let mut state = State::default();
+    let mut delta = |first_hour_unix_s, hours| {
+        let hours = vec![api::HourForecast::default(); hours];
+        let forecast = Some(api::Forecast { first_hour_unix_s, hours });
+        let site = api::Site { id: "s".into(), forecast, ..Default::default() };
+        state.apply(border::Delta { reset: true, sites: vec![site], ..Default::default() })
+    };
+    assert_eq!(field_of(delta(3601, 1)), "sites[0].forecast.first_hour_unix_s");
+    assert_eq!(field_of(delta(3600, 8785)), "sites[0].forecast.hours, counted,");
+    assert!(delta(3600, 8784).is_ok());
+}
+
+#[test]
+fn a_share_of_more_than_all_users_or_of_none_is_refused() {
+    let slo = |users_permille, users: u32| api::LatencySlo {
+        zone_ids: vec!["z".into()],
+        users_permille,
+        users: [("z".to_string(), users)].into(),
+        ..Default::default()
+    };
+    let group = |slo| api::TaskGroup { latency_slo: Some(slo), ..asking(1, 0) };
+    let path = "jobs[0].spec.task_groups[0].latency_slo";
+    assert_eq!(field_of(place(group(slo(1001, 1)), &[])), format!("{path}.users_permille"));
+    assert_eq!(field_of(place(group(slo(900, 0)), &[])), format!("{path}.users"));
 }
 
 #[test]

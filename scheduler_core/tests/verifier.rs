@@ -33,7 +33,7 @@ fn job(kind: api::JobKind, count: u32, accelerator_milli: u64) -> border::Pendin
         name: "main".into(),
         count,
         resources: Some(api::Resources { cpu_milli: 1000, memory_mib: 0, accelerators }),
-        latency_slo: Some(api::LatencySlo { zone_ids: vec!["z".into()], budget_us: 10_000, client_us: 0 }),
+        latency_slo: Some(api::LatencySlo { zone_ids: vec!["z".into()], budget_us: 10_000, ..Default::default() }),
         compute_time: Some(api::ComputeTime {
             by_accelerator_model_us: [("slow".to_string(), 60_000_000), ("fast".to_string(), 500)].into(),
             ..Default::default()
@@ -41,12 +41,12 @@ fn job(kind: api::JobKind, count: u32, accelerator_milli: u64) -> border::Pendin
         ..Default::default()
     };
     let spec = api::JobSpec { kind: kind.into(), task_groups: vec![group], ..Default::default() };
-    border::PendingJob { job_id: "job".into(), spec: Some(spec), pending: vec![], explain: false }
+    border::PendingJob { job_id: "job".into(), spec: Some(spec), pending: vec![], explain: false, ..Default::default() }
 }
 
 fn plan(job: &border::PendingJob) -> border::Plan {
     let jobs = vec![job.clone()];
-    let request = border::PlaceRequest { evaluation_id: "e".into(), jobs, policy: None };
+    let request = border::PlaceRequest { evaluation_id: "e".into(), jobs, ..Default::default() };
     place::place(&cluster(), &request).expect("the request is in range")
 }
 
@@ -159,7 +159,7 @@ fn verdicts(cluster: &Cluster, one: api::TaskGroup, two: Option<api::TaskGroup>,
     let name = if two.is_some() { "two" } else { "one" };
     let task_groups = std::iter::once(group(one, "one")).chain(two.map(|g| group(g, "two"))).collect();
     let spec = api::JobSpec { task_groups, ..Default::default() };
-    let job = border::PendingJob { job_id: "job".into(), spec: Some(spec), pending: vec![], explain: false };
+    let job = border::PendingJob { job_id: "job".into(), spec: Some(spec), ..Default::default() };
     let placement = |task_group: &str, task_index, node_id: &str| border::Placement {
         job_id: "job".into(),
         task_group: task_group.into(),

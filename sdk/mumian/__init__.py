@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mumian.aio import AsyncClient
-    from mumian.builder import compute_time, job, latency, task_group
+    from mumian.builder import compute_time, deferral, job, latency, task_group
     from mumian.client import Client
     from mumian.errors import FieldViolation, MumianError
     from mumian.spec import LoadedSpec, load_spec
@@ -26,6 +26,7 @@ __all__ = [
     "LoadedSpec",
     "MumianError",
     "compute_time",
+    "deferral",
     "job",
     "latency",
     "load_spec",
@@ -40,6 +41,7 @@ _HOMES = {
     "LoadedSpec": "mumian.spec",
     "MumianError": "mumian.errors",
     "compute_time": "mumian.builder",
+    "deferral": "mumian.builder",
     "job": "mumian.builder",
     "latency": "mumian.builder",
     "load_spec": "mumian.spec",

@@ -13,7 +13,7 @@ from typing import Literal, TypeVar
 
 from mumian import names, quantities
 from mumian.api.v1 import job_pb2
-from mumian.api.v1.job_pb2 import ComputeTime, JobSpec, LatencySlo, TaskGroup
+from mumian.api.v1.job_pb2 import ComputeTime, Deferral, JobSpec, LatencySlo, TaskGroup
 from mumian.api.v1.resources_pb2 import Resources
 from mumian.errors import invalid_field
 from mumian.quantities import Quantity
@@ -34,6 +34,7 @@ PRIORITY_MAX = 100
 COUNT_MAX = 1000
 PORT_MAX = 65535
 RESTARTS_MAX = 1_000_000
+USERS_MAX = 2**32 - 1
 # What a group asks for in a dimension that it says nothing about.
 CPU_MILLI_DEFAULT, MEMORY_MIB_DEFAULT = 1000, 256
 
@@ -50,6 +51,7 @@ def job(
     pue_max: Quantity | None = None,
     operators_allowed: Sequence[str] = (),
     operators_denied: Sequence[str] = (),
+    deferral: Deferral | None = None,
 ) -> JobSpec:
     """A job of one or more task groups.
 
@@ -57,6 +59,7 @@ def job(
         priority: 1 to 100, higher is placed first; 0 means the default, 50.
         jurisdictions: where its data may be; "CN-GD" covers "CN-GD-GZ". Empty: anywhere.
         pue_max: the highest average PUE of a site, such as 1.25.
+        deferral: from `mumian.deferral`: a batch or gang job that may wait for cheaper hours.
 
     Raises:
         MumianError: INVALID_FIELD.
@@ -71,12 +74,32 @@ def job(
         jurisdictions=_texts("jurisdictions", jurisdictions),
         operators_allowed=_texts("operators_allowed", operators_allowed),
         operators_denied=_texts("operators_denied", operators_denied),
+        deferral=deferral,
     )
     if pue_max is not None:
         spec.pue_max_permille = _parsed("pue_max", pue_max, quantities.pue_permille)
     if not task_groups:
         raise invalid_field("task_groups", "is empty; add mumian.task_group(command=[...])")
     return spec
+
+
+def deferral(*, finish_within: Quantity, run_time: Quantity) -> Deferral:
+    """Lets a job wait for cheaper or cleaner hours if it still ends in time.
+
+    Args:
+        finish_within: the deadline, counted from the submit, "8h".
+        run_time: how long a task runs at most, "2h".
+
+    Raises:
+        MumianError: INVALID_FIELD.
+    """
+    made = Deferral(
+        finish_within_s=_parsed("finish_within", finish_within, quantities.duration_s),
+        run_time_s=_parsed("run_time", run_time, quantities.duration_s),
+    )
+    if made.finish_within_s < made.run_time_s:
+        raise invalid_field("finish_within", f"({finish_within}) is less than run_time ({run_time})")
+    return made
 
 
 def task_group(
@@ -194,8 +217,21 @@ def _topology(field: str, name: str) -> job_pb2.Topology.ValueType:
     return TOPOLOGIES[name]
 
 
-def latency(*zones: str, budget: Quantity, client: Quantity | None = None) -> LatencySlo:
-    """A hard promise: network RTT p99 + compute time + client time <= budget, from every zone named.
+def latency(
+    *zones: str,
+    budget: Quantity,
+    client: Quantity | None = None,
+    users: Mapping[str, int] | None = None,
+    share: Quantity | None = None,
+    soft_cny_per_ms_hour: Quantity | None = None,
+) -> LatencySlo:
+    """A promise: network RTT p99 + compute time + client time <= budget, for the users in the zones named.
+
+    Args:
+        users: how many users each zone has, in any unit; a zone that is not named weighs 1.
+        share: of the users that the promise is about, "95%". Left out: all.
+        soft_cny_per_ms_hour: makes the promise soft: it refuses no site, but each millisecond over the
+            budget costs so much an hour.
 
     Raises:
         MumianError: INVALID_FIELD.
@@ -203,6 +239,14 @@ def latency(*zones: str, budget: Quantity, client: Quantity | None = None) -> La
     slo = LatencySlo(zone_ids=zones, budget_us=_parsed("budget", budget, quantities.duration_us))
     if client is not None:
         slo.client_us = _parsed("client", client, quantities.duration_us)
+    for zone, count in (users or {}).items():
+        slo.users[zone] = _parsed(f"users[{zone}]", count, quantities.WholeNumber(0, USERS_MAX))
+    if share is not None:
+        slo.users_permille = _parsed("share", share, quantities.share_permille)
+    if soft_cny_per_ms_hour is not None:
+        slo.soft_microcny_per_ms_hour = _parsed(
+            "soft_cny_per_ms_hour", soft_cny_per_ms_hour, quantities.money_microcny
+        )
     return slo
 
 

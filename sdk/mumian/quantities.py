@@ -12,7 +12,7 @@ from decimal import ROUND_CEILING, Decimal
 Quantity = int | float | str
 QUANTITY_MAX = 1 << 40  # the coordinator's limit for any quantity
 
-_NUMBER_AND_UNIT = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([A-Za-zµ/]*)\s*")
+_NUMBER_AND_UNIT = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([A-Za-zµ%/]*)\s*")
 _US = {
     "us": 1,
     "µs": 1,
@@ -70,6 +70,14 @@ def duration_ms(value: Quantity) -> int:
     return ms
 
 
+def duration_s(value: Quantity) -> int:
+    """A duration ("8h") in seconds, at least one."""
+    seconds, rest = divmod(duration_us(value), 10**6)
+    if rest or not seconds:
+        raise ValueError("must be whole seconds, at least 1s; write 90s, 10m or 8h")
+    return seconds
+
+
 def bandwidth_kbps(value: Quantity) -> int:
     """A bandwidth ("50Mbit/s") in kilobits a second, at least one."""
     kbps = _whole(_scaled(value, _KBPS, "a bandwidth with its unit, such as 50Mbit/s or 1Gbit/s"))
@@ -101,6 +109,22 @@ def pue_permille(value: Quantity) -> int:
     return permille
 
 
+def share_permille(value: Quantity) -> int:
+    """A share ("95%", 0.95) in permille, more than nothing and at most all."""
+    permille = _whole(_scaled(value, {"": 1000, "%": 10}, "a share, such as 95% or 0.95"))
+    if not 1 <= permille <= 1000:
+        raise ValueError("must be more than 0 and at most 100%; leave it out to mean all")
+    return permille
+
+
+def money_microcny(value: Quantity) -> int:
+    """CNY (0.05) in micro-CNY, more than nothing."""
+    microcny = _whole(_scaled(value, {"": 10**6}, "an amount of CNY, such as 0.05"), decimals="six")
+    if not microcny:
+        raise ValueError("must be positive; leave it out if it is to cost nothing")
+    return microcny
+
+
 class WholeNumber:
     """Parses a whole number from `least` to `most`."""
 
@@ -126,9 +150,9 @@ def _scaled(value: Quantity, units: dict[str, int] | dict[str, Decimal], wanted:
     return Decimal(match[1]) * units[unit]
 
 
-def _whole(quantity: Decimal) -> int:
+def _whole(quantity: Decimal, decimals: str = "three") -> int:
     if quantity != quantity.to_integral_value():
-        raise ValueError("is finer than can be asked for; use at most three decimals")
+        raise ValueError(f"is finer than can be asked for; use at most {decimals} decimals")
     return _within_limit(int(quantity))
 
 

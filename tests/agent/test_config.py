@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from mumian.api.v1 import fleet_pb2
 from mumian_agent.domain.config import parse
 from mumian_agent.domain.fields import ConfigError
+from mumian_agent.domain.hours import forecast_from
 from mumian_agent.main.cli import main
 
 GOOD: dict[str, Any] = {
@@ -73,6 +74,13 @@ def test_the_marginal_pue_is_the_average_where_it_is_not_given() -> None:
         ("site.pue.average", 0.9, "site.pue.average (0.9) must be from 1.0 to 10"),
         ("site.prices.cpu_core_hour_cny", -1, "site.prices.cpu_core_hour_cny (-1) must be 0 or more"),
         ("site.prices.energy_kwh_cny", "dear", "site.prices.energy_kwh_cny ('dear') must be a number"),
+        (
+            "site.hours_of_day",
+            [{"energy_kwh_cny": 1, "carbon_g_per_kwh": 5}],
+            "site.hours_of_day (1 hours) must be 24",
+        ),
+        ("site.hours_of_day", [{"energy_kwh_cny": 1}], "site.hours_of_day[0].carbon_g_per_kwh is missing"),
+        ("site.utc_offset_h", 15, "site.utc_offset_h (15) must be -12 to 14"),
         ("node.cpu_limits", 2, "node.cpu_limits is unknown; did you mean cpu_limit?"),
         ("node.memory_limit_mib", 0, "node.memory_limit_mib (0) must be 1 or more"),
         ("node.accelerators", [{"kind": "tpu", "model": "x"}], "node.accelerators[0].kind ('tpu')"),
@@ -105,3 +113,16 @@ def test_the_command_refuses_a_bad_file_in_one_line_with_status_2(tmp_path: Path
 def test_the_command_refuses_a_file_that_is_not_there(tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["run", "--config", str(tmp_path / "none.yaml")])
     assert (result.exit_code, "No such file" in result.stderr) == (2, True)
+
+
+def test_hours_of_the_day_become_a_forecast_from_this_hour_on() -> None:
+    hours = [
+        {"energy_kwh_cny": 0.1 * hour, "carbon_g_per_kwh": 100 + hour, "rent": 0.5} for hour in range(24)
+    ]
+    config = parse(changed("site.hours_of_day", hours))
+    assert config.hours_of_day[3].energy_kwh_microcny == 300_000
+    assert config.hours_of_day[3].rent_permille == 500
+    # 16:20 UTC is 00:20 in China.
+    forecast = forecast_from(16 * 3600 + 1200, config.hours_of_day, utc_offset_h=8)
+    assert forecast.first_hour_unix_s == 16 * 3600
+    assert [hour.carbon_g_per_kwh for hour in forecast.hours[:25]] == [*range(100, 124), 100]

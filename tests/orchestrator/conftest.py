@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import grpc
 import pytest
 import yaml
 
+from tests.orchestrator.scripted_agent import ScriptedAgent
+from tests.orchestrator.tenant import Tenant
 from tests.processes import SCRIPTS, Running, etcd, free_port
 
 
@@ -22,7 +24,7 @@ def etcd_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 class Coordinator:
     """A coordinator that can be killed and started again on the same state."""
 
-    def __init__(self, folder: Path, etcd_endpoint: str) -> None:
+    def __init__(self, folder: Path, etcd_endpoint: str, **more: object) -> None:
         self.address = f"127.0.0.1:{free_port()}"
         self._folder = folder
         config = {
@@ -34,6 +36,7 @@ class Coordinator:
             "heartbeat_interval_ms": 1000,
             "unreachable_after_ms": 3000,
             "lease_ttl_s": 5,
+            **more,
         }
         self._config = folder / "coordinator.yaml"
         self._config.write_text(yaml.safe_dump(config))
@@ -56,3 +59,25 @@ def coordinator(tmp_path: Path, etcd_endpoint: str) -> Iterator[Coordinator]:
     started = Coordinator(tmp_path, etcd_endpoint)
     yield started
     started.running.sweep()
+
+
+@pytest.fixture
+async def channel(coordinator: Coordinator) -> AsyncIterator[grpc.aio.Channel]:
+    """A channel that is closed when the test ends."""
+    async with coordinator.channel() as opened:
+        yield opened
+
+
+@pytest.fixture
+async def tenant(channel: grpc.aio.Channel) -> Tenant:
+    """The tenant acme."""
+    return Tenant(channel)
+
+
+@pytest.fixture
+async def agent(channel: grpc.aio.Channel) -> AsyncIterator[ScriptedAgent]:
+    """The connected agent of site gz: one node of four cores."""
+    connected = ScriptedAgent(channel)
+    await connected.connect()
+    yield connected
+    await connected.disconnect()

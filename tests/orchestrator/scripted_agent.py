@@ -27,9 +27,15 @@ class ScriptedAgent:
     """One site with one node; collects its commands and reports what it is told to."""
 
     def __init__(
-        self, channel: grpc.aio.Channel, site_id: str = "gz", epoch: int = 1, cpu_milli: int = 4000
+        self,
+        channel: grpc.aio.Channel,
+        site_id: str = "gz",
+        epoch: int = 1,
+        cpu_milli: int = 4000,
+        site: fleet_pb2.Site | None = None,
     ) -> None:
         self._channel, self.site_id, self.epoch = channel, site_id, epoch
+        self._site = site or fleet_pb2.Site()
         self._node = fleet_pb2.Node(
             id=f"{site_id}/n1",
             site_id=site_id,
@@ -50,6 +56,7 @@ class ScriptedAgent:
         site = fleet_pb2.Site(
             id=self.site_id, operator_id="op", tier=fleet_pb2.TIER_EDGE, jurisdiction="CN-GD-GZ"
         )
+        site.MergeFrom(self._site)
         site.pue.average_permille = site.pue.marginal_permille = 1250
         hello = pb.Hello(
             site=site,

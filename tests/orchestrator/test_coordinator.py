@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
-from collections.abc import AsyncIterable, AsyncIterator, Callable
+from collections.abc import AsyncIterable
 
 import grpc
 import pytest
@@ -14,10 +13,10 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 from grpc_status import rpc_status
 from mumian.api.v1 import fleet_pb2, fleet_service_pb2, job_pb2, job_service_pb2
 from mumian.api.v1.fleet_service_pb2_grpc import FleetServiceStub
-from mumian.api.v1.job_service_pb2_grpc import JobServiceStub
 
 from tests.orchestrator.conftest import Coordinator
 from tests.orchestrator.scripted_agent import ScriptedAgent
+from tests.orchestrator.tenant import Tenant, spec_of
 
 pytestmark = pytest.mark.etcd
 
@@ -27,73 +26,6 @@ RUNNING, SUCCEEDED, FAILED, CANCELLED = (
     job_pb2.ALLOCATION_STATE_FAILED,
     job_pb2.ALLOCATION_STATE_CANCELLED,
 )
-
-
-def spec_of(name: str = "work", count: int = 1, cpu_milli: int = 1000, **job: object) -> job_pb2.JobSpec:
-    """A job of one group of equal tasks."""
-    group = job_pb2.TaskGroup(name="main", count=count, command=job_pb2.Command(argv=["true"]))
-    group.resources.cpu_milli = cpu_milli
-    return job_pb2.JobSpec(name=name, task_groups=[group], **job)  # type: ignore[arg-type]
-
-
-class Tenant:
-    """A caller of the tenant API."""
-
-    def __init__(self, channel: grpc.aio.Channel, tenant_id: str = "acme") -> None:
-        self.jobs = JobServiceStub(channel)
-        self._metadata = (("mumian-tenant", tenant_id),)
-
-    async def create(self, spec: job_pb2.JobSpec, request_id: str = "") -> job_pb2.Job:
-        request = job_service_pb2.CreateJobRequest(request_id=request_id or uuid.uuid4().hex, spec=spec)
-        return (await self.jobs.CreateJob(request, metadata=self._metadata)).job
-
-    async def get(self, job_id: str) -> job_pb2.Job:
-        request = job_service_pb2.GetJobRequest(job_id=job_id)
-        return (await self.jobs.GetJob(request, metadata=self._metadata)).job
-
-    async def cancel(self, job_id: str) -> job_pb2.Job:
-        request = job_service_pb2.CancelJobRequest(job_id=job_id)
-        return (await self.jobs.CancelJob(request, metadata=self._metadata)).job
-
-    async def until(self, job_id: str, state: job_pb2.JobState.ValueType) -> job_pb2.Job:
-        return await self.watch(job_id, lambda job: job.state == state)
-
-    async def watch(self, job_id: str, wanted: Callable[[job_pb2.Job], bool]) -> job_pb2.Job:
-        call = self.jobs.WatchJob(job_service_pb2.WatchJobRequest(job_id=job_id), metadata=self._metadata)
-        try:
-            async with asyncio.timeout(60):
-                async for response in call:
-                    if wanted(response.job):
-                        return response.job
-        finally:
-            call.cancel()
-        raise AssertionError(f"job {job_id} ended in another state: {await self.get(job_id)}")
-
-    async def list(self, **request: object) -> job_service_pb2.ListJobsResponse:
-        message = job_service_pb2.ListJobsRequest(**request)  # type: ignore[arg-type]
-        return await self.jobs.ListJobs(message, metadata=self._metadata)
-
-
-@pytest.fixture
-async def channel(coordinator: Coordinator) -> AsyncIterator[grpc.aio.Channel]:
-    """A channel that is closed when the test ends."""
-    async with coordinator.channel() as opened:
-        yield opened
-
-
-@pytest.fixture
-async def tenant(channel: grpc.aio.Channel) -> Tenant:
-    """The tenant acme."""
-    return Tenant(channel)
-
-
-@pytest.fixture
-async def agent(channel: grpc.aio.Channel) -> AsyncIterator[ScriptedAgent]:
-    """The connected agent of site gz: one node of four cores."""
-    connected = ScriptedAgent(channel)
-    await connected.connect()
-    yield connected
-    await connected.disconnect()
 
 
 def reason_of(error: grpc.aio.AioRpcError) -> tuple[str, list[str]]:

@@ -35,8 +35,8 @@ def running(spec: JobSpec, node_id: str) -> tuple[Job, Allocation]:
 
 def placed(made: CoreEngine, spec: JobSpec) -> list[str]:
     """Where the second task goes, as verified."""
-    job = PendingJob("job", spec, (TaskId("main", 1),))
-    decision = asyncio.run(made.place("evaluation", [job]))
+    job = PendingJob("job", spec, (TaskId("main", 1),), created_unix_s=0)
+    decision = asyncio.run(made.place("evaluation", [job], now_unix_s=0))
     return [placement.site_id for placement in made.verify(decision, [job]).placements]
 
 

@@ -29,6 +29,9 @@ from mumian import MumianError, quantities
         (quantities.accelerator_milli, 0.25, 250),
         (quantities.accelerator_milli, 4, 4000),
         (quantities.pue_permille, 1.25, 1250),
+        (quantities.share_permille, "95%", 950),
+        (quantities.share_permille, 0.995, 995),
+        (quantities.money_microcny, "0.000001", 1),
     ],
 )
 def test_a_quantity_becomes_the_apis_integer(parse: Any, value: Any, expected: int) -> None:

@@ -187,6 +187,45 @@ def test_a_fault_that_only_the_coordinator_sees_is_shown_at_its_line(
     ]
 
 
+def deferred() -> Explanation:
+    """The one task waits until 02:00 of some day in the past, by this machine's clock."""
+    made = explanation(placed=0)
+    made.ClearField("relaxation")
+    made.deferred_task_count = 1
+    made.deferred_to_unix_s = int(time.mktime((2026, 1, 5, 2, 0, 0, 0, 0, -1)))
+    made.deferral_saves_microcny = 1_200_000
+    return made
+
+
+def test_a_job_that_waits_for_a_cheaper_hour_says_until_when_and_what_it_saves(
+    mumian: Any, coordinator: ScriptedCoordinator, hello: str
+) -> None:
+    told = "1 task of group main deferred to 2026-01-05 02:00, saves CNY 1.20"
+    coordinator.jobs = coordinator.watched = [job(PENDING, deferred())]
+    status = mumian("status", "hello-1")
+    assert told in status.out
+    assert "has no place" not in status.out
+    submitted = mumian("submit", hello)
+    assert (submitted.code, told in submitted.out) == (0, True)
+    coordinator.planned.explanations.append(deferred())
+    planned = mumian("plan", hello)
+    assert (planned.code, told in planned.out) == (0, True)
+
+
+def test_the_table_shows_what_is_evicted_and_the_rarer_parts_of_the_cost(
+    mumian: Any, coordinator: ScriptedCoordinator, hello: str
+) -> None:
+    made = explanation()
+    made.evicted_allocation_count = 2
+    made.sites[0].cost.egress_microcny_per_hour = 250_000
+    coordinator.planned.explanations.append(made)
+    run = mumian("plan", hello)
+    assert "1 of 1 task placed, in place of 2 tasks of lower priority" in run.out
+    assert "egress CNY/h" in run.out
+    assert "0.250" in next(line for line in run.out.splitlines() if "CHOSEN" in line)
+    assert "stranded" not in run.out
+
+
 def test_status_shows_each_allocation(mumian: Any, coordinator: ScriptedCoordinator) -> None:
     stored = job(RUNNING, state_message="all is well")
     allocation = stored.allocations.add(

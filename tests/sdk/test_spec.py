@@ -53,6 +53,7 @@ def test_every_key_fills_its_field(tmp_path: Path) -> None:
         jurisdictions: [CN-GD, CN-HK]
         pue_max: 1.25
         operators: {allow: [a], deny: b}
+        deferral: {finish_within: 8h, run_time: 90m}
         task_groups:
         - name: render
           count: 2
@@ -62,7 +63,9 @@ def test_every_key_fills_its_field(tmp_path: Path) -> None:
           resources: {cpu: 500m, memory: 2GiB, accelerators: {count: 0.5, models: [H100, "4090"]}}
           archs: [x86_64]
           labels: {disk: ssd}
-          latency: {from: [tianhe, nansha], budget: 20ms, client: 9.4ms}
+          latency:
+            {from: [tianhe, nansha], budget: 20ms, client: 9.4ms, users: {tianhe: 3000}, share: 95%,
+             soft_cny_per_ms_hour: 0.05}
           compute: {default: 8ms, by_accelerator: {H100: 2ms}, by_arch: {arm64: 9ms}}
           spread: {node: 1, site: 2}
           apart_from: {world: operator}
@@ -82,6 +85,7 @@ def test_every_key_fills_its_field(tmp_path: Path) -> None:
         """
         name: "vr" kind: JOB_KIND_SERVICE priority: 70 jurisdictions: "CN-GD" jurisdictions: "CN-HK"
         pue_max_permille: 1250 operators_allowed: "a" operators_denied: "b"
+        deferral { finish_within_s: 28800 run_time_s: 5400 }
         task_groups {
           name: "render" count: 2
           command {
@@ -92,7 +96,10 @@ def test_every_key_fills_its_field(tmp_path: Path) -> None:
           resources { cpu_milli: 500 memory_mib: 2048
             accelerators { milli: 500 models: "H100" models: "4090" } }
           archs: "x86_64" labels { key: "disk" value: "ssd" }
-          latency_slo { zone_ids: "tianhe" zone_ids: "nansha" budget_us: 20000 client_us: 9400 }
+          latency_slo {
+            zone_ids: "tianhe" zone_ids: "nansha" budget_us: 20000 client_us: 9400
+            users { key: "tianhe" value: 3000 } users_permille: 950 soft_microcny_per_ms_hour: 50000
+          }
           compute_time {
             default_us: 8000 by_accelerator_model_us { key: "H100" value: 2000 }
             by_arch_us { key: "arm64" value: 9000 }
@@ -142,8 +149,10 @@ def test_a_file_that_cannot_be_read_is_one_error(tmp_path: Path) -> None:
 def test_python_and_yaml_make_the_same_spec(tmp_path: Path) -> None:
     path = tmp_path / "hello.yaml"
     path.write_text(
-        "kind: service\ncommand: [serve]\nresources: {memory: 1GiB}\nport: 80\n"
-        "latency: {from: tianhe, budget: 20ms}\ncompute: 5ms\ncount: 2\n"
+        "kind: gang\ncommand: [serve]\nresources: {memory: 1GiB}\nport: 80\n"
+        "deferral: {finish_within: 8h, run_time: 2h}\n"
+        "latency: {from: tianhe, budget: 20ms, users: {tianhe: 7}, share: 0.9, soft_cny_per_ms_hour: 0.002}\n"
+        "compute: 5ms\ncount: 2\n"
         "spread: {site: 1}\napart_from: {a: node}\nnear: {b: 5ms}\ntraffic: {tianhe: 1Gbit/s}\n"
     )
     built = mumian.job(
@@ -152,7 +161,9 @@ def test_python_and_yaml_make_the_same_spec(tmp_path: Path) -> None:
             command=["serve"],
             memory="1GiB",
             port=80,
-            latency=mumian.latency("tianhe", budget="20ms"),
+            latency=mumian.latency(
+                "tianhe", budget="20ms", users={"tianhe": 7}, share="90%", soft_cny_per_ms_hour=0.002
+            ),
             compute="5ms",
             count=2,
             spread={"site": 1},
@@ -160,6 +171,7 @@ def test_python_and_yaml_make_the_same_spec(tmp_path: Path) -> None:
             near={"b": "5ms"},
             traffic={"tianhe": "1Gbps"},
         ),
-        kind="service",
+        kind="gang",
+        deferral=mumian.deferral(finish_within="8h", run_time="2h"),
     )
     assert load_spec(path).spec == built

@@ -13,6 +13,7 @@ from mumian.api.v1.fleet_pb2 import FIGURE_SOURCE_MODELLED, HEALTH_READY, Node, 
 from mumian_agent.agent.allocations import Allocations, now
 from mumian_agent.agent.ports import ReportSink
 from mumian_agent.domain.config import AgentConfig
+from mumian_agent.domain.hours import forecast_from
 from mumian_agent.runtime.environment import devices_active_power_mw
 from mumian_agent.runtime.machine import Machine, Usage, arch
 from mumian_agent.runtime.prober import Prober
@@ -57,10 +58,15 @@ class SiteReports:
 
     def hello(self) -> AgentReport:
         """The first report of a stream."""
+        time = now()
+        config = self._config
+        if config.hours_of_day:
+            forecast = forecast_from(time.seconds, config.hours_of_day, config.utc_offset_h)
+            self._site.forecast.CopyFrom(forecast)
         return AgentReport(
             hello=Hello(
                 site=self._site,
-                agent_time=now(),
+                agent_time=time,
                 reflector=self._config.reflector_advertised,
                 allocations=self._allocations.statuses(),
                 nodes=[self._node],

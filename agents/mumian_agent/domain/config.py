@@ -13,12 +13,14 @@ from mumian.api.v1.fleet_pb2 import (
     TIER_CITY,
     TIER_EDGE,
     TIER_HUB,
+    HourForecast,
     Pue,
     Site,
 )
 from mumian.api.v1.resources_pb2 import Accelerator
 
 from mumian_agent.domain.fields import ConfigError, Fields
+from mumian_agent.domain.hours import HOURS_OF_DAY
 
 _TIERS = {"city": TIER_CITY, "edge": TIER_EDGE, "hub": TIER_HUB}
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
@@ -53,6 +55,8 @@ class AgentConfig:
     ray_num_cpus: int | None = None  # None: as many as the node's limit
     warm_workers: int = 1
     stop_grace_ms: int = 5000  # from SIGTERM to SIGKILL
+    hours_of_day: tuple[HourForecast, ...] = ()  # from midnight at the site; none: the same at any hour
+    utc_offset_h: int = 0
 
 
 def parse(raw: object) -> AgentConfig:
@@ -62,7 +66,9 @@ def parse(raw: object) -> AgentConfig:
         ConfigError: a field is missing, unknown or wrong.
     """
     top = Fields(raw)
-    site = _site(top.section("site"))
+    site_fields = top.section("site")
+    hours_of_day, utc_offset_h = _hours(site_fields)
+    site = _site(site_fields)
     reflector = top.section("reflector")
     listen = reflector.address("listen")
     probe = top.section("probe")
@@ -81,6 +87,8 @@ def parse(raw: object) -> AgentConfig:
         ray_num_cpus=ray.optional_whole("num_cpus", least=1),
         warm_workers=ray.whole("warm_workers", 1),
         stop_grace_ms=top.whole("stop_grace_ms", 5000),
+        hours_of_day=hours_of_day,
+        utc_offset_h=utc_offset_h,
     )
     for section in (reflector, probe, ray, top):
         section.finish()
@@ -105,12 +113,39 @@ def _site(fields: Fields) -> Site:
     site.prices.cpu_core_hour_microcny = prices.scaled("cpu_core_hour_cny", _MICRO, 0)
     site.prices.memory_gib_hour_microcny = prices.scaled("memory_gib_hour_cny", _MICRO, 0)
     site.prices.energy_kwh_microcny = prices.scaled("energy_kwh_cny", _MICRO, 0)
+    site.prices.egress_gib_microcny = prices.scaled("egress_gib_cny", _MICRO, 0)
     by_model = prices.section("accelerator_hour_cny")
     for model in by_model.names():
         site.prices.accelerator_hour_microcny[model] = by_model.scaled(model, _MICRO)
     prices.finish()
     fields.finish()
     return site
+
+
+def _hours(fields: Fields) -> tuple[tuple[HourForecast, ...], int]:
+    """Energy, carbon and rent by hour of the day, and how far the site's clock is ahead of UTC."""
+    hours = []
+    for entry in fields.sections("hours_of_day"):
+        rent = entry.number("rent", 1)
+        assert rent is not None
+        hours.append(
+            HourForecast(
+                energy_kwh_microcny=entry.scaled("energy_kwh_cny", _MICRO),
+                carbon_g_per_kwh=entry.whole("carbon_g_per_kwh"),
+                rent_permille=round(rent * 1000),
+            )
+        )
+        if not 0 < hours[-1].rent_permille <= 10_000:
+            raise ConfigError(f"{entry.path('rent')} ({rent}) must be from 0.001 to 10, a part of the rent")
+        entry.finish()
+    utc_offset_h = fields.whole("utc_offset_h", 0, least=-12)
+    if utc_offset_h > 14:
+        raise ConfigError(f"{fields.path('utc_offset_h')} ({utc_offset_h}) must be -12 to 14; China has 8")
+    if len(hours) not in (0, HOURS_OF_DAY):
+        raise ConfigError(
+            f"{fields.path('hours_of_day')} ({len(hours)} hours) must be 24, from midnight at the site"
+        )
+    return tuple(hours), utc_offset_h
 
 
 def _pue(fields: Fields) -> Pue:

@@ -95,6 +95,7 @@ fn site(s: usize, rng: &mut Rng) -> api::Site {
             ]
             .into(),
             energy_kwh_microcny: rng.u64(35..95) * 10_000,
+            ..Default::default()
         }),
         carbon_g_per_kwh: rng.u32(250..650),
         health: READY,

@@ -17,8 +17,11 @@ const TASKS_MAX: f64 = 300.0;
 /// A gang is all or nothing, so it stays below a site's size.
 const GANG_TASKS_MAX: u32 = 32;
 
-pub const POLICY: border::Policy =
-    border::Policy { carbon_kg_microcny: 90_000, objective: border::Objective::Cost as i32, typical_tasks: Vec::new() };
+/// Money decides, carbon's price is the national market's.
+pub fn policy() -> border::Policy {
+    let objective = border::Objective::Cost.into();
+    border::Policy { carbon_kg_microcny: 90_000, objective, ..Default::default() }
+}
 
 /// The catalogue of one seed.
 pub fn catalogue(seed: u64) -> Vec<api::JobSpec> {
@@ -48,7 +51,7 @@ pub fn pending(fleet: &border::Delta, catalogue: &[api::JobSpec], seed: u64) -> 
             jobs.push(border::PendingJob { job_id, spec: Some(spec), ..Default::default() });
         }
     }
-    border::PlaceRequest { evaluation_id: format!("bulk-{seed}"), jobs, policy: Some(POLICY) }
+    border::PlaceRequest { evaluation_id: format!("bulk-{seed}"), jobs, policy: Some(policy()), ..Default::default() }
 }
 
 /// What the jobs may still ask for.
@@ -154,5 +157,6 @@ fn slo(rng: &mut Rng) -> api::LatencySlo {
         zone_ids: zones.into_iter().map(|z| format!("zone-{z:02}")).collect(),
         budget_us: *rng.choice(&[11_000, 13_000, 16_000, 20_000]).expect("not empty"),
         client_us: 4000,
+        ..Default::default()
     }
 }

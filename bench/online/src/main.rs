@@ -129,7 +129,8 @@ fn decisions(
         let request = border::PlaceRequest {
             evaluation_id: format!("one-{number}"),
             jobs: vec![job],
-            policy: Some(jobs::POLICY),
+            policy: Some(jobs::policy()),
+            ..Default::default()
         };
         let start = Instant::now();
         let plan = place(&state.snapshot(), &request).expect("the request is in range");

@@ -25,6 +25,7 @@ class PendingJob:
     job_id: str
     spec: JobSpec  # normalised
     tasks: tuple[TaskId, ...]
+    created_unix_s: int  # its deadline counts from then
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +42,32 @@ class Placement:
 
 
 @dataclass(frozen=True, slots=True)
+class DeferredTask:
+    """A task that had better wait, and until when."""
+
+    job_id: str
+    task: TaskId
+    start_unix_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class Eviction:
+    """An allocation that has to make room for a task that is placed."""
+
+    allocation_id: str
+    by_job_id: str
+    by_task: TaskId
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
-    """The engine's answer: placements, and the newest explanations by job."""
+    """The engine's answer: placements with what falls for them, tasks that wait, and the newest
+    explanations by job.
+    """
 
     evaluation_id: str
     generation: int
     placements: Sequence[Placement]
     explanations: Mapping[str, Sequence[Explanation]]
+    deferred: Sequence[DeferredTask] = ()
+    evictions: Sequence[Eviction] = ()

@@ -23,6 +23,7 @@ SPEC_BYTES_MAX = 256 * 1024
 ARCHS = ("x86_64", "arm64")
 WHOLE_DEVICE_MILLI = 1000
 PUE_LEAST_PERMILLE = 1000
+SHARE_ALL_PERMILLE = 1000
 
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _NAME_ADVICE = f"use 1 to {NAME_LENGTH_MAX} of a-z, 0-9 and -, not - at an end"
@@ -97,6 +98,8 @@ def _job_faults(spec: JobSpec) -> Iterator[FieldFault]:
         yield FieldFault(
             "operators_denied", f"({min(both)}) is also in operators_allowed; remove it from one"
         )
+    if spec.HasField("deferral"):
+        yield from _deferral_faults(spec)
     if not spec.task_groups:
         yield FieldFault("task_groups", "is empty; add a group with a command or an entry_point")
     if len(spec.task_groups) > GROUPS_MAX:
@@ -108,6 +111,24 @@ def _job_faults(spec: JobSpec) -> Iterator[FieldFault]:
     for number, name in enumerate(names):
         if name in names[:number]:
             yield FieldFault(f"task_groups[{number}].name", f"({name!r}) is taken by an earlier group")
+
+
+def _deferral_faults(spec: JobSpec) -> Iterator[FieldFault]:
+    if spec.kind == job_pb2.JOB_KIND_SERVICE:
+        yield FieldFault("deferral", "is for batch and gang jobs; leave it out: a service runs at all hours")
+    deferral = spec.deferral
+    if not 0 < deferral.run_time_s <= QUANTITY_MAX:
+        advice = f"({deferral.run_time_s}) must be 1 to {QUANTITY_MAX}; say how long a task runs at most"
+        yield FieldFault("deferral.run_time_s", advice)
+    if deferral.finish_within_s > QUANTITY_MAX:
+        advice = f"({deferral.finish_within_s}) must be at most {QUANTITY_MAX}"
+        yield FieldFault("deferral.finish_within_s", advice)
+    elif deferral.finish_within_s < deferral.run_time_s:
+        yield FieldFault(
+            "deferral.finish_within_s",
+            f"({deferral.finish_within_s}) is less than run_time_s ({deferral.run_time_s}): "
+            "no start would be early enough; make it longer",
+        )
 
 
 def _group_faults(group: TaskGroup) -> Iterator[FieldFault]:
@@ -181,6 +202,20 @@ def _slo_faults(slo: job_pb2.LatencySlo) -> Iterator[FieldFault]:
         yield FieldFault(
             "latency_slo.client_us",
             f"({slo.client_us}) leaves nothing of the budget ({slo.budget_us}) for the rest",
+        )
+    if slo.users_permille > SHARE_ALL_PERMILLE:
+        yield FieldFault(
+            "latency_slo.users_permille", f"({slo.users_permille}) must be at most 1000, all users"
+        )
+    for zone in slo.users:
+        if zone not in slo.zone_ids:
+            yield FieldFault("latency_slo.users", f"({zone!r}) is none of the zone_ids; add it there")
+    if slo.zone_ids and not any(slo.users.get(zone, 1) for zone in slo.zone_ids):
+        yield FieldFault("latency_slo.users", "has no user in any zone; give one zone some")
+    if slo.soft_microcny_per_ms_hour > QUANTITY_MAX:
+        yield FieldFault(
+            "latency_slo.soft_microcny_per_ms_hour",
+            f"({slo.soft_microcny_per_ms_hour}) must be at most {QUANTITY_MAX}",
         )
 
 

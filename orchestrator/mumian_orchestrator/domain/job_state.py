@@ -38,15 +38,24 @@ def tasks_of(spec: JobSpec) -> Iterator[TaskId]:
             yield TaskId(group.name, index)
 
 
+def is_displaced(allocation: Allocation) -> bool:
+    """Whether it was stopped to make room for another job, so that its task is to be placed anew."""
+    return allocation.evicted and allocation.state == job_pb2.ALLOCATION_STATE_CANCELLED
+
+
 def unplaced_tasks(job: Job) -> tuple[TaskId, ...]:
-    """The tasks that have never had an allocation."""
-    placed = {task_of(allocation) for allocation in job.allocations}
+    """The tasks that have no allocation, but for those that were displaced."""
+    placed = {task_of(allocation) for allocation in job.allocations if not is_displaced(allocation)}
     return tuple(task for task in tasks_of(job.spec) if task not in placed)
 
 
 def wants_placement(job: Job) -> bool:
     """Whether tasks of it are still to be placed."""
     if job.state in TERMINAL_JOB_STATES or job.cancel_requested or _failed(job.allocations):
+        return False
+    # A gang is placed whole, so when it makes room its last task has to end first.
+    is_gang = job.spec.kind == job_pb2.JOB_KIND_GANG
+    if is_gang and any(allocation.evicted and is_live(allocation) for allocation in job.allocations):
         return False
     return bool(unplaced_tasks(job))
 
@@ -74,7 +83,14 @@ def derive(job: Job) -> tuple[JobState.ValueType, str]:
     waiting = len(unplaced_tasks(job))
     if waiting:
         total = sum(group.count for group in job.spec.task_groups)
-        return job_pb2.JOB_STATE_PENDING, f"{waiting} of {_count(total, 'task')} without a place"
+        deferred = min(waiting, sum(explanation.deferred_task_count for explanation in job.explanations))
+        told = [f"{deferred} of {_count(total, 'task')} deferred to a cheaper hour"] if deferred else []
+        displaced = sum(explanation.evicted_allocation_count for explanation in job.explanations)
+        if displaced:
+            told.append(f"waits for {_count(displaced, 'allocation')} of lower priority to stop")
+        elif waiting > deferred:
+            told.append(f"{waiting - deferred} of {_count(total, 'task')} without a place")
+        return job_pb2.JOB_STATE_PENDING, ", ".join(told)
     if not live:
         return job_pb2.JOB_STATE_SUCCEEDED, ""
     return _while_alive(live), ""

@@ -36,6 +36,10 @@ class Config:
     zones: tuple[Zone, ...] = ()
     carbon_kg_microcny: int = 80_000  # CNY 80 a tonne, about the national market's price
     objective: str = "cost"
+    preempt: bool = False  # whether jobs may evict work of lower priority
+    migration_microcny: int = 0  # one move of a task, spread over so many hours:
+    migration_horizon_h: int = 24
+    fragmentation_microcny_per_device_hour: int = 0  # a device made useless for the tasks that wait
     heartbeat_interval_ms: int = 1000
     unreachable_after_ms: int = 10_000
     lease_ttl_s: int = 5
@@ -44,7 +48,12 @@ class Config:
     def policy(self) -> engine_pb2.Policy:
         """The platform's own terms of the cost."""
         return engine_pb2.Policy(
-            carbon_kg_microcny=self.carbon_kg_microcny, objective=OBJECTIVES[self.objective]
+            carbon_kg_microcny=self.carbon_kg_microcny,
+            objective=OBJECTIVES[self.objective],
+            preempt=self.preempt,
+            migration_microcny=self.migration_microcny,
+            migration_horizon_h=self.migration_horizon_h,
+            fragmentation_microcny_per_device_hour=self.fragmentation_microcny_per_device_hour,
         )
 
 
@@ -65,9 +74,9 @@ def load(path: Path) -> Config:
         raw["zones"] = _zones(raw["zones"])
     for name, value in raw.items():
         wanted = type(fields[name].default)
-        if not isinstance(value, wanted) or isinstance(value, bool):
+        if not isinstance(value, wanted) or isinstance(value, bool) != (wanted is bool):
             raise ConfigError(f"{name} ({value!r}) in {path} must be of type {wanted.__name__}")
-        if isinstance(value, int) and value <= 0:
+        if isinstance(value, int) and wanted is int and value <= 0:
             raise ConfigError(f"{name} ({value}) in {path} must be positive")
     config = Config(**raw)
     if config.objective not in OBJECTIVES:

@@ -31,6 +31,7 @@ from mumian_orchestrator.services.commit_log import CommitLog
 from mumian_orchestrator.services.fleet import Fleet
 from mumian_orchestrator.services.job_table import JobTable
 from mumian_orchestrator.services.plan_applier import PlanApplier
+from mumian_orchestrator.services.preemptions import Preemptions
 from mumian_orchestrator.services.reconciler import Reconciler
 from mumian_orchestrator.services.scheduler import Scheduler
 
@@ -74,9 +75,10 @@ async def _lead(config: Config, client: EtcdClient, term: Term, stop: asyncio.Ev
     table = JobTable(commit_log, clock)
     fleet = Fleet(config.zones, table, engine, commit_log, clock, config.unreachable_after_ms)
     sessions = AgentSessions(term.number, fleet, table, clock, config.heartbeat_interval_ms)
-    applier = PlanApplier(table, engine, sessions, clock)
-    scheduler = Scheduler(table, engine, applier)
-    reconciler = Reconciler(table, engine, sessions, scheduler)
+    preemptions = Preemptions(table, engine, sessions)
+    applier = PlanApplier(table, engine, sessions, preemptions, clock)
+    scheduler = Scheduler(table, engine, applier, preemptions, clock)
+    reconciler = Reconciler(table, engine, sessions, scheduler, preemptions)
     reports = AgentReports(fleet, sessions, reconciler, scheduler)
     admission = Admission(table, fleet, engine, scheduler, reconciler, sessions, clock)
     table.load(stored)
@@ -95,7 +97,7 @@ async def _lead(config: Config, client: EtcdClient, term: Term, stop: asyncio.Ev
                 for work in (
                     commit_log.run(),
                     scheduler.run(),
-                    _watch_silence(fleet, scheduler),
+                    _watch_silence(fleet, preemptions, scheduler),
                     term.over.wait(),
                     stop.wait(),
                 )
@@ -107,10 +109,11 @@ async def _lead(config: Config, client: EtcdClient, term: Term, stop: asyncio.Ev
         await server.stop(_SHUTDOWN_GRACE_S)
 
 
-async def _watch_silence(fleet: Fleet, scheduler: Scheduler) -> None:
+async def _watch_silence(fleet: Fleet, preemptions: Preemptions, scheduler: Scheduler) -> None:
     while True:
         await asyncio.sleep(_SILENCE_CHECK_S)
-        if fleet.mark_silent():
+        if silent := fleet.mark_silent():
+            preemptions.lose_sites(silent)
             scheduler.evaluate_waiting()
 
 

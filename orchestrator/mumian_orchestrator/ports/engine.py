@@ -31,11 +31,15 @@ class Engine(Protocol):
     ) -> None:
         """Change the cluster, whole or not at all; an allocation is booked with its job."""
 
-    async def place(self, evaluation_id: str, jobs: Sequence[PendingJob]) -> Decision:
-        """Where the pending tasks would go; books nothing."""
+    async def place(
+        self, evaluation_id: str, jobs: Sequence[PendingJob], now_unix_s: int, *, may_evict: bool = False
+    ) -> Decision:
+        """Where the pending tasks would go; books nothing. Costs, and what waits, go by the time given.
+        Allocations of lower priority are evicted only if the platform's policy and the caller say so.
+        """
 
     def verify(self, decision: Decision, jobs: Sequence[PendingJob]) -> Decision:
-        """The part of a decision that still holds on the newest state; the rest is moved to unplaced."""
+        """The part of a decision that still holds on the newest state, with the evictions for it."""
 
-    async def explain(self, job: PendingJob) -> list[Explanation]:
+    async def explain(self, job: PendingJob, now_unix_s: int) -> list[Explanation]:
         """Why the job's tasks would go where they would, or wait, on the state as it is now."""

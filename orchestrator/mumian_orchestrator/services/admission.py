@@ -144,7 +144,9 @@ class Admission:
             RequestRefusedError: INVALID_FIELD or UNKNOWN_ZONE.
         """
         full = self._normalise(spec)
-        return await self._engine.place("plan", [PendingJob(full.name, full, tuple(tasks_of(full)))])
+        now_unix_s = self._clock.now().seconds
+        job = PendingJob(full.name, full, tuple(tasks_of(full)), created_unix_s=now_unix_s)
+        return await self._engine.place("plan", [job], now_unix_s, may_evict=True)
 
     async def explain(self, tenant_id: str, job_id: str) -> Sequence[Explanation]:
         """Why the job is where it is, or why it waits as things are now.
@@ -156,7 +158,8 @@ class Admission:
         waiting = unplaced_tasks(job)
         if not waiting or job.state in TERMINAL_JOB_STATES:
             return job.explanations
-        return await self._engine.explain(PendingJob(job.id, job.spec, waiting))
+        pending = PendingJob(job.id, job.spec, waiting, job.create_time.seconds)
+        return await self._engine.explain(pending, self._clock.now().seconds)
 
     async def read_logs(
         self, tenant_id: str, job_id: str, allocation_id: str, follow: bool, tail_bytes: int

@@ -101,11 +101,13 @@ class JobTable:
         """Show newer reasons of a waiting job. Found again after a failover, so nothing is written."""
         del job.explanations[:]
         job.explanations.extend(explanations)
+        _, job.state_message = derive(job)
         published = self._published.get(job.id)
         if published is not None:
             newer = _copy(published)
             del newer.explanations[:]
             newer.explanations.extend(explanations)
+            _, newer.state_message = derive(newer)
             self._publish(newer)
 
     def _append(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -11,12 +12,13 @@ from mumian.api.v1 import job_pb2
 from mumian.api.v1.job_pb2 import Allocation, Job
 
 from mumian_orchestrator.domain.decision import Decision, PendingJob, Placement
-from mumian_orchestrator.domain.job_state import unplaced_tasks, wants_placement
+from mumian_orchestrator.domain.job_state import task_of, unplaced_tasks, wants_placement
 from mumian_orchestrator.ports.clock import Clock
 from mumian_orchestrator.ports.engine import Engine
 from mumian_orchestrator.services.agent_sessions import AgentSessions
 from mumian_orchestrator.services.commit_log import BATCH_WRITES_MAX
 from mumian_orchestrator.services.job_table import JobTable
+from mumian_orchestrator.services.preemptions import Preemptions
 from mumian_orchestrator.services.tasks import TaskSet
 
 log = logging.getLogger(__name__)
@@ -30,17 +32,28 @@ SITES_EXPLAINED_MAX = 64
 class PlanApplier:
     """Checks a decision on the newest state, books it, makes it durable, and only then tells the agents."""
 
-    def __init__(self, table: JobTable, engine: Engine, sessions: AgentSessions, clock: Clock) -> None:
+    def __init__(
+        self,
+        table: JobTable,
+        engine: Engine,
+        sessions: AgentSessions,
+        preemptions: Preemptions,
+        clock: Clock,
+    ) -> None:
         self._table, self._engine, self._sessions, self._clock = table, engine, sessions, clock
+        self._preemptions = preemptions
         self._dispatches = TaskSet()
         self.conflicts: Counter[str] = Counter()
 
     def apply(self, decision: Decision, pending: Sequence[PendingJob]) -> list[str]:
         """Commit what still holds. Returns the jobs to look at again, because something changed meanwhile."""
         verified = self._engine.verify(decision, pending)
-        placements: dict[str, list[Placement]] = defaultdict(list)
-        for placement in verified.placements:
-            placements[placement.job_id].append(placement)
+        # What has room beside the victims is committed now; the rest waits for their end.
+        at_once = self._engine.verify(dataclasses.replace(verified, evictions=()), pending)
+        placements, by_eviction = _by_job(at_once.placements), _by_job(verified.placements)
+        victims: dict[str, list[str]] = defaultdict(list)
+        for eviction in verified.evictions:
+            victims[eviction.by_job_id].append(eviction.allocation_id)
         planned = Counter(placement.job_id for placement in decision.placements)
         again = []
         for asked in pending:
@@ -49,7 +62,12 @@ class PlanApplier:
                 continue
             still = set(unplaced_tasks(job))
             wanted = [p for p in placements[job.id] if p.task in still]
-            if len(wanted) < planned[job.id]:
+            later = [p for p in by_eviction[job.id] if p.task in still and p not in wanted]
+            if victims[job.id] and len(wanted) + len(later) == planned[job.id]:
+                reserved = [self._allocation(job, placement) for placement in later]
+                if not self._preemptions.begin(job, reserved, victims[job.id]):
+                    again.append(job.id)
+            elif len(wanted) < planned[job.id]:
                 self.conflicts[job.id] += 1
                 again.append(job.id)
                 if job.spec.kind == job_pb2.JOB_KIND_GANG:
@@ -85,8 +103,9 @@ class PlanApplier:
 
     def _allocation(self, job: Job, placement: Placement) -> Allocation:
         group = next(group for group in job.spec.task_groups if group.name == placement.task.group)
+        earlier = sum(task_of(allocation) == placement.task for allocation in job.allocations)
         return Allocation(
-            id=f"{job.id}.{placement.task.group}.{placement.task.index}",
+            id=f"{job.id}.{placement.task.group}.{placement.task.index}{f'.{earlier}' if earlier else ''}",
             job_id=job.id,
             tenant_id=job.tenant_id,
             task_group=placement.task.group,
@@ -101,3 +120,10 @@ class PlanApplier:
             latency=placement.latency,
             create_time=self._clock.now(),
         )
+
+
+def _by_job(placements: Sequence[Placement]) -> dict[str, list[Placement]]:
+    found: dict[str, list[Placement]] = defaultdict(list)
+    for placement in placements:
+        found[placement.job_id].append(placement)
+    return found

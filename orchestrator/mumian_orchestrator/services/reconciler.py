@@ -13,6 +13,7 @@ from mumian_orchestrator.domain.job_state import is_doomed, is_live
 from mumian_orchestrator.ports.engine import Engine
 from mumian_orchestrator.services.agent_sessions import AgentSessions
 from mumian_orchestrator.services.job_table import JobTable
+from mumian_orchestrator.services.preemptions import Preemptions
 from mumian_orchestrator.services.scheduler import Scheduler
 from mumian_orchestrator.services.tasks import TaskSet
 
@@ -22,18 +23,25 @@ MESSAGE_LENGTH_MAX = 1000  # of what an agent says of an allocation: it is store
 
 
 class Reconciler:
-    """The only one that changes allocations after they have been committed."""
+    """The only one that changes allocations after they have been committed, but for evicting them."""
 
     def __init__(
-        self, table: JobTable, engine: Engine, sessions: AgentSessions, scheduler: Scheduler
+        self,
+        table: JobTable,
+        engine: Engine,
+        sessions: AgentSessions,
+        scheduler: Scheduler,
+        preemptions: Preemptions,
     ) -> None:
         self._table, self._engine, self._sessions, self._scheduler = table, engine, sessions, scheduler
+        self._preemptions = preemptions
         self._background = TaskSet()
 
     def resume(self) -> None:
         """After a start: finish what the previous leader had begun to stop, and place what waits."""
         for job in list(self._table.jobs()):
             self._stop_doomed(job)
+        self._preemptions.resume()
         self._scheduler.evaluate_waiting()
 
     def status(self, site_id: str, status: AllocationStatus) -> None:
@@ -51,6 +59,7 @@ class Reconciler:
         durable = self._table.commit(job, [allocation])
         if ended:
             self._engine.update(freed=[allocation.id])
+            self._scheduler.evaluate_first(self._preemptions.ended(allocation.id))
             self._scheduler.evaluate_waiting()
         self._stop_doomed(job)
         self._background.start(self._confirm(durable, site_id, status))
@@ -58,6 +67,7 @@ class Reconciler:
     def cancel(self, job: Job) -> asyncio.Future[None]:
         """Record the tenant's wish and stop what runs. Repeating it changes nothing."""
         job.cancel_requested = True
+        self._preemptions.abandon(job.id)
         durable = self._table.commit(job)
         self._stop_doomed(job)
         return durable
@@ -81,7 +91,9 @@ class Reconciler:
 
 def _take_over(allocation: Allocation, status: AllocationStatus) -> None:
     allocation.state = status.state
-    allocation.state_message = status.message[:MESSAGE_LENGTH_MAX]
+    # Why it was evicted tells more than that it was stopped.
+    if not allocation.evicted or status.state == job_pb2.ALLOCATION_STATE_FAILED:
+        allocation.state_message = status.message[:MESSAGE_LENGTH_MAX]
     allocation.restart_count = status.restart_count
     allocation.it_energy_j = max(allocation.it_energy_j, status.it_energy_j)
     if status.HasField("exit_code"):

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
+from collections.abc import Iterable
 
-from mumian_orchestrator.domain.decision import PendingJob
+from mumian_orchestrator.domain.decision import Decision, PendingJob
 from mumian_orchestrator.domain.job_state import unplaced_tasks, wants_placement
+from mumian_orchestrator.ports.clock import Clock
 from mumian_orchestrator.ports.engine import Engine, EngineRefusedError
 from mumian_orchestrator.services.job_table import JobTable
 from mumian_orchestrator.services.plan_applier import PlanApplier
+from mumian_orchestrator.services.preemptions import Preemptions
 
 log = logging.getLogger(__name__)
 
@@ -21,15 +25,30 @@ EVALUATION_JOBS_MAX = 256
 class Scheduler:
     """Evaluations are merged: a job is in the queue once, however often it is asked for."""
 
-    def __init__(self, table: JobTable, engine: Engine, applier: PlanApplier) -> None:
-        self._table, self._engine, self._applier = table, engine, applier
+    def __init__(
+        self,
+        table: JobTable,
+        engine: Engine,
+        applier: PlanApplier,
+        preemptions: Preemptions,
+        clock: Clock,
+    ) -> None:
+        self._table, self._engine, self._applier, self._clock = table, engine, applier, clock
+        self._preemptions = preemptions
         self._queue: dict[str, None] = {}
+        # When deferred jobs are to be considered again, in unix seconds.
+        self._due: dict[str, int] = {}
         self._arrived = asyncio.Event()
         self._numbers = itertools.count(1)
 
     def evaluate(self, job_id: str) -> None:
         """Consider one job soon."""
         self._queue[job_id] = None
+        self._arrived.set()
+
+    def evaluate_first(self, job_ids: Iterable[str]) -> None:
+        """Consider these before all others: a place has just been freed for them."""
+        self._queue = {**dict.fromkeys(job_ids), **self._queue}
         self._arrived.set()
 
     def evaluate_waiting(self) -> None:
@@ -41,10 +60,23 @@ class Scheduler:
     async def run(self) -> None:
         """Evaluate what arrives, until cancelled."""
         while True:
-            await self._arrived.wait()
-            self._arrived.clear()
+            await self._something_to_do()
             while self._queue:
                 await self._evaluate_batch()
+
+    async def _something_to_do(self) -> None:
+        """Wait until a job has arrived or a deferred one is due."""
+        while not self._queue:
+            first = min(self._due.values(), default=None)
+            patience_s = None if first is None else max(0.0, first - self._clock.now().ToNanoseconds() / 1e9)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(patience_s):
+                    await self._arrived.wait()
+            self._arrived.clear()
+            now_unix_s = self._clock.now().seconds
+            for job_id in [job_id for job_id, due in self._due.items() if due <= now_unix_s]:
+                del self._due[job_id]
+                self.evaluate(job_id)
 
     async def _evaluate_batch(self) -> None:
         batch = list(itertools.islice(self._queue, EVALUATION_JOBS_MAX))
@@ -52,7 +84,9 @@ class Scheduler:
             del self._queue[job_id]
         jobs = [self._table.get(job_id) for job_id in batch]
         pending = [
-            PendingJob(job.id, job.spec, unplaced_tasks(job)) for job in jobs if job and wants_placement(job)
+            PendingJob(job.id, job.spec, unplaced_tasks(job), job.create_time.seconds)
+            for job in jobs
+            if job and wants_placement(job) and not self._preemptions.is_waiting(job.id)
         ]
         if not pending:
             return
@@ -68,6 +102,16 @@ class Scheduler:
 
     async def _decide(self, pending: list[PendingJob]) -> None:
         evaluation_id = f"evaluation-{next(self._numbers)}"
-        decision = await self._engine.place(evaluation_id, pending)
+        may_evict = not self._preemptions.are_ending
+        now_unix_s = self._clock.now().seconds
+        decision = await self._engine.place(evaluation_id, pending, now_unix_s, may_evict=may_evict)
+        self._remember_deferred(decision, pending)
         for job_id in self._applier.apply(decision, pending):
             self.evaluate(job_id)
+
+    def _remember_deferred(self, decision: Decision, pending: list[PendingJob]) -> None:
+        for job in pending:
+            self._due.pop(job.job_id, None)
+        for waiting in decision.deferred:
+            due = self._due.get(waiting.job_id, waiting.start_unix_s)
+            self._due[waiting.job_id] = min(due, waiting.start_unix_s)

@@ -1,6 +1,6 @@
 //! What the task's power costs at the meter: IT power x marginal PUE x tariff.
 
-use super::scaled;
+use super::{scaled, Rates};
 use crate::model::Candidate;
 
 /// Power that the task adds at the IT side under full load.
@@ -17,7 +17,6 @@ pub fn facility_power_mw(c: &Candidate<'_>, it_power_mw: u64) -> u64 {
 }
 
 /// Cost of that power for an hour.
-pub fn microcny_per_hour(c: &Candidate<'_>, facility_power_mw: u64) -> u64 {
-    let tariff = c.site.site.prices.as_ref().map_or(0, |p| p.energy_kwh_microcny);
-    scaled(facility_power_mw, tariff, 1_000_000)
+pub fn microcny_per_hour(rates: &Rates, facility_power_mw: u64) -> u64 {
+    scaled(facility_power_mw, rates.energy_kwh_microcny, 1_000_000)
 }

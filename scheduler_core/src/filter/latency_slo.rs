@@ -1,4 +1,5 @@
-//! Network RTT p99 + compute + client time within the budget, from every zone of the SLO.
+//! Network RTT p99 + compute + client time within the budget, for the share of users that a hard
+//! SLO is about. A soft one refuses nothing: see the cost term of the same name.
 
 use super::Filter;
 use crate::model::Candidate;
@@ -13,7 +14,10 @@ impl Filter for LatencySlo {
     }
 
     fn admits(&self, c: &Candidate<'_>) -> bool {
-        c.latency().is_none_or(|l| l.link_known && l.total_us <= l.budget_us)
+        let Some(slo) = c.demand.latency_slo.as_ref().filter(|slo| slo.soft_microcny_per_ms_hour == 0) else {
+            return true;
+        };
+        c.reaches().last().is_none_or(|worst| worst.link_known && worst.total_us <= slo.budget_us)
     }
 
     fn reason(&self, c: &Candidate<'_>) -> String {

@@ -45,7 +45,9 @@ pub fn optimize(
         &border::PlaceRequest {
             evaluation_id: request.evaluation_id.clone(),
             jobs: pending.clone(),
-            policy: request.policy.clone(),
+            // What runs is moved here, never evicted.
+            policy: request.policy.clone().map(|policy| border::Policy { preempt: false, ..policy }),
+            ..Default::default()
         },
     )?;
     let mut case = Case { state, request, jobs, lifted: state.fork(), pinned: Vec::new() };
@@ -201,6 +203,7 @@ impl<'a> Case<'a> {
                 task_group: p.task_group.clone(),
                 task_index: p.task_index,
                 zone_traffic: group.zone_traffic.clone(),
+                ..Default::default()
             })
         };
         let homes = in_play.iter().filter(|task| task.stays).filter_map(|task| task.home.as_ref());

@@ -1,23 +1,30 @@
 //! The online placer: pending tasks onto the nodes that score best, each task seeing those
 //! before it. Nothing is committed: the caller gets a plan.
 
+mod defer;
 mod gang;
 mod index;
 pub(crate) mod memo;
+mod preempt;
 mod ranking;
 mod scan;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use crate::cluster::{At, Cluster};
 use crate::error::CoreError;
 use crate::explain::{self, Survey};
 use crate::filter::{self, Beside};
 use crate::model::{Demand, Task};
+use crate::place::defer::Horizon;
+use crate::place::preempt::Evicted;
 use crate::score::Scorer;
 use crate::seed::{mixed, seed};
 use crate::trial::{Booking, Trial};
 use crate::wire::mumian::api::v1 as api;
 use crate::wire::mumian_core::v1 as border;
-use crate::{cost, relax, validate};
+use crate::{relax, validate};
 
 /// Looks at nodes that one request may spend on relaxations: some hundred milliseconds. Jobs
 /// after that are explained without one.
@@ -26,6 +33,10 @@ const RELAX_LOOKS_MAX: usize = 4_000_000;
 /// relaxation.
 const SEAT_LOOKS_MAX: usize = 4_000_000;
 const RELAX_SEAT_LOOKS_MAX: usize = 10_000;
+/// The same for the later starts of jobs that may wait. Jobs after that start now.
+const DEFER_LOOKS_MAX: usize = 4_000_000;
+/// The same for victims of higher priorities. Jobs after that wait for room.
+const PREEMPT_LOOKS_MAX: usize = 4_000_000;
 
 /// Where one task goes: the node, and which of its models serves it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,6 +98,12 @@ fn place_by<S: Search>(
         draws: 0,
         looks_left: RELAX_LOOKS_MAX,
         seat_looks_left: SEAT_LOOKS_MAX,
+        defer_looks_left: DEFER_LOOKS_MAX,
+        preempt_looks_left: PREEMPT_LOOKS_MAX,
+        may_preempt: request.policy.as_ref().is_some_and(|p| p.preempt),
+        evicted: Vec::new(),
+        evicted_ids: BTreeSet::new(),
+        now_unix_s: request.now_unix_s,
         plan: border::Plan {
             evaluation_id: request.evaluation_id.clone(),
             base_generation: cluster.generation,
@@ -94,6 +111,7 @@ fn place_by<S: Search>(
         },
     };
     let outcome = order.into_iter().try_for_each(|job| placer.job(job));
+    placer.settle_evictions();
     placer.undo_to(0); // the search goes on from the cluster as it is
     outcome.map(|()| placer.plan)
 }
@@ -108,6 +126,13 @@ struct Placer<'c, 'p, S> {
     looks_left: usize,
     /// Looks at candidates that may still be spent on seating whole jobs.
     seat_looks_left: usize,
+    defer_looks_left: usize,
+    preempt_looks_left: usize,
+    /// The time of the decision; 0: not known.
+    now_unix_s: i64,
+    may_preempt: bool,
+    evicted: Vec<Evicted>,
+    evicted_ids: BTreeSet<Arc<str>>,
     plan: border::Plan,
 }
 
@@ -116,6 +141,7 @@ struct TakenBack {
     bookings: Vec<Booking>,
     placements: Vec<border::Placement>,
     unplaced: Vec<border::UnplacedTask>,
+    deferred: Vec<border::DeferredTask>,
 }
 
 /// Where the plan and the trial stood before a job.
@@ -123,27 +149,34 @@ struct Start {
     mark: usize,
     placements: usize,
     unplaced: usize,
+    deferred: usize,
+    evicted: usize,
 }
 
 impl<S: Search> Placer<'_, '_, S> {
     fn job(&mut self, job: &border::PendingJob) -> Result<(), CoreError> {
         let spec = spec_of(job)?;
-        let groups = pending_groups(job, spec)?;
+        let groups = pending_groups(job, spec, self.start_unix_s())?;
         self.trial.enter(&job.job_id, spec);
-        let start = self.start();
-        let mut surveys: Vec<_> = groups.iter().map(|pending| self.group(job, pending)).collect();
-        let missing = self.plan.unplaced.len() - start.unplaced;
+        let horizon = self.horizon(job, spec);
         let is_gang = spec.kind() == api::JobKind::Gang;
+        let start = self.start();
+        // Tasks that are coupled may be put where the others cannot follow, so they are looked at
+        // together before anybody is evicted for them.
+        let is_together = is_gang || groups.iter().any(|pending| pending.task.coupling.is_some());
+        let waits = horizon.as_ref().filter(|_| !is_gang);
+        let mut surveys: Vec<_> = groups.iter().map(|pending| self.group(job, pending, waits, !is_together)).collect();
+        let missing = self.plan.unplaced.len() - start.unplaced;
         let mut missing_of_gang = 0;
-        // Tasks that are coupled may have been put where the others cannot follow.
-        let is_coupled = groups.iter().any(|pending| pending.task.coupling.is_some());
-        if missing > 0 && (is_gang || is_coupled) {
+        if missing > 0 && is_together {
             let greedy = self.take_back(&start);
             if let Some(seats) = gang::seats(&mut self.trial, &groups, self.scorer, &mut self.seat_looks_left) {
                 surveys = groups.iter().map(|pending| self.survey(job, pending)).collect();
                 for seat in seats {
                     self.take(job, &groups[seat.group], seat.task_index, seat.found, seat.devices);
                 }
+            } else if let Some(by_eviction) = self.by_eviction(job, &groups, &start, waits) {
+                surveys = by_eviction;
             } else if is_gang {
                 missing_of_gang = missing;
                 let all = groups.iter().flat_map(|pending| pending.task_indexes.iter().map(move |i| (pending, *i)));
@@ -152,15 +185,21 @@ impl<S: Search> Placer<'_, '_, S> {
                 self.put_back(greedy);
             }
         }
+        if let Some(horizon) = horizon.as_ref().filter(|_| is_gang) {
+            self.defer_together(job, &groups, horizon, &start);
+        }
         for (pending, survey) in groups.iter().zip(surveys) {
             let Some(survey) = survey else { continue };
             let placed = self.plan.placements[start.placements..].iter();
             let placed: Vec<_> = placed.filter(|p| p.task_group == pending.group.name).collect();
             let tasks = pending.task_indexes.len();
-            let is_placed = placed.len() == tasks;
+            let deferred = self.plan.deferred[start.deferred..].iter();
+            let deferred: Vec<_> = deferred.filter(|d| d.task_group == pending.group.name).collect();
+            let is_settled = placed.len() + deferred.len() == tasks;
             let mut explanation = survey.explanation(&pending.group.name, tasks, &placed, missing_of_gang);
             explanation.generation = self.plan.base_generation;
-            explanation.relaxation = if is_placed { None } else { self.relaxation(job, spec, pending, &start) };
+            defer::explain(&mut explanation, &deferred, horizon.as_ref());
+            explanation.relaxation = if is_settled { None } else { self.relaxation(job, spec, pending, &start) };
             let explanation = Some(explanation);
             self.plan.explanations.push(border::JobExplanation { job_id: job.job_id.clone(), explanation });
         }
@@ -208,8 +247,18 @@ impl<S: Search> Placer<'_, '_, S> {
     }
 
     fn start(&self) -> Start {
-        let (placements, unplaced) = (self.plan.placements.len(), self.plan.unplaced.len());
-        Start { mark: self.trial.mark(), placements, unplaced }
+        Start {
+            mark: self.trial.mark(),
+            placements: self.plan.placements.len(),
+            unplaced: self.plan.unplaced.len(),
+            deferred: self.plan.deferred.len(),
+            evicted: self.evicted.len(),
+        }
+    }
+
+    fn back_to(&mut self, start: &Start) {
+        self.take_back(start);
+        self.forget_evictions(start.evicted);
     }
 
     fn take_back(&mut self, start: &Start) -> TakenBack {
@@ -217,7 +266,8 @@ impl<S: Search> Placer<'_, '_, S> {
         bookings.iter().for_each(|booking| self.search.touched(booking.at));
         let placements = self.plan.placements.split_off(start.placements);
         let unplaced = self.plan.unplaced.split_off(start.unplaced);
-        TakenBack { bookings, placements, unplaced }
+        let deferred = self.plan.deferred.split_off(start.deferred);
+        TakenBack { bookings, placements, unplaced, deferred }
     }
 
     fn put_back(&mut self, taken: TakenBack) {
@@ -225,18 +275,27 @@ impl<S: Search> Placer<'_, '_, S> {
         self.trial.put_back(taken.bookings);
         self.plan.placements.extend(taken.placements);
         self.plan.unplaced.extend(taken.unplaced);
+        self.plan.deferred.extend(taken.deferred);
     }
 
     fn survey(&self, job: &border::PendingJob, pending: &Pending<'_>) -> Option<Survey> {
         job.explain.then(|| explain::survey(&self.trial, &pending.task, self.scorer))
     }
 
-    /// Places the tasks of one group; when asked to explain, with a look at all nodes as the
+    /// Places the tasks of one group, or lets them wait where a horizon is given and that is
+    /// cheaper; when asked to explain, with a look at all nodes as the
     /// first task without a place saw them, or else as the first task did.
-    fn group(&mut self, job: &border::PendingJob, pending: &Pending<'_>) -> Option<Survey> {
+    fn group(
+        &mut self,
+        job: &border::PendingJob,
+        pending: &Pending<'_>,
+        horizon: Option<&Horizon>,
+        may_evict: bool,
+    ) -> Option<Survey> {
         let mut survey = self.survey(job, pending);
         let is_coupled = self.trial.is_coupled(&pending.task);
         let mut all_placed = true;
+        let mut later = defer::Memo::default();
         for &task_index in &pending.task_indexes {
             self.draws += 1;
             let (trial, task) = (&self.trial, &pending.task);
@@ -244,7 +303,17 @@ impl<S: Search> Placer<'_, '_, S> {
             let admits: Option<&dyn Fn(Found) -> Beside> = if is_coupled { Some(&admits) } else { None };
             let found = self.search.best(trial, &task.demand, self.scorer, mixed(self.seed, self.draws), admits);
             if let Some(found) = found {
-                let devices = self.scorer.devices(&trial.candidate(found.at, &task.demand, found.model));
+                if horizon.is_some_and(|h| self.defers(h, job, (pending, task_index), found, &mut later)) {
+                    continue;
+                }
+                let devices = self.scorer.devices(&self.trial.candidate(found.at, &task.demand, found.model));
+                self.take(job, pending, task_index, found, devices);
+                continue;
+            }
+            // What no eviction helps, none helps the next task of the group either.
+            let found = if may_evict && all_placed { self.preempt(job, pending, task_index) } else { None };
+            if let Some(found) = found {
+                let devices = self.scorer.devices(&self.trial.candidate(found.at, &task.demand, found.model));
                 self.take(job, pending, task_index, found, devices);
                 continue;
             }
@@ -273,7 +342,7 @@ impl<S: Search> Placer<'_, '_, S> {
             site_id: c.site.site.id.clone(),
             node_id: c.node.node.id.clone(),
             devices,
-            cost: Some(cost::of(&c, &self.scorer.policy)),
+            cost: Some(self.scorer.cost(&c)),
             latency: c.latency(),
         };
         self.trial.book(found.at, &pending.task, found.model, &placement.devices);
@@ -307,6 +376,12 @@ fn alone(trial: &mut Trial<'_>, scorer: &Scorer, job: &border::PendingJob) -> (b
         draws: 0,
         looks_left: 0,
         seat_looks_left: RELAX_SEAT_LOOKS_MAX,
+        defer_looks_left: 0,
+        preempt_looks_left: 0,
+        may_preempt: false,
+        evicted: Vec::new(),
+        evicted_ids: BTreeSet::new(),
+        now_unix_s: 0,
         plan: border::Plan::default(),
     };
     let _ = placer.job(job); // a job that was refused has placed nothing
@@ -323,8 +398,15 @@ fn spec_of(job: &border::PendingJob) -> Result<&api::JobSpec, CoreError> {
 }
 
 /// What is to be placed of a job; no list means all tasks of all groups.
-fn pending_groups<'a>(job: &border::PendingJob, spec: &'a api::JobSpec) -> Result<Vec<Pending<'a>>, CoreError> {
-    let pending = |group, task_indexes| Pending { group, task: Task::of(&job.job_id, spec, group), task_indexes };
+fn pending_groups<'a>(
+    job: &border::PendingJob,
+    spec: &'a api::JobSpec,
+    start_unix_s: i64,
+) -> Result<Vec<Pending<'a>>, CoreError> {
+    let pending = |group, task_indexes| {
+        let Task { demand, coupling } = Task::of(&job.job_id, spec, group);
+        Pending { group, task: Task { demand: demand.starting(start_unix_s), coupling }, task_indexes }
+    };
     if job.pending.is_empty() {
         return Ok(spec.task_groups.iter().map(|group| pending(group, (0..group.count).collect())).collect());
     }

@@ -3,7 +3,7 @@
 use super::{Found, Search};
 use crate::cluster::At;
 use crate::filter::{self, Beside};
-use crate::model::{models, Demand};
+use crate::model::{models, Candidate, Demand, Task};
 use crate::score::{Score, Scorer};
 use crate::seed::mixed;
 use crate::trial::Trial;
@@ -51,4 +51,17 @@ pub fn best(
         }
     }
     best.map(|(_, found)| found)
+}
+
+/// Every candidate that admits the task.
+pub fn admitted<'t>(trial: &'t Trial<'_>, task: &'t Task) -> impl Iterator<Item = (Found, Candidate<'t>)> {
+    let of_node = move |at: At| {
+        models(trial.node(at), &task.demand)
+            .map(move |model| (Found { at, model }, trial.candidate_of(at, task, model)))
+    };
+    trial
+        .cluster
+        .nodes()
+        .flat_map(of_node)
+        .filter(|(_, c)| filter::admits_fixed(c) && filter::admits_now(c) && filter::beside(c) == Beside::Admitted)
 }

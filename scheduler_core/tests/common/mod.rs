@@ -15,14 +15,31 @@ pub const OBJECTIVES: [border::Objective; 5] = [
     border::Objective::Random,
     border::Objective::Pack,
 ];
+/// Some time that is not the start of an hour.
+pub const NOW: i64 = 1_795_658_460;
 const MODELS: [&str; 2] = ["H100", "910B"];
+
+/// Some hours around NOW, or none.
+fn forecast() -> impl Strategy<Value = Option<api::Forecast>> {
+    let hour = (0_u64..4, 0_u32..3, 0_u32..3).prop_map(|(energy, carbon, rent)| api::HourForecast {
+        energy_kwh_microcny: energy * 90_000,
+        carbon_g_per_kwh: carbon * 400,
+        rent_permille: rent * 700,
+    });
+    let hours = (0_i64..4, prop::collection::vec(hour, 0..6));
+    prop::option::weighted(
+        0.4,
+        hours.prop_map(|(before, hours)| api::Forecast { first_hour_unix_s: NOW / 3600 * 3600 - before * 3600, hours }),
+    )
+}
 
 pub fn site(id: usize) -> impl Strategy<Value = api::Site> {
     let prices = (0_u64..3, 0_u64..3, 0_u64..3);
     let jurisdiction = select(vec!["CN-GD", "CN-GD-GZ", "CN-GX"]);
     let cap_w = select(vec![0_u64, 0, 10, 400, 1100]);
-    (prices, select(vec![0_u32, 1100, 1400]), jurisdiction, select(vec![READY, READY, 2]), cap_w).prop_map(
-        move |((core, h100, energy), pue, jurisdiction, health, cap_w)| api::Site {
+    let health = select(vec![READY, READY, 2]);
+    (prices, select(vec![0_u32, 1100, 1400]), jurisdiction, health, cap_w, forecast()).prop_map(
+        move |((core, h100, energy), pue, jurisdiction, health, cap_w, forecast)| api::Site {
             id: format!("s{id}"),
             operator_id: format!("op{}", id % 2),
             jurisdiction: jurisdiction.into(),
@@ -31,9 +48,11 @@ pub fn site(id: usize) -> impl Strategy<Value = api::Site> {
                 cpu_core_hour_microcny: core * 1000,
                 accelerator_hour_microcny: [("H100".to_string(), h100 * 5000)].into(),
                 energy_kwh_microcny: energy * 100_000,
+                egress_gib_microcny: energy * 7_000,
                 ..Default::default()
             }),
             carbon_g_per_kwh: 500,
+            forecast,
             health,
             power_cap_mw: cap_w * 1000,
             ..Default::default()
@@ -110,8 +129,24 @@ pub fn resources() -> impl Strategy<Value = api::Resources> {
     })
 }
 
+/// Hard or soft, about all users or a share of them.
+pub fn latency_slo() -> impl Strategy<Value = api::LatencySlo> {
+    let zones = select(vec![vec!["z0"], vec!["z0", "z1"]]);
+    let share = select(vec![0_u32, 0, 400, 750, 1000]);
+    (4_u64..16, zones, prop::collection::btree_map(select(vec!["z0", "z1"]), 1_u32..4, 0..2), share, 0_u64..2).prop_map(
+        |(ms, zones, users, users_permille, soft)| api::LatencySlo {
+            zone_ids: zones.into_iter().map(String::from).collect(),
+            budget_us: ms * 1000,
+            client_us: 1000,
+            users: users.into_iter().map(|(zone, users)| (zone.to_string(), users)).collect(),
+            users_permille,
+            soft_microcny_per_ms_hour: soft * 700,
+        },
+    )
+}
+
 pub fn group(name: usize, tasks: u32) -> impl Strategy<Value = api::TaskGroup> {
-    let slo = prop::option::weighted(0.3, (4_u64..16, select(vec![vec!["z0"], vec!["z0", "z1"]])));
+    let slo = prop::option::weighted(0.3, latency_slo());
     let rarely = || prop::bool::weighted(0.15);
     (resources(), 1..=tasks, slo, rarely(), rarely()).prop_map(move |(resources, count, slo, arm, ssd)| {
         api::TaskGroup {
@@ -120,11 +155,7 @@ pub fn group(name: usize, tasks: u32) -> impl Strategy<Value = api::TaskGroup> {
             resources: Some(resources),
             archs: if arm { vec!["arm64".into()] } else { vec![] },
             labels: if ssd { [("disk".to_string(), "ssd".to_string())].into() } else { Default::default() },
-            latency_slo: slo.map(|(ms, zones)| api::LatencySlo {
-                zone_ids: zones.into_iter().map(String::from).collect(),
-                budget_us: ms * 1000,
-                client_us: 1000,
-            }),
+            latency_slo: slo,
             compute_time: Some(api::ComputeTime {
                 default_us: 3000,
                 by_accelerator_model_us: [("H100".to_string(), 1000)].into(),
@@ -176,7 +207,11 @@ pub fn job(id: usize, groups: usize, tasks: u32) -> impl Strategy<Value = border
     let group = move |g, n| (group(g, tasks), coupled(g, n)).prop_map(with_coupling);
     let groups = (1..=groups).prop_flat_map(move |n| (0..n).map(|g| group(g, n)).collect::<Vec<_>>());
     let limits = (prop::bool::weighted(0.2), prop::bool::weighted(0.2), select(vec![0_u32, 0, 0, 1200]));
-    (groups, any::<bool>(), 0_u32..3, limits).prop_map(move |(task_groups, gang, priority, (here, op1, pue))| {
+    let deferral = prop::option::weighted(0.3, (0_u64..400, 1_u64..150)).prop_map(|minutes| {
+        minutes.map(|(finish, run)| api::Deferral { finish_within_s: finish * 60, run_time_s: run * 60 })
+    });
+    let job = (groups, any::<bool>(), 0_u32..3, limits, deferral);
+    job.prop_map(move |(task_groups, gang, priority, (here, op1, pue), deferral)| {
         let kind = if gang { api::JobKind::Gang } else { api::JobKind::Batch };
         let spec = api::JobSpec {
             kind: kind.into(),
@@ -185,19 +220,35 @@ pub fn job(id: usize, groups: usize, tasks: u32) -> impl Strategy<Value = border
             jurisdictions: if here { vec!["CN-GD".into()] } else { vec![] },
             operators_denied: if op1 { vec!["op1".into()] } else { vec![] },
             pue_max_permille: pue,
+            deferral,
             ..Default::default()
         };
-        border::PendingJob { job_id: format!("j{id}"), spec: Some(spec), pending: vec![], explain: true }
+        border::PendingJob {
+            job_id: format!("j{id}"),
+            spec: Some(spec),
+            pending: vec![],
+            explain: true,
+            ..Default::default()
+        }
     })
 }
 
 /// A request of up to `jobs` jobs under any objective.
 pub fn request(jobs: usize, groups: usize, tasks: u32) -> impl Strategy<Value = border::PlaceRequest> {
     let jobs = (1..=jobs).prop_flat_map(move |n| (0..n).map(|j| job(j, groups, tasks)).collect::<Vec<_>>());
-    (jobs, select(&OBJECTIVES[..])).prop_map(|(jobs, objective)| border::PlaceRequest {
-        evaluation_id: "e".into(),
-        jobs,
-        policy: Some(border::Policy { carbon_kg_microcny: 90_000, objective: objective.into(), ..Default::default() }),
+    let stranded = select(vec![0_u64, 0, 20_000]);
+    (jobs, select(&OBJECTIVES[..]), any::<bool>(), stranded).prop_map(|(jobs, objective, timed, stranded)| {
+        border::PlaceRequest {
+            evaluation_id: "e".into(),
+            jobs,
+            policy: Some(border::Policy {
+                carbon_kg_microcny: 90_000,
+                objective: objective.into(),
+                fragmentation_microcny_per_device_hour: stranded,
+                ..Default::default()
+            }),
+            now_unix_s: if timed { NOW } else { 0 },
+        }
     })
 }
 
@@ -261,7 +312,7 @@ pub fn coupled_job() -> impl Strategy<Value = (border::Delta, border::PendingJob
         }
         let kind = if gang { api::JobKind::Gang } else { api::JobKind::Service };
         let spec = api::JobSpec { kind: kind.into(), task_groups, ..Default::default() };
-        (fleet, border::PendingJob { job_id: "j".into(), spec: Some(spec), pending: vec![], explain: false })
+        (fleet, border::PendingJob { job_id: "j".into(), spec: Some(spec), ..Default::default() })
     })
 }
 
@@ -293,7 +344,13 @@ pub fn tight_gang() -> impl Strategy<Value = (border::Delta, border::PendingJob)
         let task_groups = groups.into_iter().enumerate().map(group).collect();
         let spec = api::JobSpec { kind: api::JobKind::Gang.into(), task_groups, ..Default::default() };
         let fleet = border::Delta { reset: true, sites: vec![site], nodes, ..Default::default() };
-        let job = border::PendingJob { job_id: "j".into(), spec: Some(spec), pending: vec![], explain: true };
+        let job = border::PendingJob {
+            job_id: "j".into(),
+            spec: Some(spec),
+            pending: vec![],
+            explain: true,
+            ..Default::default()
+        };
         (fleet, job)
     })
 }

@@ -26,14 +26,31 @@ def print_considered(console: Console, explanations: Iterable[Explanation]) -> N
         console.print()
 
 
-def is_placed(explanation: Explanation) -> bool:
-    """Whether all tasks have a place."""
-    return explanation.placed_task_count >= explanation.task_count
+def is_settled(explanation: Explanation) -> bool:
+    """Whether every task has a place, or waits for a cheaper hour."""
+    return explanation.placed_task_count + explanation.deferred_task_count >= explanation.task_count
+
+
+def deferred(explanation: Explanation) -> str:
+    """Until when tasks wait, and what that saves; empty when none does."""
+    if not explanation.deferred_task_count:
+        return ""
+    saves = figures.short_cny(explanation.deferral_saves_microcny)
+    return (
+        f"{figures.count(explanation.deferred_task_count, 'task')} of group {explanation.task_group} "
+        f"deferred to {figures.clock(explanation.deferred_to_unix_s)}, saves CNY {saves}"
+    )
+
+
+def waiting(explanation: Explanation) -> str:
+    """What its tasks without a place wait for; empty when all are placed."""
+    told = [deferred(explanation), "" if is_settled(explanation) else why_not(explanation)]
+    return "; ".join(part for part in told if part)
 
 
 def why_not(explanation: Explanation) -> str:
     """Why tasks have no place, and the smallest change that would give one more of them one."""
-    missing = explanation.task_count - explanation.placed_task_count
+    missing = explanation.task_count - explanation.placed_task_count - explanation.deferred_task_count
     counts = ", ".join(
         f"{words.filter_name(count.filter)} {figures.count(count.node_count, 'node')}"
         for count in explanation.rejections
@@ -58,12 +75,16 @@ def relaxed(relaxation: Relaxation) -> str:
 
 def _heading(explanation: Explanation) -> Text:
     placed, total = explanation.placed_task_count, explanation.task_count
-    style = "green" if placed >= total else "yellow"
+    style = "green" if is_settled(explanation) else "yellow"
+    waits = f", {explanation.deferred_task_count} deferred" if explanation.deferred_task_count else ""
+    if explanation.evicted_allocation_count:
+        fallen = figures.count(explanation.evicted_allocation_count, "task")
+        waits += f", in place of {fallen} of lower priority"
     return Text.assemble(
         ("group ", "dim"),
         (explanation.task_group, "bold"),
         ("  ", ""),
-        (f"{placed} of {figures.count(total, 'task')} placed", style),
+        (f"{placed} of {figures.count(total, 'task')} placed{waits}", style),
         (f"  {', '.join(_promise(explanation))}", "dim"),
     )
 
@@ -81,7 +102,8 @@ def _promise(explanation: Explanation) -> Iterator[str]:
 def _sites(explanation: Explanation) -> Table:
     budgets = [site.latency.budget_us for site in explanation.sites if site.HasField("latency")]
     timed = ("RTT p99 ms", "compute ms", f"total/{figures.short_ms(budgets[0])} ms") if budgets else ()
-    money = ("PUE", "CNY/h")
+    terms = figures.cost_terms(site.cost for site in explanation.sites)
+    money = ("PUE", *(f"{word} CNY/h" for word in terms), "CNY/h")
     made = table("", "site", *timed, *money, "verdict", right=(*timed, *money), wrapped=("verdict",))
     for site in explanation.sites:
         chosen = site.chosen_task_count > 0
@@ -91,6 +113,7 @@ def _sites(explanation: Explanation) -> Table:
             site.site_id,
             *(_latency(site) if budgets else ()),
             figures.pue(site.pue_average_permille),
+            *(figures.cny(getattr(site.cost, field)) for field in terms.values()),
             figures.cny(site.cost.total_microcny_per_hour) if site.HasField("cost") else figures.UNKNOWN,
             _verdict(site, explanation.task_count),
             style=style,

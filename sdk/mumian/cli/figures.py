@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 
 from google.protobuf.timestamp_pb2 import Timestamp
+
+from mumian.api.v1.explanation_pb2 import CostBreakdown
 
 UNKNOWN = "-"
 
@@ -22,6 +25,21 @@ def short_ms(us: int) -> str:
 def cny(microcny: int) -> str:
     """Micro-CNY as CNY."""
     return f"{microcny / 1e6:.3f}"
+
+
+# The parts of a cost that few tasks have, by the words of a table's header.
+_COST_TERMS = {
+    "breach": "latency_microcny_per_hour",
+    "egress": "egress_microcny_per_hour",
+    "move": "migration_microcny_per_hour",
+    "stranded": "fragmentation_microcny_per_hour",
+}
+
+
+def cost_terms(costs: Iterable[CostBreakdown]) -> dict[str, str]:
+    """The fields of those parts that any of the costs has, by word."""
+    shown = list(costs)
+    return {word: field for word, field in _COST_TERMS.items() if any(getattr(c, field) for c in shown)}
 
 
 def pue(permille: int) -> str:
@@ -47,6 +65,17 @@ def watts(mw: int) -> str:
 def watt_hours(joule: int) -> str:
     """Joule as watt-hours."""
     return f"{joule / 3600:.3f}" if joule else UNKNOWN
+
+
+def clock(unix_s: int) -> str:
+    """A time as this machine's clock shows it, with the day when it is not within a day from now."""
+    form = "%H:%M" if 0 <= unix_s - time.time() < 86400 else "%Y-%m-%d %H:%M"
+    return time.strftime(form, time.localtime(unix_s))
+
+
+def short_cny(microcny: int) -> str:
+    """Micro-CNY as CNY for a sentence: in fen, or finer where that would be nothing."""
+    return f"{microcny / 1e6:.2f}" if microcny >= 5000 or not microcny else f"{microcny / 1e6:.6f}"
 
 
 def duration(seconds: float) -> str:

@@ -68,7 +68,7 @@ def status(session: Session, job_id: str) -> None:
         return
     from rich.text import Text
 
-    from mumian.cli.considered import is_placed, why_not
+    from mumian.cli.considered import waiting
     from mumian.cli.tables import state
 
     facts = (
@@ -86,8 +86,8 @@ def status(session: Session, job_id: str) -> None:
         session.console.print(job.state_message)
     if job.state == job_pb2.JOB_STATE_PENDING:
         for explanation in job.explanations:
-            if not is_placed(explanation):
-                session.console.print(why_not(explanation), style="yellow")
+            if told := waiting(explanation):
+                session.console.print(told, style="yellow")
     if job.allocations:
         session.console.print()
         _print_allocations(session, job)
@@ -118,14 +118,14 @@ def explain(session: Session, job_id: str) -> None:
     if session.json:
         print_json(ExplainJobResponse(explanations=explanations))
         return
-    from mumian.cli.considered import is_placed, print_considered, why_not
+    from mumian.cli.considered import print_considered, waiting
 
     if not explanations:
         session.console.print(f"job {job_id} has not been considered yet; try again", style="dim")
     print_considered(session.console, explanations)
     for explanation in explanations:
-        if not is_placed(explanation):
-            session.console.print(why_not(explanation), style="yellow")
+        if told := waiting(explanation):
+            session.console.print(told, style="yellow")
 
 
 def tasks_running(job: Job) -> str:

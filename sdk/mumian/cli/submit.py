@@ -59,7 +59,7 @@ def submit(session: Session, file: Path, wait: bool, request_id: str | None) -> 
         progress.next_commands(job)
     if job.state == job_pb2.JOB_STATE_PENDING:
         _refuse_unplaced(job.explanations)
-    return EXIT_FAILED if job.state in _UNHAPPY else 0
+    return EXIT_FAILED if job.state in _UNHAPPY and not _deferred(job.explanations) else 0
 
 
 @click.command()
@@ -82,12 +82,14 @@ def plan(session: Session, file: Path) -> None:
         print_considered(session.console, response.explanations)
         if response.tasks:
             session.console.print(_plan_total(response), style="bold")
+        if told := _deferred(response.explanations):
+            session.console.print(told, style="yellow")
     _refuse_unplaced(response.explanations)
     if not session.json:
         session.console.print(f"nothing is reserved; `mumian submit {file}` runs it", style="dim")
 
 
-def is_settled(job: Job) -> bool:
+def is_decided(job: Job) -> bool:
     """Whether there is something to tell: it runs, it has ended, or it is known why it waits."""
     if job.state in TERMINAL_STATES or job.state == job_pb2.JOB_STATE_RUNNING:
         return True
@@ -117,7 +119,7 @@ class Progress:
             for current in self._session.client.watch(job.id, timeout_s=START_PATIENCE_S):
                 job, self._news_s = current, time.monotonic()
                 self._decision(job)
-                if is_settled(job):
+                if is_decided(job):
                     break
         except TimeoutError:
             self._news_s = time.monotonic()
@@ -138,7 +140,8 @@ class Progress:
         self._decision(job)
         state = words.job_state(job.state)
         if job.state == job_pb2.JOB_STATE_PENDING:
-            message = "; it stays pending and is placed as soon as a site fits"
+            told = _deferred(job.explanations)
+            message = f"; {told}" if told else "; it stays pending and is placed as soon as a site fits"
         else:
             message = f": {_message(job)}" if _message(job) else ""
         self._say(f"{state} after {self._since()}{message}", words.STYLES.get(state, ""))
@@ -177,9 +180,15 @@ class Progress:
 
 
 def _waiting(explanations: Iterable[Explanation]) -> str:
-    from mumian.cli.considered import is_placed, why_not
+    from mumian.cli.considered import is_settled, why_not
 
-    return "; ".join(why_not(explanation) for explanation in explanations if not is_placed(explanation))
+    return "; ".join(why_not(explanation) for explanation in explanations if not is_settled(explanation))
+
+
+def _deferred(explanations: Iterable[Explanation]) -> str:
+    from mumian.cli.considered import deferred
+
+    return "; ".join(told for explanation in explanations if (told := deferred(explanation)))
 
 
 def _message(job: Job) -> str:

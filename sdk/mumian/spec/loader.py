@@ -12,7 +12,7 @@ from typing import Any
 
 from mumian import builder, names, quantities
 from mumian.api.v1 import job_pb2
-from mumian.api.v1.job_pb2 import ComputeTime, JobSpec, LatencySlo, TaskGroup
+from mumian.api.v1.job_pb2 import ComputeTime, Deferral, JobSpec, LatencySlo, TaskGroup
 from mumian.api.v1.resources_pb2 import AcceleratorRequest, Resources
 from mumian.quantities import WholeNumber
 from mumian.spec.document import Document, SpecError, Value
@@ -44,6 +44,8 @@ _ALIASES = {
     "type": "kind",
     "zone": "from",
     "zones": "from",
+    "percentile": "share",
+    "soft": "soft_cny_per_ms_hour",
     "max": "budget",
     "regions": "jurisdictions",
     "pue": "pue_max",
@@ -54,6 +56,9 @@ _ALIASES = {
     "group_latency": "near",
     "bandwidth": "traffic",
     "zone_traffic": "traffic",
+    "deadline": "finish_within",
+    "duration": "run_time",
+    "defer": "deferral",
 }
 
 
@@ -151,13 +156,13 @@ def _words_by_key(field: str, example: str) -> Reader:
     return read
 
 
-def _durations_by_key(field: str, example: str) -> Reader:
+def _scalars_by_key(field: str, parse: Callable[[str], object], example: str) -> Reader:
     def read(target: _Target, value: Value) -> None:
         target.note(field, value)
         for name, item in value.entries(example):
-            duration_us = item.parsed(quantities.duration_us)
-            if duration_us is not None:
-                getattr(target.message, field)[name] = duration_us
+            parsed = item.parsed(parse)
+            if parsed is not None:
+                getattr(target.message, field)[name] = parsed
 
     return read
 
@@ -264,6 +269,19 @@ def _read_archs(target: _Target, value: Value) -> None:
 def _read_operators(target: _Target, value: Value) -> None:
     readers = {"allow": _texts("operators_allowed"), "deny": _texts("operators_denied")}
     _fill(target, value, readers, "{allow: [a], deny: [b]}")
+
+
+def _read_deferral(target: _Target, value: Value) -> None:
+    target.note("", value)
+    example = "{finish_within: 8h, run_time: 2h}"
+    given = _fill(target, value, _DEFERRAL, example)
+    for key in sorted(_DEFERRAL.keys() - given if value.is_mapping() else ()):
+        value.document.fault(value.line, value.key, f"has no {key}; write {example}")
+    made: Deferral = target.message
+    if made.run_time_s > made.finish_within_s > 0:
+        value.document.fault(
+            value.line, f"{value.key}.finish_within", "is less than run_time; make it longer"
+        )
 
 
 def _read_command(target: _Target, value: Value) -> None:
@@ -389,6 +407,11 @@ _JOB: dict[str, Reader] = {
     "jurisdictions": _texts("jurisdictions"),
     "pue_max": _scalar("pue_max_permille", quantities.pue_permille),
     "operators": _read_operators,
+    "deferral": _within("deferral", _read_deferral),
+}
+_DEFERRAL: dict[str, Reader] = {
+    "finish_within": _scalar("finish_within_s", quantities.duration_s),
+    "run_time": _scalar("run_time_s", quantities.duration_s),
 }
 _ACCELERATORS: dict[str, Reader] = {
     "count": _scalar("milli", quantities.accelerator_milli),
@@ -404,11 +427,14 @@ _LATENCY: dict[str, Reader] = {
     "from": _texts("zone_ids"),
     "budget": _scalar("budget_us", quantities.duration_us),
     "client": _scalar("client_us", quantities.duration_us),
+    "users": _scalars_by_key("users", WholeNumber(0, builder.USERS_MAX), "{tianhe: 3000, nansha: 500}"),
+    "share": _scalar("users_permille", quantities.share_permille),
+    "soft_cny_per_ms_hour": _scalar("soft_microcny_per_ms_hour", quantities.money_microcny),
 }
 _COMPUTE: dict[str, Reader] = {
     "default": _scalar("default_us", quantities.duration_us),
-    "by_accelerator": _durations_by_key("by_accelerator_model_us", "{H100: 2ms}"),
-    "by_arch": _durations_by_key("by_arch_us", "{arm64: 9ms}"),
+    "by_accelerator": _scalars_by_key("by_accelerator_model_us", quantities.duration_us, "{H100: 2ms}"),
+    "by_arch": _scalars_by_key("by_arch_us", quantities.duration_us, "{arm64: 9ms}"),
 }
 _GROUP: dict[str, Reader] = {
     "name": _scalar("name", names.name),

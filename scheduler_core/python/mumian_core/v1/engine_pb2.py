@@ -28,45 +28,49 @@ from mumian.api.v1 import job_pb2 as mumian_dot_api_dot_v1_dot_job__pb2
 from mumian.api.v1 import resources_pb2 as mumian_dot_api_dot_v1_dot_resources__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bmumian_core/v1/engine.proto\x12\x0emumian_core.v1\x1a\x1fmumian/api/v1/explanation.proto\x1a\x19mumian/api/v1/fleet.proto\x1a\x17mumian/api/v1/job.proto\x1a\x1dmumian/api/v1/resources.proto\"\xa3\x02\n\x05\x44\x65lta\x12\x17\n\x0f\x62\x61se_generation\x18\x01 \x01(\x04\x12\r\n\x05reset\x18\x02 \x01(\x08\x12\"\n\x05sites\x18\x03 \x03(\x0b\x32\x13.mumian.api.v1.Site\x12\x18\n\x10removed_site_ids\x18\x04 \x03(\t\x12\"\n\x05nodes\x18\x05 \x03(\x0b\x32\x13.mumian.api.v1.Node\x12\x18\n\x10removed_node_ids\x18\x06 \x03(\t\x12\"\n\x05links\x18\x07 \x03(\x0b\x32\x13.mumian.api.v1.Link\x12\x32\n\x0b\x61llocations\x18\x08 \x03(\x0b\x32\x1d.mumian_core.v1.UsedResources\x12\x1e\n\x16removed_allocation_ids\x18\t \x03(\t\"\xfb\x01\n\rUsedResources\x12\x15\n\rallocation_id\x18\x01 \x01(\t\x12\x0f\n\x07node_id\x18\x02 \x01(\t\x12+\n\tresources\x18\x03 \x01(\x0b\x32\x18.mumian.api.v1.Resources\x12+\n\x07\x64\x65vices\x18\x04 \x03(\x0b\x32\x1a.mumian.api.v1.DeviceShare\x12\x0e\n\x06job_id\x18\x05 \x01(\t\x12\x12\n\ntask_group\x18\x06 \x01(\t\x12\x12\n\ntask_index\x18\x07 \x01(\r\x12\x30\n\x0czone_traffic\x18\x08 \x03(\x0b\x32\x1a.mumian.api.v1.ZoneTraffic\"w\n\x0cPlaceRequest\x12\x15\n\revaluation_id\x18\x01 \x01(\t\x12(\n\x04jobs\x18\x02 \x03(\x0b\x32\x1a.mumian_core.v1.PendingJob\x12&\n\x06policy\x18\x03 \x01(\x0b\x32\x16.mumian_core.v1.Policy\"\x82\x01\n\nPendingJob\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12$\n\x04spec\x18\x02 \x01(\x0b\x32\x16.mumian.api.v1.JobSpec\x12-\n\x07pending\x18\x03 \x03(\x0b\x32\x1c.mumian_core.v1.PendingTasks\x12\x0f\n\x07\x65xplain\x18\x04 \x01(\x08\"8\n\x0cPendingTasks\x12\x12\n\ntask_group\x18\x01 \x01(\t\x12\x14\n\x0ctask_indexes\x18\x02 \x03(\r\"\x86\x01\n\x06Policy\x12\x1a\n\x12\x63\x61rbon_kg_microcny\x18\x01 \x01(\x04\x12,\n\tobjective\x18\x02 \x01(\x0e\x32\x19.mumian_core.v1.Objective\x12\x32\n\rtypical_tasks\x18\x03 \x03(\x0b\x32\x1b.mumian_core.v1.TypicalTask\"J\n\x0bTypicalTask\x12+\n\tresources\x18\x01 \x01(\x0b\x32\x18.mumian.api.v1.Resources\x12\x0e\n\x06weight\x18\x02 \x01(\r\"\xcb\x01\n\x04Plan\x12\x15\n\revaluation_id\x18\x01 \x01(\t\x12\x17\n\x0f\x62\x61se_generation\x18\x02 \x01(\x04\x12-\n\nplacements\x18\x03 \x03(\x0b\x32\x19.mumian_core.v1.Placement\x12.\n\x08unplaced\x18\x04 \x03(\x0b\x32\x1c.mumian_core.v1.UnplacedTask\x12\x34\n\x0c\x65xplanations\x18\x05 \x03(\x0b\x32\x1e.mumian_core.v1.JobExplanation\"\xf0\x01\n\tPlacement\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x12\n\ntask_group\x18\x02 \x01(\t\x12\x12\n\ntask_index\x18\x03 \x01(\r\x12\x0f\n\x07site_id\x18\x04 \x01(\t\x12\x0f\n\x07node_id\x18\x05 \x01(\t\x12+\n\x07\x64\x65vices\x18\x06 \x03(\x0b\x32\x1a.mumian.api.v1.DeviceShare\x12*\n\x04\x63ost\x18\x07 \x01(\x0b\x32\x1c.mumian.api.v1.CostBreakdown\x12\x30\n\x07latency\x18\x08 \x01(\x0b\x32\x1f.mumian.api.v1.LatencyBreakdown\"F\n\x0cUnplacedTask\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x12\n\ntask_group\x18\x02 \x01(\t\x12\x12\n\ntask_index\x18\x03 \x01(\r\"Q\n\x0eJobExplanation\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12/\n\x0b\x65xplanation\x18\x02 \x01(\x0b\x32\x1a.mumian.api.v1.Explanation\"]\n\rVerifyRequest\x12\"\n\x04plan\x18\x01 \x01(\x0b\x32\x14.mumian_core.v1.Plan\x12(\n\x04jobs\x18\x02 \x03(\x0b\x32\x1a.mumian_core.v1.PendingJob\"X\n\x0eVerifyResponse\x12\x12\n\ngeneration\x18\x01 \x01(\x04\x12\x32\n\x08verdicts\x18\x02 \x03(\x0b\x32 .mumian_core.v1.PlacementVerdict\"Q\n\x10PlacementVerdict\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x08\x12+\n\trejection\x18\x02 \x01(\x0b\x32\x18.mumian.api.v1.Rejection\"a\n\x0e\x45xplainRequest\x12\'\n\x03job\x18\x01 \x01(\x0b\x32\x1a.mumian_core.v1.PendingJob\x12&\n\x06policy\x18\x02 \x01(\x0b\x32\x16.mumian_core.v1.Policy\"C\n\x0f\x45xplainResponse\x12\x30\n\x0c\x65xplanations\x18\x01 \x03(\x0b\x32\x1a.mumian.api.v1.Explanation*\x98\x01\n\tObjective\x12\x19\n\x15OBJECTIVE_UNSPECIFIED\x10\x00\x12\x12\n\x0eOBJECTIVE_COST\x10\x01\x12\x15\n\x11OBJECTIVE_NEAREST\x10\x02\x12\x1b\n\x17OBJECTIVE_CHEAPEST_RENT\x10\x03\x12\x14\n\x10OBJECTIVE_RANDOM\x10\x04\x12\x12\n\x0eOBJECTIVE_PACK\x10\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bmumian_core/v1/engine.proto\x12\x0emumian_core.v1\x1a\x1fmumian/api/v1/explanation.proto\x1a\x19mumian/api/v1/fleet.proto\x1a\x17mumian/api/v1/job.proto\x1a\x1dmumian/api/v1/resources.proto\"\xa3\x02\n\x05\x44\x65lta\x12\x17\n\x0f\x62\x61se_generation\x18\x01 \x01(\x04\x12\r\n\x05reset\x18\x02 \x01(\x08\x12\"\n\x05sites\x18\x03 \x03(\x0b\x32\x13.mumian.api.v1.Site\x12\x18\n\x10removed_site_ids\x18\x04 \x03(\t\x12\"\n\x05nodes\x18\x05 \x03(\x0b\x32\x13.mumian.api.v1.Node\x12\x18\n\x10removed_node_ids\x18\x06 \x03(\t\x12\"\n\x05links\x18\x07 \x03(\x0b\x32\x13.mumian.api.v1.Link\x12\x32\n\x0b\x61llocations\x18\x08 \x03(\x0b\x32\x1d.mumian_core.v1.UsedResources\x12\x1e\n\x16removed_allocation_ids\x18\t \x03(\t\"\x9b\x02\n\rUsedResources\x12\x15\n\rallocation_id\x18\x01 \x01(\t\x12\x0f\n\x07node_id\x18\x02 \x01(\t\x12+\n\tresources\x18\x03 \x01(\x0b\x32\x18.mumian.api.v1.Resources\x12+\n\x07\x64\x65vices\x18\x04 \x03(\x0b\x32\x1a.mumian.api.v1.DeviceShare\x12\x0e\n\x06job_id\x18\x05 \x01(\t\x12\x12\n\ntask_group\x18\x06 \x01(\t\x12\x12\n\ntask_index\x18\x07 \x01(\r\x12\x30\n\x0czone_traffic\x18\x08 \x03(\x0b\x32\x1a.mumian.api.v1.ZoneTraffic\x12\x10\n\x08priority\x18\t \x01(\r\x12\x0c\n\x04gang\x18\n \x01(\x08\"\x8b\x01\n\x0cPlaceRequest\x12\x15\n\revaluation_id\x18\x01 \x01(\t\x12(\n\x04jobs\x18\x02 \x03(\x0b\x32\x1a.mumian_core.v1.PendingJob\x12&\n\x06policy\x18\x03 \x01(\x0b\x32\x16.mumian_core.v1.Policy\x12\x12\n\nnow_unix_s\x18\x04 \x01(\x03\"\x9a\x01\n\nPendingJob\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12$\n\x04spec\x18\x02 \x01(\x0b\x32\x16.mumian.api.v1.JobSpec\x12-\n\x07pending\x18\x03 \x03(\x0b\x32\x1c.mumian_core.v1.PendingTasks\x12\x0f\n\x07\x65xplain\x18\x04 \x01(\x08\x12\x16\n\x0e\x63reated_unix_s\x18\x05 \x01(\x03\"8\n\x0cPendingTasks\x12\x12\n\ntask_group\x18\x01 \x01(\t\x12\x14\n\x0ctask_indexes\x18\x02 \x03(\r\"\x80\x02\n\x06Policy\x12\x1a\n\x12\x63\x61rbon_kg_microcny\x18\x01 \x01(\x04\x12,\n\tobjective\x18\x02 \x01(\x0e\x32\x19.mumian_core.v1.Objective\x12\x32\n\rtypical_tasks\x18\x03 \x03(\x0b\x32\x1b.mumian_core.v1.TypicalTask\x12\x0f\n\x07preempt\x18\x04 \x01(\x08\x12\x1a\n\x12migration_microcny\x18\x05 \x01(\x04\x12\x1b\n\x13migration_horizon_h\x18\x06 \x01(\x04\x12.\n&fragmentation_microcny_per_device_hour\x18\x07 \x01(\x04\"J\n\x0bTypicalTask\x12+\n\tresources\x18\x01 \x01(\x0b\x32\x18.mumian.api.v1.Resources\x12\x0e\n\x06weight\x18\x02 \x01(\r\"\xa8\x02\n\x04Plan\x12\x15\n\revaluation_id\x18\x01 \x01(\t\x12\x17\n\x0f\x62\x61se_generation\x18\x02 \x01(\x04\x12-\n\nplacements\x18\x03 \x03(\x0b\x32\x19.mumian_core.v1.Placement\x12.\n\x08unplaced\x18\x04 \x03(\x0b\x32\x1c.mumian_core.v1.UnplacedTask\x12\x34\n\x0c\x65xplanations\x18\x05 \x03(\x0b\x32\x1e.mumian_core.v1.JobExplanation\x12.\n\x08\x64\x65\x66\x65rred\x18\x06 \x03(\x0b\x32\x1c.mumian_core.v1.DeferredTask\x12+\n\tevictions\x18\x07 \x03(\x0b\x32\x18.mumian_core.v1.Eviction\"t\n\x0c\x44\x65\x66\x65rredTask\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x12\n\ntask_group\x18\x02 \x01(\t\x12\x12\n\ntask_index\x18\x03 \x01(\r\x12\x14\n\x0cstart_unix_s\x18\x04 \x01(\x03\x12\x16\n\x0esaves_microcny\x18\x05 \x01(\x04\"b\n\x08\x45viction\x12\x15\n\rallocation_id\x18\x01 \x01(\t\x12\x11\n\tby_job_id\x18\x02 \x01(\t\x12\x15\n\rby_task_group\x18\x03 \x01(\t\x12\x15\n\rby_task_index\x18\x04 \x01(\r\"\xf0\x01\n\tPlacement\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x12\n\ntask_group\x18\x02 \x01(\t\x12\x12\n\ntask_index\x18\x03 \x01(\r\x12\x0f\n\x07site_id\x18\x04 \x01(\t\x12\x0f\n\x07node_id\x18\x05 \x01(\t\x12+\n\x07\x64\x65vices\x18\x06 \x03(\x0b\x32\x1a.mumian.api.v1.DeviceShare\x12*\n\x04\x63ost\x18\x07 \x01(\x0b\x32\x1c.mumian.api.v1.CostBreakdown\x12\x30\n\x07latency\x18\x08 \x01(\x0b\x32\x1f.mumian.api.v1.LatencyBreakdown\"F\n\x0cUnplacedTask\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x12\n\ntask_group\x18\x02 \x01(\t\x12\x12\n\ntask_index\x18\x03 \x01(\r\"Q\n\x0eJobExplanation\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12/\n\x0b\x65xplanation\x18\x02 \x01(\x0b\x32\x1a.mumian.api.v1.Explanation\"]\n\rVerifyRequest\x12\"\n\x04plan\x18\x01 \x01(\x0b\x32\x14.mumian_core.v1.Plan\x12(\n\x04jobs\x18\x02 \x03(\x0b\x32\x1a.mumian_core.v1.PendingJob\"X\n\x0eVerifyResponse\x12\x12\n\ngeneration\x18\x01 \x01(\x04\x12\x32\n\x08verdicts\x18\x02 \x03(\x0b\x32 .mumian_core.v1.PlacementVerdict\"Q\n\x10PlacementVerdict\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x08\x12+\n\trejection\x18\x02 \x01(\x0b\x32\x18.mumian.api.v1.Rejection\"u\n\x0e\x45xplainRequest\x12\'\n\x03job\x18\x01 \x01(\x0b\x32\x1a.mumian_core.v1.PendingJob\x12&\n\x06policy\x18\x02 \x01(\x0b\x32\x16.mumian_core.v1.Policy\x12\x12\n\nnow_unix_s\x18\x03 \x01(\x03\"C\n\x0f\x45xplainResponse\x12\x30\n\x0c\x65xplanations\x18\x01 \x03(\x0b\x32\x1a.mumian.api.v1.Explanation*\x98\x01\n\tObjective\x12\x19\n\x15OBJECTIVE_UNSPECIFIED\x10\x00\x12\x12\n\x0eOBJECTIVE_COST\x10\x01\x12\x15\n\x11OBJECTIVE_NEAREST\x10\x02\x12\x1b\n\x17OBJECTIVE_CHEAPEST_RENT\x10\x03\x12\x14\n\x10OBJECTIVE_RANDOM\x10\x04\x12\x12\n\x0eOBJECTIVE_PACK\x10\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'mumian_core.v1.engine_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_OBJECTIVE']._serialized_start=2277
-  _globals['_OBJECTIVE']._serialized_end=2429
+  _globals['_OBJECTIVE']._serialized_start=2807
+  _globals['_OBJECTIVE']._serialized_end=2959
   _globals['_DELTA']._serialized_start=164
   _globals['_DELTA']._serialized_end=455
   _globals['_USEDRESOURCES']._serialized_start=458
-  _globals['_USEDRESOURCES']._serialized_end=709
-  _globals['_PLACEREQUEST']._serialized_start=711
-  _globals['_PLACEREQUEST']._serialized_end=830
-  _globals['_PENDINGJOB']._serialized_start=833
-  _globals['_PENDINGJOB']._serialized_end=963
-  _globals['_PENDINGTASKS']._serialized_start=965
-  _globals['_PENDINGTASKS']._serialized_end=1021
-  _globals['_POLICY']._serialized_start=1024
-  _globals['_POLICY']._serialized_end=1158
-  _globals['_TYPICALTASK']._serialized_start=1160
-  _globals['_TYPICALTASK']._serialized_end=1234
-  _globals['_PLAN']._serialized_start=1237
-  _globals['_PLAN']._serialized_end=1440
-  _globals['_PLACEMENT']._serialized_start=1443
-  _globals['_PLACEMENT']._serialized_end=1683
-  _globals['_UNPLACEDTASK']._serialized_start=1685
-  _globals['_UNPLACEDTASK']._serialized_end=1755
-  _globals['_JOBEXPLANATION']._serialized_start=1757
-  _globals['_JOBEXPLANATION']._serialized_end=1838
-  _globals['_VERIFYREQUEST']._serialized_start=1840
-  _globals['_VERIFYREQUEST']._serialized_end=1933
-  _globals['_VERIFYRESPONSE']._serialized_start=1935
-  _globals['_VERIFYRESPONSE']._serialized_end=2023
-  _globals['_PLACEMENTVERDICT']._serialized_start=2025
-  _globals['_PLACEMENTVERDICT']._serialized_end=2106
-  _globals['_EXPLAINREQUEST']._serialized_start=2108
-  _globals['_EXPLAINREQUEST']._serialized_end=2205
-  _globals['_EXPLAINRESPONSE']._serialized_start=2207
-  _globals['_EXPLAINRESPONSE']._serialized_end=2274
+  _globals['_USEDRESOURCES']._serialized_end=741
+  _globals['_PLACEREQUEST']._serialized_start=744
+  _globals['_PLACEREQUEST']._serialized_end=883
+  _globals['_PENDINGJOB']._serialized_start=886
+  _globals['_PENDINGJOB']._serialized_end=1040
+  _globals['_PENDINGTASKS']._serialized_start=1042
+  _globals['_PENDINGTASKS']._serialized_end=1098
+  _globals['_POLICY']._serialized_start=1101
+  _globals['_POLICY']._serialized_end=1357
+  _globals['_TYPICALTASK']._serialized_start=1359
+  _globals['_TYPICALTASK']._serialized_end=1433
+  _globals['_PLAN']._serialized_start=1436
+  _globals['_PLAN']._serialized_end=1732
+  _globals['_DEFERREDTASK']._serialized_start=1734
+  _globals['_DEFERREDTASK']._serialized_end=1850
+  _globals['_EVICTION']._serialized_start=1852
+  _globals['_EVICTION']._serialized_end=1950
+  _globals['_PLACEMENT']._serialized_start=1953
+  _globals['_PLACEMENT']._serialized_end=2193
+  _globals['_UNPLACEDTASK']._serialized_start=2195
+  _globals['_UNPLACEDTASK']._serialized_end=2265
+  _globals['_JOBEXPLANATION']._serialized_start=2267
+  _globals['_JOBEXPLANATION']._serialized_end=2348
+  _globals['_VERIFYREQUEST']._serialized_start=2350
+  _globals['_VERIFYREQUEST']._serialized_end=2443
+  _globals['_VERIFYRESPONSE']._serialized_start=2445
+  _globals['_VERIFYRESPONSE']._serialized_end=2533
+  _globals['_PLACEMENTVERDICT']._serialized_start=2535
+  _globals['_PLACEMENTVERDICT']._serialized_end=2616
+  _globals['_EXPLAINREQUEST']._serialized_start=2618
+  _globals['_EXPLAINREQUEST']._serialized_end=2735
+  _globals['_EXPLAINRESPONSE']._serialized_start=2737
+  _globals['_EXPLAINRESPONSE']._serialized_end=2804
 # @@protoc_insertion_point(module_scope)

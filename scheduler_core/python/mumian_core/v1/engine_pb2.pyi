@@ -141,12 +141,18 @@ class UsedResources(_message.Message):
     TASK_GROUP_FIELD_NUMBER: _builtins.int
     TASK_INDEX_FIELD_NUMBER: _builtins.int
     ZONE_TRAFFIC_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    GANG_FIELD_NUMBER: _builtins.int
     allocation_id: _builtins.str
     node_id: _builtins.str
     job_id: _builtins.str
     """Which task it is, so that constraints count it. Empty: of no job that is known."""
     task_group: _builtins.str
     task_index: _builtins.int
+    priority: _builtins.int
+    """Its job's priority: only a higher one may evict it."""
+    gang: _builtins.bool
+    """It is one task of a gang: when it is evicted, so is every allocation of its job."""
     @_builtins.property
     def resources(self) -> _resources_pb2.Resources: ...
     @_builtins.property
@@ -166,10 +172,12 @@ class UsedResources(_message.Message):
         task_group: _builtins.str = ...,
         task_index: _builtins.int = ...,
         zone_traffic: _abc.Iterable[_job_pb2.ZoneTraffic] | None = ...,
+        priority: _builtins.int = ...,
+        gang: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["resources", b"resources"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocation_id", b"allocation_id", "devices", b"devices", "job_id", b"job_id", "node_id", b"node_id", "resources", b"resources", "task_group", b"task_group", "task_index", b"task_index", "zone_traffic", b"zone_traffic"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocation_id", b"allocation_id", "devices", b"devices", "gang", b"gang", "job_id", b"job_id", "node_id", b"node_id", "priority", b"priority", "resources", b"resources", "task_group", b"task_group", "task_index", b"task_index", "zone_traffic", b"zone_traffic"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -186,7 +194,10 @@ class PlaceRequest(_message.Message):
     EVALUATION_ID_FIELD_NUMBER: _builtins.int
     JOBS_FIELD_NUMBER: _builtins.int
     POLICY_FIELD_NUMBER: _builtins.int
+    NOW_UNIX_S_FIELD_NUMBER: _builtins.int
     evaluation_id: _builtins.str
+    now_unix_s: _builtins.int
+    """The time of the decision; 0: not known, and every site's flat figures hold."""
     @_builtins.property
     def jobs(self) -> _containers.RepeatedCompositeFieldContainer[Global___PendingJob]: ...
     @_builtins.property
@@ -197,10 +208,11 @@ class PlaceRequest(_message.Message):
         evaluation_id: _builtins.str = ...,
         jobs: _abc.Iterable[Global___PendingJob] | None = ...,
         policy: Global___Policy | None = ...,
+        now_unix_s: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["evaluation_id", b"evaluation_id", "jobs", b"jobs", "policy", b"policy"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["evaluation_id", b"evaluation_id", "jobs", b"jobs", "now_unix_s", b"now_unix_s", "policy", b"policy"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -214,9 +226,12 @@ class PendingJob(_message.Message):
     SPEC_FIELD_NUMBER: _builtins.int
     PENDING_FIELD_NUMBER: _builtins.int
     EXPLAIN_FIELD_NUMBER: _builtins.int
+    CREATED_UNIX_S_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     explain: _builtins.bool
     """Answer with an explanation of each group."""
+    created_unix_s: _builtins.int
+    """When the job was made: its deadline counts from then. 0: now."""
     @_builtins.property
     def spec(self) -> _job_pb2.JobSpec:
         """Normalised: kind, names, counts and resources are filled in."""
@@ -232,10 +247,11 @@ class PendingJob(_message.Message):
         spec: _job_pb2.JobSpec | None = ...,
         pending: _abc.Iterable[Global___PendingTasks] | None = ...,
         explain: _builtins.bool = ...,
+        created_unix_s: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["explain", b"explain", "job_id", b"job_id", "pending", b"pending", "spec", b"spec"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_unix_s", b"created_unix_s", "explain", b"explain", "job_id", b"job_id", "pending", b"pending", "spec", b"spec"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -273,12 +289,23 @@ class Policy(_message.Message):
     CARBON_KG_MICROCNY_FIELD_NUMBER: _builtins.int
     OBJECTIVE_FIELD_NUMBER: _builtins.int
     TYPICAL_TASKS_FIELD_NUMBER: _builtins.int
+    PREEMPT_FIELD_NUMBER: _builtins.int
+    MIGRATION_MICROCNY_FIELD_NUMBER: _builtins.int
+    MIGRATION_HORIZON_H_FIELD_NUMBER: _builtins.int
+    FRAGMENTATION_MICROCNY_PER_DEVICE_HOUR_FIELD_NUMBER: _builtins.int
     carbon_kg_microcny: _builtins.int
     """Price of 1 kg of CO2, in micro-CNY."""
     objective: Global___Objective.ValueType
+    preempt: _builtins.bool
+    """A job that finds no room may evict allocations of strictly lower priority."""
+    migration_microcny: _builtins.int
+    """What one move of a task costs, spread over so many hours; a horizon of 0 means 1."""
+    migration_horizon_h: _builtins.int
+    fragmentation_microcny_per_device_hour: _builtins.int
+    """Price of one whole device that a task makes useless for the expected workload."""
     @_builtins.property
     def typical_tasks(self) -> _containers.RepeatedCompositeFieldContainer[Global___TypicalTask]:
-        """The workload that PACK counts fragmentation for. Empty: the tasks that wait in the request."""
+        """The workload that fragmentation is counted for. Empty: the tasks that wait in the request."""
 
     def __init__(
         self,
@@ -286,10 +313,14 @@ class Policy(_message.Message):
         carbon_kg_microcny: _builtins.int = ...,
         objective: Global___Objective.ValueType = ...,
         typical_tasks: _abc.Iterable[Global___TypicalTask] | None = ...,
+        preempt: _builtins.bool = ...,
+        migration_microcny: _builtins.int = ...,
+        migration_horizon_h: _builtins.int = ...,
+        fragmentation_microcny_per_device_hour: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["carbon_kg_microcny", b"carbon_kg_microcny", "objective", b"objective", "typical_tasks", b"typical_tasks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["carbon_kg_microcny", b"carbon_kg_microcny", "fragmentation_microcny_per_device_hour", b"fragmentation_microcny_per_device_hour", "migration_horizon_h", b"migration_horizon_h", "migration_microcny", b"migration_microcny", "objective", b"objective", "preempt", b"preempt", "typical_tasks", b"typical_tasks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -330,6 +361,8 @@ class Plan(_message.Message):
     PLACEMENTS_FIELD_NUMBER: _builtins.int
     UNPLACED_FIELD_NUMBER: _builtins.int
     EXPLANATIONS_FIELD_NUMBER: _builtins.int
+    DEFERRED_FIELD_NUMBER: _builtins.int
+    EVICTIONS_FIELD_NUMBER: _builtins.int
     evaluation_id: _builtins.str
     base_generation: _builtins.int
     """The generation that it was made on."""
@@ -339,6 +372,12 @@ class Plan(_message.Message):
     def unplaced(self) -> _containers.RepeatedCompositeFieldContainer[Global___UnplacedTask]: ...
     @_builtins.property
     def explanations(self) -> _containers.RepeatedCompositeFieldContainer[Global___JobExplanation]: ...
+    @_builtins.property
+    def deferred(self) -> _containers.RepeatedCompositeFieldContainer[Global___DeferredTask]: ...
+    @_builtins.property
+    def evictions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Eviction]:
+        """To be stopped before what is placed on their account starts."""
+
     def __init__(
         self,
         *,
@@ -347,14 +386,82 @@ class Plan(_message.Message):
         placements: _abc.Iterable[Global___Placement] | None = ...,
         unplaced: _abc.Iterable[Global___UnplacedTask] | None = ...,
         explanations: _abc.Iterable[Global___JobExplanation] | None = ...,
+        deferred: _abc.Iterable[Global___DeferredTask] | None = ...,
+        evictions: _abc.Iterable[Global___Eviction] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_generation", b"base_generation", "evaluation_id", b"evaluation_id", "explanations", b"explanations", "placements", b"placements", "unplaced", b"unplaced"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_generation", b"base_generation", "deferred", b"deferred", "evaluation_id", b"evaluation_id", "evictions", b"evictions", "explanations", b"explanations", "placements", b"placements", "unplaced", b"unplaced"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Plan: _TypeAlias = Plan  # noqa: Y015
+
+@_typing.final
+class DeferredTask(_message.Message):
+    """A task that had better wait, so it is neither placed nor unplaced. Nothing is
+    reserved: at that time it is to be asked about again.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_ID_FIELD_NUMBER: _builtins.int
+    TASK_GROUP_FIELD_NUMBER: _builtins.int
+    TASK_INDEX_FIELD_NUMBER: _builtins.int
+    START_UNIX_S_FIELD_NUMBER: _builtins.int
+    SAVES_MICROCNY_FIELD_NUMBER: _builtins.int
+    job_id: _builtins.str
+    task_group: _builtins.str
+    task_index: _builtins.int
+    start_unix_s: _builtins.int
+    saves_microcny: _builtins.int
+    """Over its whole run, against starting now."""
+    def __init__(
+        self,
+        *,
+        job_id: _builtins.str = ...,
+        task_group: _builtins.str = ...,
+        task_index: _builtins.int = ...,
+        start_unix_s: _builtins.int = ...,
+        saves_microcny: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_id", b"job_id", "saves_microcny", b"saves_microcny", "start_unix_s", b"start_unix_s", "task_group", b"task_group", "task_index", b"task_index"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeferredTask: _TypeAlias = DeferredTask  # noqa: Y015
+
+@_typing.final
+class Eviction(_message.Message):
+    """One allocation that makes room for one task of the plan."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ALLOCATION_ID_FIELD_NUMBER: _builtins.int
+    BY_JOB_ID_FIELD_NUMBER: _builtins.int
+    BY_TASK_GROUP_FIELD_NUMBER: _builtins.int
+    BY_TASK_INDEX_FIELD_NUMBER: _builtins.int
+    allocation_id: _builtins.str
+    by_job_id: _builtins.str
+    by_task_group: _builtins.str
+    by_task_index: _builtins.int
+    def __init__(
+        self,
+        *,
+        allocation_id: _builtins.str = ...,
+        by_job_id: _builtins.str = ...,
+        by_task_group: _builtins.str = ...,
+        by_task_index: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocation_id", b"allocation_id", "by_job_id", b"by_job_id", "by_task_group", b"by_task_group", "by_task_index", b"by_task_index"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Eviction: _TypeAlias = Eviction  # noqa: Y015
 
 @_typing.final
 class Placement(_message.Message):
@@ -535,6 +642,9 @@ class ExplainRequest(_message.Message):
 
     JOB_FIELD_NUMBER: _builtins.int
     POLICY_FIELD_NUMBER: _builtins.int
+    NOW_UNIX_S_FIELD_NUMBER: _builtins.int
+    now_unix_s: _builtins.int
+    """as in PlaceRequest"""
     @_builtins.property
     def job(self) -> Global___PendingJob: ...
     @_builtins.property
@@ -544,10 +654,11 @@ class ExplainRequest(_message.Message):
         *,
         job: Global___PendingJob | None = ...,
         policy: Global___Policy | None = ...,
+        now_unix_s: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job", "policy", b"policy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["job", b"job", "policy", b"policy"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job", b"job", "now_unix_s", b"now_unix_s", "policy", b"policy"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -83,6 +83,10 @@ class CostBreakdown(_message.Message):
     TOTAL_MICROCNY_PER_HOUR_FIELD_NUMBER: _builtins.int
     IT_POWER_MW_FIELD_NUMBER: _builtins.int
     FACILITY_POWER_MW_FIELD_NUMBER: _builtins.int
+    LATENCY_MICROCNY_PER_HOUR_FIELD_NUMBER: _builtins.int
+    EGRESS_MICROCNY_PER_HOUR_FIELD_NUMBER: _builtins.int
+    MIGRATION_MICROCNY_PER_HOUR_FIELD_NUMBER: _builtins.int
+    FRAGMENTATION_MICROCNY_PER_HOUR_FIELD_NUMBER: _builtins.int
     rent_microcny_per_hour: _builtins.int
     energy_microcny_per_hour: _builtins.int
     carbon_microcny_per_hour: _builtins.int
@@ -90,6 +94,13 @@ class CostBreakdown(_message.Message):
     it_power_mw: _builtins.int
     """Modelled power under full load, at the IT side and at the meter (x marginal PUE)."""
     facility_power_mw: _builtins.int
+    latency_microcny_per_hour: _builtins.int
+    """What a soft latency promise costs for being broken."""
+    egress_microcny_per_hour: _builtins.int
+    migration_microcny_per_hour: _builtins.int
+    """One move, spread over the policy's horizon. Only for tasks that move."""
+    fragmentation_microcny_per_hour: _builtins.int
+    """The accelerators that the task makes useless for others."""
     def __init__(
         self,
         *,
@@ -99,10 +110,14 @@ class CostBreakdown(_message.Message):
         total_microcny_per_hour: _builtins.int = ...,
         it_power_mw: _builtins.int = ...,
         facility_power_mw: _builtins.int = ...,
+        latency_microcny_per_hour: _builtins.int = ...,
+        egress_microcny_per_hour: _builtins.int = ...,
+        migration_microcny_per_hour: _builtins.int = ...,
+        fragmentation_microcny_per_hour: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["carbon_microcny_per_hour", b"carbon_microcny_per_hour", "energy_microcny_per_hour", b"energy_microcny_per_hour", "facility_power_mw", b"facility_power_mw", "it_power_mw", b"it_power_mw", "rent_microcny_per_hour", b"rent_microcny_per_hour", "total_microcny_per_hour", b"total_microcny_per_hour"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["carbon_microcny_per_hour", b"carbon_microcny_per_hour", "egress_microcny_per_hour", b"egress_microcny_per_hour", "energy_microcny_per_hour", b"energy_microcny_per_hour", "facility_power_mw", b"facility_power_mw", "fragmentation_microcny_per_hour", b"fragmentation_microcny_per_hour", "it_power_mw", b"it_power_mw", "latency_microcny_per_hour", b"latency_microcny_per_hour", "migration_microcny_per_hour", b"migration_microcny_per_hour", "rent_microcny_per_hour", b"rent_microcny_per_hour", "total_microcny_per_hour", b"total_microcny_per_hour"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -110,7 +125,7 @@ Global___CostBreakdown: _TypeAlias = CostBreakdown  # noqa: Y015
 
 @_typing.final
 class LatencyBreakdown(_message.Message):
-    """The worst zone of the SLO, and what the total is made of."""
+    """The worst zone of the users that the SLO is about, and what the total is made of."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -303,6 +318,10 @@ class Explanation(_message.Message):
     RELAXATION_FIELD_NUMBER: _builtins.int
     SUMMARY_FIELD_NUMBER: _builtins.int
     GENERATION_FIELD_NUMBER: _builtins.int
+    EVICTED_ALLOCATION_COUNT_FIELD_NUMBER: _builtins.int
+    DEFERRED_TASK_COUNT_FIELD_NUMBER: _builtins.int
+    DEFERRED_TO_UNIX_S_FIELD_NUMBER: _builtins.int
+    DEFERRAL_SAVES_MICROCNY_FIELD_NUMBER: _builtins.int
     task_group: _builtins.str
     task_count: _builtins.int
     placed_task_count: _builtins.int
@@ -311,6 +330,14 @@ class Explanation(_message.Message):
     """One sentence that sums it up."""
     generation: _builtins.int
     """State that the decision was made on."""
+    evicted_allocation_count: _builtins.int
+    """Allocations of lower priority that are stopped to place these tasks."""
+    deferred_task_count: _builtins.int
+    """Tasks that wait for a cheaper or cleaner hour, when the first of them starts, and
+    what all of them save by it.
+    """
+    deferred_to_unix_s: _builtins.int
+    deferral_saves_microcny: _builtins.int
     @_builtins.property
     def rejections(self) -> _containers.RepeatedCompositeFieldContainer[Global___FilterCount]: ...
     @_builtins.property
@@ -333,10 +360,14 @@ class Explanation(_message.Message):
         relaxation: Global___Relaxation | None = ...,
         summary: _builtins.str = ...,
         generation: _builtins.int = ...,
+        evicted_allocation_count: _builtins.int = ...,
+        deferred_task_count: _builtins.int = ...,
+        deferred_to_unix_s: _builtins.int = ...,
+        deferral_saves_microcny: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["relaxation", b"relaxation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "nodes_considered", b"nodes_considered", "placed_task_count", b"placed_task_count", "rejections", b"rejections", "relaxation", b"relaxation", "sites", b"sites", "summary", b"summary", "task_count", b"task_count", "task_group", b"task_group"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deferral_saves_microcny", b"deferral_saves_microcny", "deferred_task_count", b"deferred_task_count", "deferred_to_unix_s", b"deferred_to_unix_s", "evicted_allocation_count", b"evicted_allocation_count", "generation", b"generation", "nodes_considered", b"nodes_considered", "placed_task_count", b"placed_task_count", "rejections", b"rejections", "relaxation", b"relaxation", "sites", b"sites", "summary", b"summary", "task_count", b"task_count", "task_group", b"task_group"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

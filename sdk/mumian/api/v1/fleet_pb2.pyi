@@ -151,9 +151,12 @@ class Prices(_message.Message):
     MEMORY_GIB_HOUR_MICROCNY_FIELD_NUMBER: _builtins.int
     ACCELERATOR_HOUR_MICROCNY_FIELD_NUMBER: _builtins.int
     ENERGY_KWH_MICROCNY_FIELD_NUMBER: _builtins.int
+    EGRESS_GIB_MICROCNY_FIELD_NUMBER: _builtins.int
     cpu_core_hour_microcny: _builtins.int
     memory_gib_hour_microcny: _builtins.int
     energy_kwh_microcny: _builtins.int
+    egress_gib_microcny: _builtins.int
+    """What leaves the site for zones."""
     @_builtins.property
     def accelerator_hour_microcny(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """One whole device for one hour, by model."""
@@ -165,14 +168,71 @@ class Prices(_message.Message):
         memory_gib_hour_microcny: _builtins.int = ...,
         accelerator_hour_microcny: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
         energy_kwh_microcny: _builtins.int = ...,
+        egress_gib_microcny: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accelerator_hour_microcny", b"accelerator_hour_microcny", "cpu_core_hour_microcny", b"cpu_core_hour_microcny", "energy_kwh_microcny", b"energy_kwh_microcny", "memory_gib_hour_microcny", b"memory_gib_hour_microcny"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accelerator_hour_microcny", b"accelerator_hour_microcny", "cpu_core_hour_microcny", b"cpu_core_hour_microcny", "egress_gib_microcny", b"egress_gib_microcny", "energy_kwh_microcny", b"energy_kwh_microcny", "memory_gib_hour_microcny", b"memory_gib_hour_microcny"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Prices: _TypeAlias = Prices  # noqa: Y015
+
+@_typing.final
+class Forecast(_message.Message):
+    """Hour by hour what energy, carbon and rent will be. Before, after and in gaps the
+    site's flat figures hold.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIRST_HOUR_UNIX_S_FIELD_NUMBER: _builtins.int
+    HOURS_FIELD_NUMBER: _builtins.int
+    first_hour_unix_s: _builtins.int
+    """Start of the first hour; a multiple of 3600."""
+    @_builtins.property
+    def hours(self) -> _containers.RepeatedCompositeFieldContainer[Global___HourForecast]:
+        """One for each hour from then on."""
+
+    def __init__(
+        self,
+        *,
+        first_hour_unix_s: _builtins.int = ...,
+        hours: _abc.Iterable[Global___HourForecast] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_hour_unix_s", b"first_hour_unix_s", "hours", b"hours"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Forecast: _TypeAlias = Forecast  # noqa: Y015
+
+@_typing.final
+class HourForecast(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENERGY_KWH_MICROCNY_FIELD_NUMBER: _builtins.int
+    CARBON_G_PER_KWH_FIELD_NUMBER: _builtins.int
+    RENT_PERMILLE_FIELD_NUMBER: _builtins.int
+    energy_kwh_microcny: _builtins.int
+    carbon_g_per_kwh: _builtins.int
+    rent_permille: _builtins.int
+    """Of the site's rent; 0 means 1000, all of it."""
+    def __init__(
+        self,
+        *,
+        energy_kwh_microcny: _builtins.int = ...,
+        carbon_g_per_kwh: _builtins.int = ...,
+        rent_permille: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["carbon_g_per_kwh", b"carbon_g_per_kwh", "energy_kwh_microcny", b"energy_kwh_microcny", "rent_permille", b"rent_permille"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HourForecast: _TypeAlias = HourForecast  # noqa: Y015
 
 @_typing.final
 class Site(_message.Message):
@@ -198,6 +258,7 @@ class Site(_message.Message):
     POWER_SOURCE_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
     POWER_CAP_MW_FIELD_NUMBER: _builtins.int
+    FORECAST_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     operator_id: _builtins.str
     tier: Global___Tier.ValueType
@@ -229,6 +290,10 @@ class Site(_message.Message):
     def usage(self) -> Global___SiteUsage:
         """Totals over the site's nodes. (coordinator)"""
 
+    @_builtins.property
+    def forecast(self) -> Global___Forecast:
+        """Unset: the flat figures hold at any hour."""
+
     def __init__(
         self,
         *,
@@ -248,10 +313,11 @@ class Site(_message.Message):
         power_source: Global___FigureSource.ValueType = ...,
         usage: Global___SiteUsage | None = ...,
         power_cap_mw: _builtins.int = ...,
+        forecast: Global___Forecast | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["last_seen_time", b"last_seen_time", "prices", b"prices", "pue", b"pue", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["forecast", b"forecast", "last_seen_time", b"last_seen_time", "prices", b"prices", "pue", b"pue", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_epoch", b"agent_epoch", "agent_version", b"agent_version", "carbon_g_per_kwh", b"carbon_g_per_kwh", "facility_power_mw", b"facility_power_mw", "health", b"health", "id", b"id", "it_power_mw", b"it_power_mw", "jurisdiction", b"jurisdiction", "last_seen_time", b"last_seen_time", "operator_id", b"operator_id", "power_cap_mw", b"power_cap_mw", "power_source", b"power_source", "prices", b"prices", "pue", b"pue", "tier", b"tier", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_epoch", b"agent_epoch", "agent_version", b"agent_version", "carbon_g_per_kwh", b"carbon_g_per_kwh", "facility_power_mw", b"facility_power_mw", "forecast", b"forecast", "health", b"health", "id", b"id", "it_power_mw", b"it_power_mw", "jurisdiction", b"jurisdiction", "last_seen_time", b"last_seen_time", "operator_id", b"operator_id", "power_cap_mw", b"power_cap_mw", "power_source", b"power_source", "prices", b"prices", "pue", b"pue", "tier", b"tier", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -153,6 +153,7 @@ class JobSpec(_message.Message):
     PUE_MAX_PERMILLE_FIELD_NUMBER: _builtins.int
     OPERATORS_ALLOWED_FIELD_NUMBER: _builtins.int
     OPERATORS_DENIED_FIELD_NUMBER: _builtins.int
+    DEFERRAL_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     kind: Global___JobKind.ValueType
     priority: _builtins.int
@@ -173,6 +174,10 @@ class JobSpec(_message.Message):
 
     @_builtins.property
     def operators_denied(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def deferral(self) -> Global___Deferral:
+        """Batch and gang only. Unset: it starts as soon as there is room."""
+
     def __init__(
         self,
         *,
@@ -184,14 +189,41 @@ class JobSpec(_message.Message):
         pue_max_permille: _builtins.int = ...,
         operators_allowed: _abc.Iterable[_builtins.str] | None = ...,
         operators_denied: _abc.Iterable[_builtins.str] | None = ...,
+        deferral: Global___Deferral | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["deferral", b"deferral"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["jurisdictions", b"jurisdictions", "kind", b"kind", "name", b"name", "operators_allowed", b"operators_allowed", "operators_denied", b"operators_denied", "priority", b"priority", "pue_max_permille", b"pue_max_permille", "task_groups", b"task_groups"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deferral", b"deferral", "jurisdictions", b"jurisdictions", "kind", b"kind", "name", b"name", "operators_allowed", b"operators_allowed", "operators_denied", b"operators_denied", "priority", b"priority", "pue_max_permille", b"pue_max_permille", "task_groups", b"task_groups"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___JobSpec: _TypeAlias = JobSpec  # noqa: Y015
+
+@_typing.final
+class Deferral(_message.Message):
+    """The job may wait for hours that are cheaper or cleaner, if it still ends in time."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FINISH_WITHIN_S_FIELD_NUMBER: _builtins.int
+    RUN_TIME_S_FIELD_NUMBER: _builtins.int
+    finish_within_s: _builtins.int
+    """Deadline, counted from the job's create_time."""
+    run_time_s: _builtins.int
+    """How long a task runs, at most; what it costs is counted over so long."""
+    def __init__(
+        self,
+        *,
+        finish_within_s: _builtins.int = ...,
+        run_time_s: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["finish_within_s", b"finish_within_s", "run_time_s", b"run_time_s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Deferral: _TypeAlias = Deferral  # noqa: Y015
 
 @_typing.final
 class TaskGroup(_message.Message):
@@ -267,7 +299,7 @@ class TaskGroup(_message.Message):
 
     @_builtins.property
     def latency_slo(self) -> Global___LatencySlo:
-        """Hard latency promise; unset: none."""
+        """Latency promise; unset: none."""
 
     @_builtins.property
     def compute_time(self) -> Global___ComputeTime:
@@ -471,28 +503,67 @@ Global___Command: _TypeAlias = Command  # noqa: Y015
 
 @_typing.final
 class LatencySlo(_message.Message):
-    """network RTT p99 + compute time + client time <= budget, from every zone named."""
+    """network RTT p99 + compute time + client time <= budget, for the stated share of the
+    users in the zones named: those with the shortest times. The rest does not count.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class UsersEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     ZONE_IDS_FIELD_NUMBER: _builtins.int
     BUDGET_US_FIELD_NUMBER: _builtins.int
     CLIENT_US_FIELD_NUMBER: _builtins.int
+    USERS_FIELD_NUMBER: _builtins.int
+    USERS_PERMILLE_FIELD_NUMBER: _builtins.int
+    SOFT_MICROCNY_PER_MS_HOUR_FIELD_NUMBER: _builtins.int
     budget_us: _builtins.int
     client_us: _builtins.int
     """Time spent at the user's end whatever the site."""
+    users_permille: _builtins.int
+    """The share of users that counts; 0 means 1000, all of them."""
+    soft_microcny_per_ms_hour: _builtins.int
+    """Not 0: the promise is soft. It refuses no node; each millisecond over the budget costs so
+    much an hour if all users have it, and in proportion if some have. Users behind a
+    link that nobody has measured count as 1,000 ms over.
+    """
     @_builtins.property
     def zone_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def users(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """Users by zone, in any unit; a zone that is not named weighs 1."""
+
     def __init__(
         self,
         *,
         zone_ids: _abc.Iterable[_builtins.str] | None = ...,
         budget_us: _builtins.int = ...,
         client_us: _builtins.int = ...,
+        users: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        users_permille: _builtins.int = ...,
+        soft_microcny_per_ms_hour: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["budget_us", b"budget_us", "client_us", b"client_us", "zone_ids", b"zone_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["budget_us", b"budget_us", "client_us", b"client_us", "soft_microcny_per_ms_hour", b"soft_microcny_per_ms_hour", "users", b"users", "users_permille", b"users_permille", "zone_ids", b"zone_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -657,6 +728,7 @@ class Allocation(_message.Message):
     RESTART_COUNT_FIELD_NUMBER: _builtins.int
     STOP_REQUESTED_FIELD_NUMBER: _builtins.int
     IT_ENERGY_J_FIELD_NUMBER: _builtins.int
+    EVICTED_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     job_id: _builtins.str
     tenant_id: _builtins.str
@@ -677,6 +749,8 @@ class Allocation(_message.Message):
     """Desired end: the agent is to stop it."""
     it_energy_j: _builtins.int
     """IT-side energy so far, in joule, reported by the agent, and its source's kind."""
+    evicted: _builtins.bool
+    """Stopped to make room for a job of higher priority: the task is placed anew."""
     @_builtins.property
     def resources(self) -> _resources_pb2.Resources: ...
     @_builtins.property
@@ -716,10 +790,11 @@ class Allocation(_message.Message):
         restart_count: _builtins.int = ...,
         stop_requested: _builtins.bool = ...,
         it_energy_j: _builtins.int = ...,
+        evicted: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "cost", b"cost", "create_time", b"create_time", "end_time", b"end_time", "exit_code", b"exit_code", "latency", b"latency", "resources", b"resources", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "attempt", b"attempt", "cost", b"cost", "create_time", b"create_time", "devices", b"devices", "end_time", b"end_time", "endpoint", b"endpoint", "exit_code", b"exit_code", "id", b"id", "it_energy_j", b"it_energy_j", "job_id", b"job_id", "latency", b"latency", "node_id", b"node_id", "resources", b"resources", "restart_count", b"restart_count", "site_id", b"site_id", "start_time", b"start_time", "state", b"state", "state_message", b"state_message", "stop_requested", b"stop_requested", "task_group", b"task_group", "task_index", b"task_index", "tenant_id", b"tenant_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "attempt", b"attempt", "cost", b"cost", "create_time", b"create_time", "devices", b"devices", "end_time", b"end_time", "endpoint", b"endpoint", "evicted", b"evicted", "exit_code", b"exit_code", "id", b"id", "it_energy_j", b"it_energy_j", "job_id", b"job_id", "latency", b"latency", "node_id", b"node_id", "resources", b"resources", "restart_count", b"restart_count", "site_id", b"site_id", "start_time", b"start_time", "state", b"state", "state_message", b"state_message", "stop_requested", b"stop_requested", "task_group", b"task_group", "task_index", b"task_index", "tenant_id", b"tenant_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__exit_code: _TypeAlias = _typing.Literal["exit_code"]  # noqa: Y015
     _WhichOneofArgType__exit_code: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code"]  # noqa: Y015

@@ -1,0 +1,62 @@
+"""What admission makes of a job spec, and what it refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from mumian.api.v1 import job_pb2
+from mumian.api.v1.job_pb2 import JobSpec
+from mumian_orchestrator.domain.errors import RequestRefusedError
+from mumian_orchestrator.domain.job_spec import normalise
+
+
+def _spec() -> JobSpec:
+    slo = job_pb2.LatencySlo(zone_ids=["tianhe", "nansha"], budget_us=20_000)
+    group = job_pb2.TaskGroup(name="main", command=job_pb2.Command(argv=["true"]), latency_slo=slo)
+    return JobSpec(name="work", task_groups=[group])
+
+
+def _slo(**fields: object) -> Callable[[JobSpec], None]:
+    def change(spec: JobSpec) -> None:
+        spec.task_groups[0].latency_slo.MergeFrom(job_pb2.LatencySlo(**fields))  # type: ignore[arg-type]
+
+    return change
+
+
+def _deferral(
+    run_time_s: int, finish_within_s: int, kind: job_pb2.JobKind.ValueType = job_pb2.JOB_KIND_BATCH
+) -> Callable[[JobSpec], None]:
+    def change(spec: JobSpec) -> None:
+        deferral = job_pb2.Deferral(run_time_s=run_time_s, finish_within_s=finish_within_s)
+        spec.MergeFrom(JobSpec(kind=kind, deferral=deferral))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        (_slo(users_permille=1001), "task_groups[0].latency_slo.users_permille"),
+        (_slo(users={"panyu": 5}), "task_groups[0].latency_slo.users"),
+        (_slo(users={"tianhe": 0, "nansha": 0}), "task_groups[0].latency_slo.users"),
+        (_deferral(0, 100), "deferral.run_time_s"),
+        (_deferral(101, 100), "deferral.finish_within_s"),
+        (_deferral(1, 2**41), "deferral.finish_within_s"),
+        (_deferral(1, 2, job_pb2.JOB_KIND_SERVICE), "deferral"),
+        (_slo(soft_microcny_per_ms_hour=2**41), "task_groups[0].latency_slo.soft_microcny_per_ms_hour"),
+    ],
+)
+def test_a_wrong_field_is_named(change: Callable[[JobSpec], None], field: str) -> None:
+    spec = _spec()
+    change(spec)
+    with pytest.raises(RequestRefusedError) as refused:
+        normalise(spec, {"tianhe", "nansha", "panyu"})
+    assert [fault.field for fault in refused.value.faults] == [field]
+
+
+def test_a_soft_promise_for_a_share_of_the_users_is_taken_as_it_is() -> None:
+    spec = _spec()
+    _slo(users_permille=950, users={"tianhe": 9}, soft_microcny_per_ms_hour=7)(spec)
+    full = normalise(spec, {"tianhe", "nansha"})
+    assert full.task_groups[0].latency_slo == spec.task_groups[0].latency_slo

@@ -8,7 +8,7 @@ import platform
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "bench/results"
@@ -28,6 +28,12 @@ class Report:
         self._figures.append({"name": name, "median": middle, "values": values, "unit": unit})
         text = f"{middle:.0f}" if middle >= 100 else f"{middle:.3g}"
         print(f"{name} {text} {unit}", flush=True)
+
+    def mean_line(self, name: str, values: Sequence[float], unit: str) -> None:
+        """The same by the mean, where hundredths matter."""
+        mean = fmean(values)
+        self._figures.append({"name": name, "mean": mean, "values": list(values), "unit": unit})
+        print(f"{name} {mean:.2f} {unit}", flush=True)
 
     def write(self, raw: object) -> Path:
         """Keep the figures and the raw results, with the machine and the revision, as JSON."""

@@ -195,6 +195,8 @@ pub struct Cluster {
     pub(crate) allocations_on: OrdSet<(Arc<str>, Arc<str>)>,
     /// How many sites have a power cap.
     pub(crate) capped_sites: usize,
+    /// Devices of each accelerator model, on all nodes.
+    pub(crate) device_counts: Arc<BTreeMap<String, u64>>,
     pub(crate) memo: Memo,
 }
 
@@ -202,6 +204,20 @@ impl Cluster {
     /// The same with an index of its own, to be changed in other ways than this one will be.
     pub(crate) fn apart(&self) -> Self {
         Self { memo: Memo::default(), ..self.clone() }
+    }
+
+    /// Keeps the counts right when one node takes the place of another.
+    pub(crate) fn count_devices(&mut self, old: Option<&api::Node>, new: Option<&api::Node>) {
+        let counts = Arc::make_mut(&mut self.device_counts);
+        for accelerator in new.into_iter().flat_map(|node| &node.accelerators) {
+            *counts.entry(accelerator.model.clone()).or_default() += u64::from(accelerator.count);
+        }
+        for accelerator in old.into_iter().flat_map(|node| &node.accelerators) {
+            if let Some(count) = counts.get_mut(&accelerator.model) {
+                *count -= u64::from(accelerator.count);
+            }
+        }
+        counts.retain(|_, count| *count > 0);
     }
 
     pub(crate) fn find(&self, site_id: &str) -> Result<usize, usize> {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::cluster::Cluster;
 use crate::cost::{self, rates::Rates};
 use crate::fragmentation::Mix;
 use crate::model::{Candidate, WHOLE_DEVICE_MILLI};
@@ -24,13 +25,14 @@ pub struct Scorer {
 }
 
 impl Scorer {
-    pub fn new(request: &border::PlaceRequest) -> Self {
+    pub fn new(cluster: &Cluster, request: &border::PlaceRequest) -> Self {
         let mut policy = request.policy.clone().unwrap_or_default();
         let typical = std::mem::take(&mut policy.typical_tasks);
         policy.preempt = false; // no score depends on it
+        let mix = || Mix::of(&typical, &request.jobs, &cluster.device_counts);
         let mix = match policy.objective() {
-            border::Objective::Pack => Mix::of(&typical, &request.jobs),
-            _ if policy.fragmentation_microcny_per_device_hour > 0 => Mix::of(&typical, &request.jobs),
+            border::Objective::Pack => mix(),
+            _ if policy.fragmentation_microcny_per_device_hour > 0 => mix(),
             _ => Mix::default(),
         };
         Self { policy, mix: Arc::new(mix) }

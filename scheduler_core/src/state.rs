@@ -214,22 +214,23 @@ impl State {
             state.hold(&self.allocations[id].held);
         }
         self.site_of_node.insert(state.node.id.clone(), state.node.site_id.clone());
-        let site_id = state.node.site_id.clone();
+        let (site_id, new) = (state.node.site_id.clone(), Arc::clone(&state.node));
         let Some(site) = self.site_mut(&site_id) else { return };
         site.it_power_uw += state.it_power_uw();
-        let same_devices = match site.find(&state.node.id) {
+        let old = match site.find(&new.id) {
             Ok(position) => {
                 let old = std::mem::replace(&mut site.nodes[position], Arc::new(state));
                 site.it_power_uw -= old.it_power_uw();
-                old.node.accelerators == site.nodes[position].node.accelerators
+                Some(Arc::clone(&old.node))
             }
             Err(position) => {
                 site.nodes.insert(position, Arc::new(state));
-                false
+                None
             }
         };
-        if !same_devices {
+        if old.as_ref().is_none_or(|old| old.accelerators != new.accelerators) {
             self.cluster.structure = generation;
+            self.cluster.count_devices(old.as_deref(), Some(&new));
         }
     }
 
@@ -240,7 +241,8 @@ impl State {
         let Some(site_id) = self.site_of_node.remove(node_id) else { return };
         if let Some(site) = self.site_mut(&site_id) {
             if let Ok(position) = site.find(node_id) {
-                site.nodes.remove(position);
+                let old = site.nodes.remove(position);
+                self.cluster.count_devices(Some(&old.node), None);
             }
         }
         self.cluster.structure = self.cluster.generation;

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import click
 
+from mumian_orchestrator.bench.openb.command import openb
 from mumian_orchestrator.bench.submit import submit
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
-    """Measure the platform. Figures come as lines `name value unit`."""
+    """Measure the platform. Figures come as lines `name value unit`, or as JSON."""
 
 
+main.add_command(openb)
 main.add_command(submit)

@@ -2,7 +2,7 @@
 //! A task that leaves less stranded than there was costs nothing by this; it earns nothing either.
 
 use crate::fragmentation::Mix;
-use crate::model::Candidate;
+use crate::model::{Candidate, WHOLE_DEVICE_MILLI};
 use crate::wire::mumian_core::v1 as border;
 
 /// Price of the devices stranded by the task, as its node is now. 0 where it finds no room.
@@ -11,7 +11,6 @@ pub fn microcny_per_hour(c: &Candidate<'_>, policy: &border::Policy, mix: &Mix) 
     if price == 0 || !c.devices_fit() {
         return 0;
     }
-    let (stranded_milli, weight) = mix.stranded(c);
-    let cost = u128::from(price) * u128::from(stranded_milli);
-    cost.checked_div(u128::from(weight) * 1000).map_or(0, |cost| u64::try_from(cost).unwrap_or(u64::MAX))
+    let cost = u128::from(price) * u128::from(mix.stranded_milli(c)) / u128::from(WHOLE_DEVICE_MILLI);
+    u64::try_from(cost).unwrap_or(u64::MAX)
 }

@@ -72,14 +72,14 @@ struct Pending<'a> {
 /// whole or not at all.
 pub fn place(cluster: &Cluster, request: &border::PlaceRequest) -> Result<border::Plan, CoreError> {
     validate::request(request)?;
-    let scorer = Scorer::new(request);
+    let scorer = Scorer::new(cluster, request);
     cluster.memo.with(cluster, &scorer, |index| place_by(index, cluster, request, &scorer))
 }
 
 /// The same by asking every node for every task: slow, and the oracle for the fast way.
 pub fn place_by_scan(cluster: &Cluster, request: &border::PlaceRequest) -> Result<border::Plan, CoreError> {
     validate::request(request)?;
-    place_by(&mut scan::Scan, cluster, request, &Scorer::new(request))
+    place_by(&mut scan::Scan, cluster, request, &Scorer::new(cluster, request))
 }
 
 fn place_by<S: Search>(

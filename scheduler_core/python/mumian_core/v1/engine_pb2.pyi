@@ -43,7 +43,7 @@ class _ObjectiveEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Objective.V
     OBJECTIVE_RANDOM: _Objective.ValueType  # 4
     """seeded by evaluation_id and generation"""
     OBJECTIVE_PACK: _Objective.ValueType  # 5
-    """least added fragmentation (Weng et al., ATC'23), then money"""
+    """what is left is of most use to the expected workload, then money"""
 
 class Objective(_Objective, metaclass=_ObjectiveEnumTypeWrapper):
     """What decides among feasible nodes. All but COST are there to be compared with."""
@@ -59,7 +59,7 @@ OBJECTIVE_CHEAPEST_RENT: Objective.ValueType  # 3
 OBJECTIVE_RANDOM: Objective.ValueType  # 4
 """seeded by evaluation_id and generation"""
 OBJECTIVE_PACK: Objective.ValueType  # 5
-"""least added fragmentation (Weng et al., ATC'23), then money"""
+"""what is left is of most use to the expected workload, then money"""
 Global___Objective: _TypeAlias = Objective  # noqa: Y015
 
 @_typing.final

@@ -11,7 +11,8 @@ export MUMIAN_CACHE_DIR := $(CACHE)
 export RAY_USAGE_STATS_ENABLED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup etcd demo dev test test-unit lint types bench bench-online bench-openb proto wheels docs
+.PHONY: help setup peers etcd demo dev test test-unit lint types bench bench-online bench-openb
+.PHONY: bench-global bench-global-large bench-gap proto wheels docs
 
 help: ## Show the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -25,6 +26,9 @@ setup: $(UV) ## Make .venv with everything locked, the Rust core in release mode
 	@[ .venv/.compiled -nt uv.lock ] || { $(SYNC) --compile-bytecode; \
 		$(BIN)/python -m compileall -q sdk orchestrator agents scheduler_core/python; touch .venv/.compiled; }
 
+peers: $(UV) ## Install the solvers that we compare with, in an environment of their own
+	@$(UV) sync --quiet --locked --project bench/peers
+
 etcd: ## Install etcd: Debian's package, or unpacked in the cache folder without root
 	@tools/install_etcd.sh >/dev/null
 
@@ -34,7 +38,7 @@ demo: setup etcd ## A small city on this machine runs real jobs, then ends (3 mi
 dev: setup etcd ## Start the platform on this machine; `.venv/bin/mumian down` stops it
 	@$(BIN)/mumian up
 
-test: setup etcd ## All tests: Rust, then Python with real etcd and Ray
+test: setup peers etcd ## All tests: Rust, then Python with real etcd and Ray
 	$(CARGO) test --release --workspace --quiet
 	$(BIN)/pytest
 
@@ -65,6 +69,16 @@ bench-online: setup ## The online placer against scans and NumPy: ten seeds, thr
 
 bench-openb: setup ## Alibaba's GPU trace beside the published table: ten seeds, four workloads (3 minutes)
 	$(BIN)/python -m bench.openb.run
+
+bench-global: setup peers ## The optimiser against CP-SAT and HiGHS: ten seeds, three sizes (50 minutes)
+	$(BIN)/python -m bench.global_placement.run
+
+bench-global-large: setup ## The optimiser alone on 1,000,000 tasks and 100,000 nodes (5 minutes)
+	$(BIN)/python -m bench.global_placement.run 1000000x100000:60 --seeds 1 --peer none --name global-large
+
+SECONDS_EACH ?= 1 10
+bench-gap: setup ## Generalized assignment instances; SECONDS_EACH="1 10 60" takes 20 minutes (3 minutes)
+	$(BIN)/python -m bench.gap.run --seconds $(SECONDS_EACH)
 
 proto: setup ## Generate the committed Python stubs
 	$(BIN)/python tools/generate_stubs.py

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from mumian_orchestrator.bench.gap.command import gap
 from mumian_orchestrator.bench.openb.command import openb
 from mumian_orchestrator.bench.submit import submit
 
@@ -13,5 +14,6 @@ def main() -> None:
     """Measure the platform. Figures come as lines `name value unit`, or as JSON."""
 
 
+main.add_command(gap)
 main.add_command(openb)
 main.add_command(submit)

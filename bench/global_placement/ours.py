@@ -45,6 +45,7 @@ def run_ours(instance: Instance, snapshot: Snapshot, answer: OptimizeResponse, s
         status=StopReason.Name(answer.stop_reason).removeprefix("STOP_REASON_").lower(),
         seconds=seconds,
         build_seconds=0.0,
+        placed_tasks=answer.found.placed_task_count,
         objective=cost if complete else None,
         bound=answer.bound_microcny_per_hour,
         points=[

@@ -80,6 +80,7 @@ def run_peer(
         status=found["status"],
         seconds=found["solve_seconds"],
         build_seconds=found["build_seconds"],
+        placed_tasks=len(plan.placements),
         objective=found["objective"],
         bound=None if found["bound"] is None else round(found["bound"]),
         points=[(seconds, cost) for seconds, cost in found["trace"]],

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import resource
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -21,12 +22,12 @@ from bench.global_placement.instance import Size, generate
 from bench.global_placement.ours import optimize, run_ours
 from bench.global_placement.pairs import ask_engine
 from bench.global_placement.peers import SOLVERS, PeerError, run_peer
-from bench.global_placement.trace import Run, best_bound, gap
+from bench.global_placement.trace import Run, best_bound, gap_percent
 from bench.report import Report, machine
 
 # A solution is said to be within so many percent of the best bound that any solver proved.
 STEPS_PERCENT = (5, 1)
-DEFAULT_SIZES = ("100x20:10", "1000x100:20", "10000x1000:60")
+DEFAULT_CASES = ("100x20:10", "1000x100:20", "10000x1000:60")
 
 
 def measure(size: Size, seed: int, seconds: float, threads: int, peers: Sequence[str]) -> dict[str, Any]:
@@ -61,21 +62,18 @@ def measure(size: Size, seed: int, seconds: float, threads: int, peers: Sequence
 
 
 def _judged(run: Run, bound: int | None) -> dict[str, Any]:
-    """The run with its distance from the best bound, in percent, and the seconds to each step."""
-    share = gap(run.objective, bound)
-    own_share = gap(run.objective, run.bound)
-    return (
-        asdict(run)
-        | {
-            "gap_percent": None if share is None else 100 * share,
-            "own_gap_percent": None if own_share is None else 100 * own_share,
-            "first_feasible_seconds": run.points[0][0] if run.points else None,
-        }
-        | {
-            f"to_{step}_percent_seconds": None if bound is None else run.seconds_to(bound * (1 + step / 100))
-            for step in STEPS_PERCENT
-        }
-    )
+    """The run with its distance from the best bound and from its own, and the seconds to each step."""
+    within = {
+        f"to_{step}_percent_seconds": None if bound is None else run.seconds_to(bound * (1 + step / 100))
+        for step in STEPS_PERCENT
+    }
+    return {
+        **asdict(run),
+        "gap_percent": gap_percent(run.objective, bound),
+        "own_gap_percent": gap_percent(run.objective, run.bound),
+        "first_feasible_seconds": run.points[0][0] if run.points else None,
+        **within,
+    }
 
 
 def report_size(report: Report, size: Size, records: Sequence[dict[str, Any]]) -> None:
@@ -89,11 +87,15 @@ def report_size(report: Report, size: Size, records: Sequence[dict[str, Any]]) -
             report.line(f"global_{size}_{solver}_{name}_reached", 100 * len(reached) / len(runs), "%")
             if 2 * len(reached) > len(runs):
                 report.line(f"global_{size}_{solver}_{name}", _median(values), "s")
+        placed = [100 * run["placed_tasks"] / size.tasks for run in runs]
+        report.line(f"global_{size}_{solver}_placed", placed, "%")
+        report.line(f"global_{size}_{solver}_seconds", [run["seconds"] for run in runs], "s")
         for name in ("gap", "own_gap"):
             gaps = [run[f"{name}_percent"] for run in runs if run[f"{name}_percent"] is not None]
             if gaps:
                 report.line(f"global_{size}_{solver}_{name}", gaps, "%")
-    report.line(f"global_{size}_peak_memory", [record["peak_memory_mib"] for record in records], "MiB")
+    # The peak of this process, generator and messages included; it never goes down from size to size.
+    report.line(f"global_{size}_peak_memory", max(record["peak_memory_mib"] for record in records), "MiB")
 
 
 def _median(values: Sequence[float | None]) -> float:
@@ -101,16 +103,23 @@ def _median(values: Sequence[float | None]) -> float:
     return median(float("inf") if value is None else value for value in values)
 
 
+def _case(text: str) -> tuple[Size, float]:
+    """`1000x100:20`: the size and the seconds for each solver."""
+    found = re.fullmatch(r"([1-9]\d*)x([1-9]\d*):(\d+(?:\.\d+)?)", text)
+    if found is None or int(found[2]) < 4:
+        raise argparse.ArgumentTypeError(f"{text!r} is no case; give TASKSxNODES:SECONDS, four nodes or more")
+    return Size(int(found[1]), int(found[2])), float(found[3])
+
+
 def main() -> None:
     """Print one line a figure. All values go to bench/results/NAME.json."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument(
-        "sizes",
+        "cases",
         nargs="*",
         metavar="TASKSxNODES:SECONDS",
-        default=DEFAULT_SIZES,
-        type=str,
-        help=f"{DEFAULT_SIZES}",
+        type=_case,
+        default=[_case(c) for c in DEFAULT_CASES],
     )
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
@@ -122,12 +131,9 @@ def main() -> None:
     peers = [peer for peer in args.peer or SOLVERS if peer != "none"]
     report = Report(args.name)
     raw = []
-    for text in args.sizes:
-        extent, _, seconds = text.partition(":")
-        tasks, _, nodes = extent.partition("x")
-        size = Size(int(tasks), int(nodes))
+    for size, seconds in args.cases:
         try:
-            records = [measure(size, seed, float(seconds), args.threads, peers) for seed in range(args.seeds)]
+            records = [measure(size, seed, seconds, args.threads, peers) for seed in range(args.seeds)]
         except PeerError as error:
             raise SystemExit(str(error)) from error
         raw += records

@@ -15,6 +15,7 @@ class Run:
         status: what it says of its result.
         seconds: from the start to the answer.
         build_seconds: before the start, for the solver's own form of the model.
+        placed_tasks: in its best solution.
         objective: micro-CNY per hour of a solution that places every task; None without one.
         bound: no such solution costs less; None when nothing was proved.
         points: seconds since the start and the cost of each better solution that places every task.
@@ -26,6 +27,7 @@ class Run:
     status: str
     seconds: float
     build_seconds: float
+    placed_tasks: int
     objective: int | None
     bound: int | None
     points: Sequence[tuple[float, int]]
@@ -36,11 +38,11 @@ class Run:
         return next((seconds for seconds, cost in self.points if cost <= most), None)
 
 
-def gap(cost: int | None, bound: int | None) -> float | None:
-    """How far the cost is above the bound, as a share of the bound; None where either is missing."""
+def gap_percent(cost: int | None, bound: int | None) -> float | None:
+    """How far the cost is above the bound, in percent of the bound; None where either is missing."""
     if cost is None or bound is None or bound <= 0:
         return None
-    return cost / bound - 1
+    return 100 * (cost - bound) / bound
 
 
 def best_bound(runs: Sequence[Run]) -> int | None:

@@ -61,6 +61,7 @@ def gap(files: tuple[Path, ...], seconds: float, threads: int, seed: int, output
             results.append(result)
             if output == "text":
                 for name, value, unit in result.figures():
-                    click.echo(f"gap_{result.instance}_{name} {value:.7g} {unit}")
+                    text = str(value) if isinstance(value, int) else f"{value:.4g}"
+                    click.echo(f"gap_{result.instance}_{name} {text} {unit}")
     if output == "json":
         click.echo(json.dumps({"instances": [asdict(result) for result in results]}, indent=2))

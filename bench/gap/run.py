@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    best_known = best_known_of(FOLDER / "instances")
+    best_known = best_known_of(FOLDER)
     instances = [instance for name in best_known for instance in read_instances(FOLDER / name)]
     report = Report("gap")
     raw = []

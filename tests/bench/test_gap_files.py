@@ -52,7 +52,7 @@ def test_what_is_said_of_a_file_that_is_not_in_the_format(tmp_path: Path) -> Non
 
 
 def test_every_instance_at_hand_is_read_and_has_a_best_known_cost() -> None:
-    best_known = best_known_of(DATA / "c05100")
+    best_known = best_known_of(DATA)
     files = [DATA / name for name in best_known]
     instances = [instance for file in files for instance in read_instances(file)]
     assert len(instances) == 17
@@ -76,4 +76,4 @@ def test_a_list_of_best_known_costs_with_a_wrong_line_is_refused(tmp_path: Path)
     with pytest.raises(
         GapFileError, match=r"best_known\.csv, line 3: instance 'b' has best_known_value 'many'"
     ):
-        best_known_of(tmp_path / "a")
+        best_known_of(tmp_path)

@@ -8,13 +8,13 @@ from pathlib import Path
 from mumian_orchestrator.bench.gap.orlib import GapFileError
 
 
-def best_known_of(path: Path) -> dict[str, int]:
-    """The best published cost by instance, from the `best_known.csv` beside a file of instances.
+def best_known_of(folder: Path) -> dict[str, int]:
+    """The best published cost by instance, from the `best_known.csv` of a folder of instances.
 
     Raises:
         GapFileError: the list is there and cannot be read.
     """
-    table = path.parent / "best_known.csv"
+    table = folder / "best_known.csv"
     if not table.exists():
         return {}
     best_known = {}

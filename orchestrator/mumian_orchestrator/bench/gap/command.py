@@ -47,7 +47,7 @@ def gap(files: tuple[Path, ...], seconds: float, threads: int, seed: int, output
     agent, the agents' capacities; a file of several instances begins with their number.
     """
     try:
-        instances = [(read_instances(file), best_known_of(file)) for file in files]
+        instances = [(read_instances(file), best_known_of(file.parent)) for file in files]
     except GapFileError as error:
         raise _BadInputError(str(error)) from error
     results = []

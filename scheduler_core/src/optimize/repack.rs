@@ -165,14 +165,16 @@ fn pick_tasks(
     last.sort_unstable();
     let mut tasks = vec![seed_task];
     let nowhere = solution.nowhere();
-    for _ in 0..nowhere.len().min(reach.tasks / 4) {
+    // Others that wait make the search wide, so they come along only now and then.
+    let others = if draws.below(4) == 0 { nowhere.len().min(reach.tasks / 4) } else { 0 };
+    for _ in 0..others {
         let task = nowhere[draws.below(nowhere.len())];
         if is_free(solution, task) && !tasks.contains(&task) {
             tasks.push(task);
         }
     }
-    let others = pool.into_iter().chain(last).map(|(_, task)| task).filter(|&t| t != seed_task);
-    tasks.extend(others);
+    let placed = pool.into_iter().chain(last).map(|(_, task)| task).filter(|&t| t != seed_task);
+    tasks.extend(placed);
     tasks.truncate(reach.tasks);
     tasks
 }

@@ -11,8 +11,8 @@ export MUMIAN_CACHE_DIR := $(CACHE)
 export RAY_USAGE_STATS_ENABLED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup peers etcd demo dev test test-unit lint types bench bench-online bench-openb
-.PHONY: bench-global bench-global-large bench-gap proto wheels docs
+.PHONY: help setup peers etcd demo dev test test-unit lint types bench bench-online bench-border bench-openb
+.PHONY: bench-instructions bench-global bench-global-large bench-gap proto wheels docs
 
 help: ## Show the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -66,6 +66,14 @@ bench: setup etcd ## The short benchmarks: one line `name value unit` each
 bench-online: setup ## The online placer against scans and NumPy: ten seeds, three fleets (10 minutes)
 	$(CARGO) build --release --quiet --package bench_online
 	$(BIN)/python -m bench.online.run
+
+bench-border: setup ## The border between Python and Rust: ns per delta, bytes per plan, time with the GIL
+	$(CARGO) build --release --quiet --package bench_online
+	$(BIN)/python -m bench.border
+
+bench-instructions: setup ## Instructions of the hot paths against bench/instructions.toml (needs valgrind)
+	$(CARGO) build --release --quiet --package bench_online
+	$(BIN)/python -m bench.instructions
 
 bench-openb: setup ## Alibaba's GPU trace beside the published table: ten seeds, four workloads (3 minutes)
 	$(BIN)/python -m bench.openb.run

@@ -24,16 +24,28 @@ from bench.report import ROOT, Report, machine
 LIMIT_S = 2.0
 
 
-def measure(nodes: int, seed: int) -> dict[str, Any]:
-    """One instance through all placers."""
+def bench_online(*args: str) -> str:
+    """Run the measuring program; what it printed."""
+    command = [str(ROOT / "target/release/bench_online"), *args]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise SystemExit(f"{' '.join(command)} failed ({done.returncode}):\n{done.stderr}")
+    return done.stdout
+
+
+def instance(nodes: int, seed: int) -> tuple[engine_pb2.Delta, engine_pb2.PlaceRequest]:
+    """A generated fleet with its pending jobs."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [str(ROOT / "target/release/bench_online"), str(nodes), str(seed), "--instance", folder]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            raise SystemExit(f"{' '.join(command)} failed ({done.returncode}):\n{done.stderr}")
-        figures: dict[str, Any] = json.loads(done.stdout)
+        bench_online("instance", str(nodes), str(seed), folder)
         fleet = engine_pb2.Delta.FromString((Path(folder) / "fleet.pb").read_bytes())
         request = engine_pb2.PlaceRequest.FromString((Path(folder) / "request.pb").read_bytes())
+    return fleet, request
+
+
+def measure(nodes: int, seed: int) -> dict[str, Any]:
+    """One instance through all placers."""
+    figures: dict[str, Any] = json.loads(bench_online("measure", str(nodes), str(seed)))
+    fleet, request = instance(nodes, seed)
     figures["scans"]["numpy"] = asdict(NumpyPlacer(fleet, request.policy).run(request, LIMIT_S))
     return figures | {"load": machine()["load_1m_5m_15m"]}
 
@@ -42,6 +54,7 @@ def report_size(report: Report, nodes: int, runs: list[dict[str, Any]]) -> None:
     """The lines of one fleet size."""
     at = f"online_{nodes}_nodes"
     report.line(f"{at}_bulk", [r["placed"] / r["bulk_cold_seconds"] for r in runs], "tasks/s")
+    report.line(f"{at}_bulk_cpu", [r["placed"] / r["bulk_cold_cpu_seconds"] for r in runs], "tasks/cpu-s")
     report.line(f"{at}_bulk_again", [r["placed"] / r["bulk_warm_seconds"] for r in runs], "tasks/s")
     for scan in ("first_fit", "best_fit", "numpy"):
         outcomes = [r["scans"][scan] for r in runs]

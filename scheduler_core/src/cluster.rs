@@ -8,6 +8,7 @@ use imbl::{OrdMap, OrdSet};
 
 use crate::model::WHOLE_DEVICE_MILLI;
 use crate::place::memo::Memo;
+use crate::recent::Recent;
 use crate::wire::mumian::api::v1 as api;
 
 /// One accelerator device and what is promised of it.
@@ -136,9 +137,17 @@ pub struct SiteState {
     /// Generations of the last change of anything here, and of the last change of `site` or `links`.
     pub(crate) changed_at: u64,
     pub(crate) facts_changed_at: u64,
+    /// Of its nodes.
+    pub(crate) recent: Recent,
 }
 
 impl SiteState {
+    /// The nodes that may have changed after a generation, as long as none came or went since.
+    pub(crate) fn changed_after(&self, generation: u64) -> Vec<u32> {
+        let all = || (0..self.nodes.len() as u32).filter(|n| self.nodes[*n as usize].changed_at > generation).collect();
+        self.recent.after(generation).unwrap_or_else(all)
+    }
+
     /// Power at the meter for each 1000 of IT power. A site whose PUE is unknown counts as 1: the
     /// PUE filter is what keeps it out.
     pub fn marginal_permille(&self) -> u32 {
@@ -197,6 +206,8 @@ pub struct Cluster {
     pub(crate) capped_sites: usize,
     /// Devices of each accelerator model, on all nodes.
     pub(crate) device_counts: Arc<BTreeMap<String, u64>>,
+    /// Of its sites.
+    pub(crate) recent: Recent,
     pub(crate) memo: Memo,
 }
 
@@ -218,6 +229,12 @@ impl Cluster {
             }
         }
         counts.retain(|_, count| *count > 0);
+    }
+
+    /// The sites that may have changed after a generation, as long as none came or went since.
+    pub(crate) fn changed_after(&self, generation: u64) -> Vec<u32> {
+        let all = || (0..self.sites.len() as u32).filter(|s| self.sites[*s as usize].changed_at > generation).collect();
+        self.recent.after(generation).unwrap_or_else(all)
     }
 
     pub(crate) fn find(&self, site_id: &str) -> Result<usize, usize> {

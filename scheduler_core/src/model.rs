@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::cluster::{At, Device, NodeState, SiteState};
 use crate::coupling::Coupling;
 use crate::occupancy::Context;
+use crate::room::{Ask, Room};
 use crate::wire::mumian::api::v1 as api;
 
 /// Whole devices are multiples of this many milli.
@@ -166,13 +167,14 @@ impl<'a> Candidate<'a> {
         self.roomy(self.demand.accelerator_milli())
     }
 
+    /// What is free on the node for this model.
+    pub(crate) fn room(&self) -> Room {
+        Room::of(self.node, self.model)
+    }
+
     /// Whether the devices that the task asks for are free.
     pub fn devices_fit(&self) -> bool {
-        match self.demand.accelerator_milli() {
-            0 => true,
-            share if share < WHOLE_DEVICE_MILLI => self.roomy(share).next().is_some(),
-            milli => self.roomy(WHOLE_DEVICE_MILLI).count() as u64 >= milli / WHOLE_DEVICE_MILLI,
-        }
+        self.room().devices_fit(&Ask::of(self.demand))
     }
 
     /// The fullest device that has room for the task's share.

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use crate::cluster::Cluster;
 use crate::cost::{self, rates::Rates};
 use crate::fragmentation::Mix;
-use crate::model::{Candidate, WHOLE_DEVICE_MILLI};
+use crate::model::Candidate;
+use crate::room::Ask;
 use crate::wire::mumian::api::v1 as api;
 use crate::wire::mumian_core::v1 as border;
 
@@ -14,6 +15,17 @@ pub type Score = (u64, u64);
 
 /// Worse than any real score: no second part of one reaches the maximum together with the first.
 pub const NO_SCORE: Score = (u64::MAX, u64::MAX);
+
+/// What the first part of a score goes by, which says how candidates are best kept in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Basis {
+    /// The facts of site and node: no booking changes it, and nodes of equal facts share it.
+    Facts,
+    /// What is on the node.
+    Load,
+    /// A draw, new for each decision.
+    Draw,
+}
 
 /// The objective with all that it asks besides the candidate.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,9 +50,14 @@ impl Scorer {
         Self { policy, mix: Arc::new(mix) }
     }
 
-    /// Whether each decision draws anew, so that no score can be kept.
-    pub fn is_random(&self) -> bool {
-        self.policy.objective() == border::Objective::Random
+    /// What the first part of the score goes by.
+    pub fn basis(&self) -> Basis {
+        match self.policy.objective() {
+            border::Objective::Pack => Basis::Load,
+            border::Objective::Random => Basis::Draw,
+            _ if self.prices_fragmentation() => Basis::Load,
+            _ => Basis::Facts,
+        }
     }
 
     /// What one task costs on this node as it is now.
@@ -56,6 +73,11 @@ impl Scorer {
     /// Whether money decides.
     pub fn is_by_cost(&self) -> bool {
         matches!(self.policy.objective(), border::Objective::Unspecified | border::Objective::Cost)
+    }
+
+    /// Whether the cost depends on what else is on the node.
+    fn prices_fragmentation(&self) -> bool {
+        self.is_by_cost() && self.policy.fragmentation_microcny_per_device_hour > 0
     }
 
     /// The part of the score that no booking changes.
@@ -75,11 +97,12 @@ impl Scorer {
 
     /// The whole score as the node is now; `draw` is what RANDOM goes by.
     pub fn score(&self, c: &Candidate<'_>, fixed: u64, draw: u64) -> Score {
+        let left_over = || c.room().left_over(&Ask::of(c.demand));
         match self.policy.objective() {
             border::Objective::Pack => (self.mix.increase(c).0, fixed.min(u64::MAX - 1)),
             border::Objective::Random => (draw, 0),
-            _ if self.is_by_cost() => (fixed.saturating_add(self.stranded_cost(c)), left_over(c)),
-            _ => (fixed, left_over(c)),
+            _ if self.is_by_cost() => (fixed.saturating_add(self.stranded_cost(c)), left_over()),
+            _ => (fixed, left_over()),
         }
     }
 
@@ -92,23 +115,9 @@ impl Scorer {
     pub fn devices(&self, c: &Candidate<'_>) -> Vec<api::DeviceShare> {
         let shared = match self.policy.objective() {
             border::Objective::Pack => self.mix.increase(c).1,
-            _ if self.is_by_cost() && self.policy.fragmentation_microcny_per_device_hour > 0 => self.mix.increase(c).1,
+            _ if self.prices_fragmentation() => self.mix.increase(c).1,
             _ => None,
         };
         c.devices(shared)
     }
-}
-
-/// What the task would leave unused on the node: best fit. Accelerators weigh before cores,
-/// because what is left of a device is harder to sell.
-fn left_over(c: &Candidate<'_>) -> u64 {
-    const CORES: u64 = 1 << 24;
-    let asked = c.demand.accelerator_milli();
-    // A device that is in use already is better filled than a whole one opened.
-    let is_share = asked > 0 && asked < WHOLE_DEVICE_MILLI;
-    let opens_device = is_share && c.fullest_device().is_some_and(|(_, device)| device.used_milli == 0);
-    let devices_free: u64 = c.node.devices.iter().map(|d| d.free_milli()).sum();
-    let devices_left = devices_free.saturating_sub(asked) + u64::from(opens_device) * 1_000_000;
-    let cpu_left = c.node.free_cpu_milli().saturating_sub(c.demand.cpu_milli);
-    devices_left * CORES + cpu_left.min(CORES - 1)
 }

@@ -146,6 +146,7 @@ impl State {
         let position = self.cluster.find(site_id).ok()?;
         let site = Arc::make_mut(&mut Arc::make_mut(&mut self.cluster.sites)[position]);
         site.changed_at = self.cluster.generation;
+        self.cluster.recent.note(position, self.cluster.generation);
         Some(site)
     }
 
@@ -155,6 +156,7 @@ impl State {
         let Some(site_id) = self.site_of_node.get(&allocation.node_id).cloned() else { return };
         let Some(site) = self.site_mut(&site_id) else { return };
         let Ok(position) = site.find(&allocation.node_id) else { return };
+        site.recent.note(position, generation);
         let node = Arc::make_mut(&mut site.nodes[position]);
         node.changed_at = generation;
         site.it_power_uw -= node.it_power_uw();
@@ -219,6 +221,7 @@ impl State {
         site.it_power_uw += state.it_power_uw();
         let old = match site.find(&new.id) {
             Ok(position) => {
+                site.recent.note(position, generation);
                 let old = std::mem::replace(&mut site.nodes[position], Arc::new(state));
                 site.it_power_uw -= old.it_power_uw();
                 Some(Arc::clone(&old.node))

@@ -24,7 +24,7 @@ pub struct Booking {
     pub at: At,
     held: Holding,
     /// Unset where no coupling constraint counts it.
-    load: Option<Load>,
+    load: Option<Box<Load>>,
     /// It is what an evicted allocation gave back, and not what a task took.
     is_evicted: bool,
 }
@@ -67,7 +67,8 @@ impl<'a> Trial<'a> {
     /// Books one task with the model and the very devices that it gets.
     pub fn book(&mut self, at: At, task: &Task, model: Option<usize>, devices: &[api::DeviceShare]) {
         let demand = &task.demand;
-        let load = self.is_coupled(task).then(|| Load::of(task.coupling.as_ref(), &self.candidate(at, demand, model)));
+        let load = || Box::new(Load::of(task.coupling.as_ref(), &self.candidate(at, demand, model)));
+        let load = self.is_coupled(task).then(load);
         let held = Holding { cpu_milli: demand.cpu_milli, memory_mib: demand.memory_mib, devices: devices.to_vec() };
         self.hold(Booking { at, held, load, is_evicted: false });
     }
@@ -112,6 +113,14 @@ impl<'a> Trial<'a> {
             None => {}
         }
         load.iter().for_each(|load| self.occupancy.remove(*at, load));
+    }
+
+    /// Takes back all bookings and says on which nodes they were.
+    pub fn clear(&mut self) -> Vec<At> {
+        let booked = std::mem::take(&mut self.booked);
+        self.bookings.clear();
+        self.occupancy = Occupancy::default();
+        booked.into_keys().collect()
     }
 
     /// How many bookings there are: a point to go back to.

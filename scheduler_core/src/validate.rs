@@ -4,6 +4,7 @@
 mod coupling;
 
 use std::collections::{BTreeSet, HashSet};
+use std::fmt;
 
 use crate::error::CoreError;
 use crate::model::{users_total, WHOLE_DEVICE_MILLI};
@@ -30,16 +31,16 @@ pub fn delta(delta: &border::Delta) -> Result<(), CoreError> {
             return refuse(format!("sites[{i}].id"), "must not be empty".into());
         }
         if let Some(forecast) = &site.forecast {
-            self::forecast(&format!("sites[{i}].forecast"), forecast)?;
+            self::forecast(format_args!("sites[{i}].forecast"), forecast)?;
         }
     }
     for (i, node) in delta.nodes.iter().enumerate() {
-        self::node(&format!("nodes[{i}]"), node)?;
+        self::node(format_args!("nodes[{i}]"), node)?;
     }
     for (i, used) in delta.allocations.iter().enumerate() {
-        let at = format!("allocations[{i}]");
+        let at = format_args!("allocations[{i}]");
         if let Some(resources) = &used.resources {
-            amounts(&format!("{at}.resources"), resources)?;
+            amounts(format_args!("{at}.resources"), resources)?;
         }
         for (j, share) in used.devices.iter().enumerate() {
             if u64::from(share.milli) > WHOLE_DEVICE_MILLI {
@@ -47,32 +48,32 @@ pub fn delta(delta: &border::Delta) -> Result<(), CoreError> {
                 return refuse(format!("{at}.devices[{j}].milli"), detail);
             }
         }
-        coupling::traffic(&at, &used.zone_traffic)?;
+        coupling::traffic(at, &used.zone_traffic)?;
     }
     Ok(())
 }
 
-fn forecast(at: &str, forecast: &api::Forecast) -> Result<(), CoreError> {
-    let first = format!("{at}.first_hour_unix_s");
-    time(&first, forecast.first_hour_unix_s)?;
+fn forecast(at: fmt::Arguments<'_>, forecast: &api::Forecast) -> Result<(), CoreError> {
+    let first = format_args!("{at}.first_hour_unix_s");
+    time(first, forecast.first_hour_unix_s)?;
     if forecast.first_hour_unix_s % 3600 != 0 {
         let down = forecast.first_hour_unix_s / 3600 * 3600;
         let detail = format!("({}) must be the start of an hour; use {down}", forecast.first_hour_unix_s);
-        return refuse(first, detail);
+        return refuse(first.to_string(), detail);
     }
-    at_most(&format!("{at}.hours, counted,"), forecast.hours.len() as u64, FORECAST_HOURS_MAX as u64)
+    at_most(format_args!("{at}.hours, counted,"), forecast.hours.len() as u64, FORECAST_HOURS_MAX as u64)
 }
 
-fn node(at: &str, node: &api::Node) -> Result<(), CoreError> {
+fn node(at: fmt::Arguments<'_>, node: &api::Node) -> Result<(), CoreError> {
     if node.id.is_empty() {
         return refuse(format!("{at}.id"), "must not be empty".into());
     }
-    at_most(&format!("{at}.cpu_milli"), node.cpu_milli, QUANTITY_MAX)?;
-    at_most(&format!("{at}.memory_mib"), node.memory_mib, QUANTITY_MAX)?;
-    at_most(&format!("{at}.core_active_power_mw"), node.core_active_power_mw, QUANTITY_MAX)?;
+    at_most(format_args!("{at}.cpu_milli"), node.cpu_milli, QUANTITY_MAX)?;
+    at_most(format_args!("{at}.memory_mib"), node.memory_mib, QUANTITY_MAX)?;
+    at_most(format_args!("{at}.core_active_power_mw"), node.core_active_power_mw, QUANTITY_MAX)?;
     let mut devices = 0;
     for (i, accelerator) in node.accelerators.iter().enumerate() {
-        at_most(&format!("{at}.accelerators[{i}].active_power_mw"), accelerator.active_power_mw, QUANTITY_MAX)?;
+        at_most(format_args!("{at}.accelerators[{i}].active_power_mw"), accelerator.active_power_mw, QUANTITY_MAX)?;
         devices += u64::from(accelerator.count);
         if devices > NODE_DEVICES_MAX {
             let detail = format!("brings node {} to {devices} devices; a node has at most {NODE_DEVICES_MAX}", node.id);
@@ -82,66 +83,67 @@ fn node(at: &str, node: &api::Node) -> Result<(), CoreError> {
     Ok(())
 }
 
-/// Refuses a request with amounts out of range, or jobs, groups or tasks named twice.
-pub fn request(request: &border::PlaceRequest) -> Result<(), CoreError> {
+/// Refuses a request with amounts out of range, or jobs, groups or tasks named twice; counts
+/// its tasks.
+pub fn request(request: &border::PlaceRequest) -> Result<u64, CoreError> {
     let typical = request.policy.as_ref().map_or(&[][..], |p| &p.typical_tasks);
     let mut weight = 0;
     for (i, task) in typical.iter().enumerate() {
-        let at = format!("policy.typical_tasks[{i}]");
+        let at = format_args!("policy.typical_tasks[{i}]");
         if let Some(resources) = &task.resources {
-            amounts(&format!("{at}.resources"), resources)?;
+            amounts(format_args!("{at}.resources"), resources)?;
         }
         weight += u64::from(task.weight);
-        at_most(&format!("{at}.weight, added up,"), weight, QUANTITY_MAX)?;
+        at_most(format_args!("{at}.weight, added up,"), weight, QUANTITY_MAX)?;
     }
     if let Some(policy) = &request.policy {
-        at_most("policy.migration_microcny", policy.migration_microcny, QUANTITY_MAX)?;
+        at_most(format_args!("policy.migration_microcny"), policy.migration_microcny, QUANTITY_MAX)?;
         let price = policy.fragmentation_microcny_per_device_hour;
-        at_most("policy.fragmentation_microcny_per_device_hour", price, QUANTITY_MAX)?;
+        at_most(format_args!("policy.fragmentation_microcny_per_device_hour"), price, QUANTITY_MAX)?;
     }
-    time("now_unix_s", request.now_unix_s)?;
+    time(format_args!("now_unix_s"), request.now_unix_s)?;
     jobs(&request.jobs)
 }
 
-pub fn jobs(jobs: &[border::PendingJob]) -> Result<(), CoreError> {
+pub fn jobs(jobs: &[border::PendingJob]) -> Result<u64, CoreError> {
     let mut tasks = 0;
     let mut ids = HashSet::with_capacity(jobs.len());
     for (i, job) in jobs.iter().enumerate() {
         if !ids.insert(job.job_id.as_str()) {
             return refuse(format!("jobs[{i}].job_id"), format!("({}) is sent twice; send it once", job.job_id));
         }
-        tasks += self::job(&format!("jobs[{i}]"), job)?;
+        tasks += self::job(format_args!("jobs[{i}]"), job)?;
         if tasks > REQUEST_TASKS_MAX {
             let detail = format!("bring the request to {tasks} tasks; send at most {REQUEST_TASKS_MAX} at once");
             return refuse(format!("jobs[{i}].pending"), detail);
         }
     }
-    Ok(())
+    Ok(tasks)
 }
 
 /// Checks one job and counts its pending tasks.
-fn job(at: &str, job: &border::PendingJob) -> Result<u64, CoreError> {
+fn job(at: fmt::Arguments<'_>, job: &border::PendingJob) -> Result<u64, CoreError> {
     let Some(spec) = &job.spec else {
         let detail = format!("of job {} is missing; send its normalised spec", job.job_id);
         return refuse(format!("{at}.spec"), detail);
     };
-    time(&format!("{at}.created_unix_s"), job.created_unix_s)?;
+    time(format_args!("{at}.created_unix_s"), job.created_unix_s)?;
     if let Some(deferral) = &spec.deferral {
-        at_most(&format!("{at}.spec.deferral.finish_within_s"), deferral.finish_within_s, TIME_S_MAX as u64)?;
-        at_most(&format!("{at}.spec.deferral.run_time_s"), deferral.run_time_s, TIME_S_MAX as u64)?;
+        at_most(format_args!("{at}.spec.deferral.finish_within_s"), deferral.finish_within_s, TIME_S_MAX as u64)?;
+        at_most(format_args!("{at}.spec.deferral.run_time_s"), deferral.run_time_s, TIME_S_MAX as u64)?;
     }
     for (i, group) in spec.task_groups.iter().enumerate() {
-        let at = format!("{at}.spec.task_groups[{i}]");
+        let at = format_args!("{at}.spec.task_groups[{i}]");
         if spec.task_groups[..i].iter().any(|other| other.name == group.name) {
             return refuse(format!("{at}.name"), format!("({}) is the name of two groups; rename one", group.name));
         }
-        at_most(&format!("{at}.count"), u64::from(group.count), u64::from(GROUP_TASKS_MAX))?;
+        at_most(format_args!("{at}.count"), u64::from(group.count), u64::from(GROUP_TASKS_MAX))?;
         if let Some(resources) = &group.resources {
-            amounts(&format!("{at}.resources"), resources)?;
+            amounts(format_args!("{at}.resources"), resources)?;
         }
-        coupling::group(&at, spec, group)?;
+        coupling::group(at, spec, group)?;
         if let Some(slo) = &group.latency_slo {
-            self::slo(&format!("{at}.latency_slo"), slo)?;
+            self::slo(format_args!("{at}.latency_slo"), slo)?;
         }
     }
     if job.pending.is_empty() {
@@ -149,7 +151,7 @@ fn job(at: &str, job: &border::PendingJob) -> Result<u64, CoreError> {
     }
     let mut seen = BTreeSet::new();
     for (i, pending) in job.pending.iter().enumerate() {
-        let at = format!("{at}.pending[{i}]");
+        let at = format_args!("{at}.pending[{i}]");
         let Some(group) = spec.task_groups.iter().find(|g| g.name == pending.task_group) else {
             let detail = format!("({}) is no group of job {}", pending.task_group, job.job_id);
             return refuse(format!("{at}.task_group"), detail);
@@ -168,9 +170,9 @@ fn job(at: &str, job: &border::PendingJob) -> Result<u64, CoreError> {
     Ok(seen.len() as u64)
 }
 
-fn slo(at: &str, slo: &api::LatencySlo) -> Result<(), CoreError> {
-    at_most(&format!("{at}.users_permille"), u64::from(slo.users_permille), 1000)?;
-    at_most(&format!("{at}.soft_microcny_per_ms_hour"), slo.soft_microcny_per_ms_hour, QUANTITY_MAX)?;
+fn slo(at: fmt::Arguments<'_>, slo: &api::LatencySlo) -> Result<(), CoreError> {
+    at_most(format_args!("{at}.users_permille"), u64::from(slo.users_permille), 1000)?;
+    at_most(format_args!("{at}.soft_microcny_per_ms_hour"), slo.soft_microcny_per_ms_hour, QUANTITY_MAX)?;
     if users_total(slo) == 0 && !slo.zone_ids.is_empty() {
         return refuse(format!("{at}.users"), "has no user in any zone of the SLO; give one zone some".into());
     }
@@ -178,12 +180,12 @@ fn slo(at: &str, slo: &api::LatencySlo) -> Result<(), CoreError> {
 }
 
 /// The resources of one task or allocation.
-fn amounts(at: &str, resources: &api::Resources) -> Result<(), CoreError> {
-    at_most(&format!("{at}.cpu_milli"), resources.cpu_milli, QUANTITY_MAX)?;
-    at_most(&format!("{at}.memory_mib"), resources.memory_mib, QUANTITY_MAX)?;
+fn amounts(at: fmt::Arguments<'_>, resources: &api::Resources) -> Result<(), CoreError> {
+    at_most(format_args!("{at}.cpu_milli"), resources.cpu_milli, QUANTITY_MAX)?;
+    at_most(format_args!("{at}.memory_mib"), resources.memory_mib, QUANTITY_MAX)?;
     let Some(request) = &resources.accelerators else { return Ok(()) };
-    let field = format!("{at}.accelerators.milli");
-    at_most(&field, request.milli, QUANTITY_MAX)?;
+    let field = format_args!("{at}.accelerators.milli");
+    at_most(field, request.milli, QUANTITY_MAX)?;
     if request.milli > WHOLE_DEVICE_MILLI && request.milli % WHOLE_DEVICE_MILLI != 0 {
         let up = request.milli.next_multiple_of(WHOLE_DEVICE_MILLI);
         let detail = format!(
@@ -191,21 +193,21 @@ fn amounts(at: &str, resources: &api::Resources) -> Result<(), CoreError> {
             request.milli,
             up - WHOLE_DEVICE_MILLI,
         );
-        return refuse(field, detail);
+        return refuse(field.to_string(), detail);
     }
     Ok(())
 }
 
-fn time(field: &str, unix_s: i64) -> Result<(), CoreError> {
+fn time(field: fmt::Arguments<'_>, unix_s: i64) -> Result<(), CoreError> {
     if !(0..=TIME_S_MAX).contains(&unix_s) {
-        return refuse(field.into(), format!("({unix_s}) must be from 0 to {TIME_S_MAX}"));
+        return refuse(field.to_string(), format!("({unix_s}) must be from 0 to {TIME_S_MAX}"));
     }
     Ok(())
 }
 
-fn at_most(field: &str, value: u64, most: u64) -> Result<(), CoreError> {
+fn at_most(field: fmt::Arguments<'_>, value: u64, most: u64) -> Result<(), CoreError> {
     if value > most {
-        return refuse(field.into(), format!("({value}) must be at most {most}"));
+        return refuse(field.to_string(), format!("({value}) must be at most {most}"));
     }
     Ok(())
 }

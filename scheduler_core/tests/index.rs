@@ -117,6 +117,36 @@ impl World {
     }
 }
 
+/// Two kinds of machine at one site, more of each than the index looks at together.
+fn alike_nodes() -> impl Strategy<Value = border::Delta> {
+    let kinds = (common::node(0, 0), common::node(0, 1));
+    (common::site(0), kinds, common::link(0)).prop_map(|(site, kinds, link)| {
+        let kinds = [kinds.0, kinds.1];
+        let node = |n: usize| api::Node { id: format!("s0/n{n}"), ..kinds[n % 2].clone() };
+        let nodes = (0..150).map(node).collect();
+        border::Delta { reset: true, sites: vec![site], nodes, links: vec![link], ..Default::default() }
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_index_finds_what_the_scan_finds_among_many_alike(
+        fleet in alike_nodes(),
+        mut request in common::request(4, 2, 4),
+        steps in prop::collection::vec(step(), 0..16),
+    ) {
+        request.jobs.iter_mut().for_each(|job| job.explain = false); // it is slow, and the other test has it
+        let mut world = World { requests: vec![request; 3], ..World::default() };
+        world.apply(fleet);
+        world.take(Step::Place(0));
+        for step in steps {
+            world.take(step);
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 

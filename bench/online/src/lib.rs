@@ -5,3 +5,8 @@ pub mod baselines;
 pub mod fleet;
 pub mod jobs;
 pub mod live;
+pub mod paths;
+
+/// The same as in the bindings, which are what runs in production.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -1,9 +1,9 @@
-//! Measures the online placer on one generated instance and prints one JSON object:
-//! `bench_online NODES SEED [--instance FOLDER]`. FOLDER receives the fleet and the request as
-//! the bytes that cross the border, for a placer in another language.
+//! `bench_online measure NODES SEED` measures the online placer on one generated instance and
+//! prints one JSON object. `bench_online instance NODES SEED FOLDER` writes the instance, as the
+//! bytes that cross the border, for a placer in another language.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use bench_online::{baselines, fleet, jobs, live};
@@ -30,6 +30,9 @@ struct Figures {
     /// One call with all pending tasks, plan included: on a state that was never asked, and again.
     bulk_cold_seconds: f64,
     bulk_warm_seconds: f64,
+    /// Of that, the time on a processor: on a busy machine the two differ.
+    bulk_cold_cpu_seconds: f64,
+    bulk_warm_cpu_seconds: f64,
     /// A request of one task, and the delta that commits it and ends another allocation.
     decision_ns: Percentiles,
     delta_ns: Percentiles,
@@ -53,34 +56,46 @@ impl Percentiles {
     }
 }
 
+const USAGE: &str = "usage: bench_online measure NODES SEED | bench_online instance NODES SEED FOLDER";
+
 fn main() {
-    let mut args = std::env::args().skip(1);
-    let mut number = |what: &str| {
-        let text = args.next().unwrap_or_else(|| panic!("usage: bench_online NODES SEED [--instance FOLDER]"));
-        text.parse().unwrap_or_else(|_| panic!("{what} ({text}) must be a whole number"))
-    };
-    let (nodes, seed) = (number("NODES"), number("SEED"));
-    let folder = args.skip_while(|a| a != "--instance").nth(1).map(PathBuf::from);
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let number = |text: &str| text.parse().unwrap_or_else(|_| panic!("({text}) must be a whole number; {USAGE}"));
+    match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["measure", nodes, seed] => {
+            let (fleet, request) = instance(number(nodes), number(seed));
+            let figures = measure(&fleet, &request, number(seed));
+            println!("{}", serde_json::to_string(&figures).expect("plain numbers"));
+        }
+        ["instance", nodes, seed, folder] => {
+            let (fleet, request) = instance(number(nodes), number(seed));
+            write(Path::new(folder), &fleet, &request).unwrap_or_else(|e| panic!("cannot write to {folder}: {e}"));
+        }
+        _ => panic!("{USAGE}"),
+    }
+}
+
+fn instance(nodes: u64, seed: u64) -> (border::Delta, border::PlaceRequest) {
     let fleet = fleet::fleet(nodes as usize, seed);
     let request = jobs::pending(&fleet, &jobs::catalogue(seed), seed);
-    if let Some(folder) = folder {
-        std::fs::create_dir_all(&folder).expect("the folder can be made");
-        std::fs::write(folder.join("fleet.pb"), fleet.encode_to_vec()).expect("the folder can be written");
-        std::fs::write(folder.join("request.pb"), request.encode_to_vec()).expect("the folder can be written");
-    }
-    let figures = measure(&fleet, &request, seed);
-    println!("{}", serde_json::to_string(&figures).expect("plain numbers"));
+    (fleet, request)
+}
+
+fn write(folder: &Path, fleet: &border::Delta, request: &border::PlaceRequest) -> std::io::Result<()> {
+    std::fs::create_dir_all(folder)?;
+    std::fs::write(folder.join("fleet.pb"), fleet.encode_to_vec())?;
+    std::fs::write(folder.join("request.pb"), request.encode_to_vec())
 }
 
 fn measure(fleet: &border::Delta, request: &border::PlaceRequest, seed: u64) -> Figures {
     let mut state = live::state(fleet);
     let timed = |state: &scheduler_core::state::State| {
-        let start = Instant::now();
+        let (start, on_cpu) = (Instant::now(), cpu_seconds());
         let plan = place(&state.snapshot(), request).expect("the request is in range");
-        (start.elapsed().as_secs_f64(), plan)
+        (start.elapsed().as_secs_f64(), cpu_seconds() - on_cpu, plan)
     };
-    let (bulk_cold_seconds, plan) = timed(&state);
-    let (bulk_warm_seconds, again) = timed(&state);
+    let (bulk_cold_seconds, bulk_cold_cpu_seconds, plan) = timed(&state);
+    let (bulk_warm_seconds, bulk_warm_cpu_seconds, again) = timed(&state);
     assert_eq!(plan, again, "a warm index answers as a cold one");
     live::assert_accepted(&state.snapshot(), request, &plan);
     let scans = [("first_fit", baselines::Rule::FirstFit), ("best_fit", baselines::Rule::BestFit)];
@@ -105,12 +120,21 @@ fn measure(fleet: &border::Delta, request: &border::PlaceRequest, seed: u64) -> 
         microcny_per_hour: plan.placements.iter().flat_map(|p| &p.cost).map(|c| c.total_microcny_per_hour).sum(),
         bulk_cold_seconds,
         bulk_warm_seconds,
+        bulk_cold_cpu_seconds,
+        bulk_warm_cpu_seconds,
         decision_ns: Percentiles::of(decision_ns),
         delta_ns: Percentiles::of(delta_ns),
         decisions: DECISIONS,
         decisions_placed,
         scans: scans.into(),
     }
+}
+
+/// Time that this thread has been on a processor.
+fn cpu_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").expect("Linux counts it");
+    let ns: u64 = stat.split(' ').next().and_then(|first| first.parse().ok()).expect("nanoseconds come first");
+    ns as f64 / 1e9
 }
 
 /// One task comes and another ends, again and again, on the fleet as the bulk has filled it.

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{scan, Found, Pending, Placer, Search, Start};
+use super::{scan, Found, Pending, Placer, Start};
 use crate::cluster::Cluster;
 use crate::cost::rates::Rates;
 use crate::model::{Run, Task};
@@ -132,7 +132,7 @@ impl Horizon {
 #[derive(Default)]
 pub struct Memo(Option<(usize, Option<Later>)>);
 
-impl<S: Search> Placer<'_, '_, S> {
+impl Placer<'_, '_> {
     /// The time that costs go by: none where no figure depends on it, so that tasks of all times are alike.
     pub(super) fn start_unix_s(&self) -> i64 {
         let is_forecast = self.trial.cluster.sites.iter().any(|site| site.site.forecast.is_some());

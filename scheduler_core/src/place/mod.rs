@@ -1,6 +1,9 @@
 //! The online placer: pending tasks onto the nodes that score best, each task seeing those
 //! before it. Nothing is committed: the caller gets a plan.
 
+mod bits;
+mod blocks;
+mod changes;
 mod defer;
 mod gang;
 mod index;
@@ -8,6 +11,7 @@ pub(crate) mod memo;
 mod preempt;
 mod ranking;
 mod scan;
+mod tournament;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -19,7 +23,7 @@ use crate::filter::{self, Beside};
 use crate::model::{Demand, Task};
 use crate::place::defer::Horizon;
 use crate::place::preempt::Evicted;
-use crate::score::Scorer;
+use crate::score::{Basis, Scorer};
 use crate::seed::{mixed, seed};
 use crate::trial::{Booking, Trial};
 use crate::wire::mumian::api::v1 as api;
@@ -37,9 +41,11 @@ const RELAX_SEAT_LOOKS_MAX: usize = 10_000;
 const DEFER_LOOKS_MAX: usize = 4_000_000;
 /// The same for victims of higher priorities. Jobs after that wait for room.
 const PREEMPT_LOOKS_MAX: usize = 4_000_000;
+/// Placements that memory is reserved for before the first is made: some tens of megabytes.
+const PLACEMENTS_RESERVED_MAX: usize = 1 << 17;
 
 /// Where one task goes: the node, and which of its models serves it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Found {
     pub at: At,
     pub model: Option<usize>,
@@ -47,18 +53,20 @@ pub struct Found {
 
 /// A way to find the best candidate for one task.
 pub(crate) trait Search {
-    /// `admits` is asked about candidates that the node itself admits, from the best on; it
-    /// says what depends on more than the node. Unset: nothing does.
+    /// A number for the demand, good until the next demand is interned.
+    fn intern(&mut self, demand: &Demand) -> usize;
+    /// `draw` is what RANDOM goes by. `admits` is asked about candidates that the node itself
+    /// admits, from the best on; it says what depends on more than the node. Unset: nothing does.
     fn best(
         &mut self,
+        demand: usize,
         trial: &Trial<'_>,
-        demand: &Demand,
         scorer: &Scorer,
-        seed: u64,
+        draw: u64,
         admits: Option<&dyn Fn(Found) -> Beside>,
     ) -> Option<Found>;
     /// A booking on this node was made or taken back.
-    fn touched(&mut self, at: At);
+    fn touched(&mut self, trial: &Trial<'_>, at: At);
 }
 
 /// The tasks of one group that are to be placed.
@@ -71,22 +79,23 @@ struct Pending<'a> {
 /// Places all jobs of the request, by priority and then in the order given. A gang is placed
 /// whole or not at all.
 pub fn place(cluster: &Cluster, request: &border::PlaceRequest) -> Result<border::Plan, CoreError> {
-    validate::request(request)?;
+    let tasks = validate::request(request)?;
     let scorer = Scorer::new(cluster, request);
-    cluster.memo.with(cluster, &scorer, |index| place_by(index, cluster, request, &scorer))
+    cluster.memo.with(cluster, &scorer, |search| place_by(search, cluster, request, &scorer, tasks))
 }
 
 /// The same by asking every node for every task: slow, and the oracle for the fast way.
 pub fn place_by_scan(cluster: &Cluster, request: &border::PlaceRequest) -> Result<border::Plan, CoreError> {
-    validate::request(request)?;
-    place_by(&mut scan::Scan, cluster, request, &Scorer::new(cluster, request))
+    let tasks = validate::request(request)?;
+    place_by(&mut scan::Scan::default(), cluster, request, &Scorer::new(cluster, request), tasks)
 }
 
-fn place_by<S: Search>(
-    search: &mut S,
+fn place_by(
+    search: &mut dyn Search,
     cluster: &Cluster,
     request: &border::PlaceRequest,
     scorer: &Scorer,
+    tasks: u64,
 ) -> Result<border::Plan, CoreError> {
     let mut order: Vec<&border::PendingJob> = request.jobs.iter().collect();
     order.sort_by_key(|job| std::cmp::Reverse(job.spec.as_ref().map_or(0, |spec| spec.priority)));
@@ -107,17 +116,20 @@ fn place_by<S: Search>(
         plan: border::Plan {
             evaluation_id: request.evaluation_id.clone(),
             base_generation: cluster.generation,
+            placements: Vec::with_capacity((tasks as usize).min(PLACEMENTS_RESERVED_MAX)),
             ..Default::default()
         },
     };
     let outcome = order.into_iter().try_for_each(|job| placer.job(job));
     placer.settle_evictions();
-    placer.undo_to(0); // the search goes on from the cluster as it is
+    for at in placer.trial.clear() {
+        placer.search.touched(&placer.trial, at); // it goes on from the cluster as it is
+    }
     outcome.map(|()| placer.plan)
 }
 
-struct Placer<'c, 'p, S> {
-    search: &'p mut S,
+struct Placer<'c, 'p> {
+    search: &'p mut dyn Search,
     trial: Trial<'c>,
     scorer: &'p Scorer,
     seed: u64,
@@ -144,6 +156,12 @@ struct TakenBack {
     deferred: Vec<border::DeferredTask>,
 }
 
+/// What a placement says of one task on one node.
+struct Figures {
+    cost: api::CostBreakdown,
+    latency: Option<api::LatencyBreakdown>,
+}
+
 /// Where the plan and the trial stood before a job.
 struct Start {
     mark: usize,
@@ -153,7 +171,7 @@ struct Start {
     evicted: usize,
 }
 
-impl<S: Search> Placer<'_, '_, S> {
+impl Placer<'_, '_> {
     fn job(&mut self, job: &border::PendingJob) -> Result<(), CoreError> {
         let spec = spec_of(job)?;
         let groups = pending_groups(job, spec, self.start_unix_s())?;
@@ -173,7 +191,9 @@ impl<S: Search> Placer<'_, '_, S> {
             if let Some(seats) = gang::seats(&mut self.trial, &groups, self.scorer, &mut self.seat_looks_left) {
                 surveys = groups.iter().map(|pending| self.survey(job, pending)).collect();
                 for seat in seats {
-                    self.take(job, &groups[seat.group], seat.task_index, seat.found, seat.devices);
+                    let pending = &groups[seat.group];
+                    let figures = self.figures(pending, seat.found);
+                    self.take(job, pending, seat.task_index, seat.found, Some(seat.devices), &figures);
                 }
             } else if let Some(by_eviction) = self.by_eviction(job, &groups, &start, waits) {
                 surveys = by_eviction;
@@ -220,6 +240,7 @@ impl<S: Search> Placer<'_, '_, S> {
         let placed = &self.plan.placements[start.placements..];
         let is_gang = spec.kind() == api::JobKind::Gang;
         let lifted = self.trial.lift(start.mark);
+        lifted.iter().for_each(|booking| self.search.touched(&self.trial, booking.at));
         let cluster = self.trial.cluster;
         let mut trial = std::mem::replace(&mut self.trial, Trial::new(cluster));
         let looks = cluster.nodes().count().max(1);
@@ -227,7 +248,7 @@ impl<S: Search> Placer<'_, '_, S> {
         let found = relax::smallest(&mut trial, spec, group, |trial, changed| {
             looks_left = looks_left.checked_sub(looks)?;
             let changed = border::PendingJob { spec: Some(changed.clone()), explain: false, ..job.clone() };
-            let (plan, seat_looks) = alone(trial, self.scorer, &changed);
+            let (plan, seat_looks) = alone(self.search, trial, self.scorer, &changed);
             looks_left = looks_left.saturating_sub(seat_looks);
             let mine = |placements: &[border::Placement], site_id: Option<&str>| {
                 placements.iter().filter(is_mine).filter(|p| site_id.is_none_or(|id| p.site_id == id)).count()
@@ -242,7 +263,7 @@ impl<S: Search> Placer<'_, '_, S> {
         });
         self.looks_left = looks_left;
         self.trial = trial;
-        self.trial.put_back(lifted);
+        self.put_back_bookings(lifted);
         found
     }
 
@@ -263,7 +284,7 @@ impl<S: Search> Placer<'_, '_, S> {
 
     fn take_back(&mut self, start: &Start) -> TakenBack {
         let bookings = self.trial.lift(start.mark);
-        bookings.iter().for_each(|booking| self.search.touched(booking.at));
+        bookings.iter().for_each(|booking| self.search.touched(&self.trial, booking.at));
         let placements = self.plan.placements.split_off(start.placements);
         let unplaced = self.plan.unplaced.split_off(start.unplaced);
         let deferred = self.plan.deferred.split_off(start.deferred);
@@ -271,11 +292,16 @@ impl<S: Search> Placer<'_, '_, S> {
     }
 
     fn put_back(&mut self, taken: TakenBack) {
-        taken.bookings.iter().for_each(|booking| self.search.touched(booking.at));
-        self.trial.put_back(taken.bookings);
+        self.put_back_bookings(taken.bookings);
         self.plan.placements.extend(taken.placements);
         self.plan.unplaced.extend(taken.unplaced);
         self.plan.deferred.extend(taken.deferred);
+    }
+
+    fn put_back_bookings(&mut self, bookings: Vec<Booking>) {
+        let places: Vec<At> = bookings.iter().map(|booking| booking.at).collect();
+        self.trial.put_back(bookings);
+        places.into_iter().for_each(|at| self.search.touched(&self.trial, at));
     }
 
     fn survey(&self, job: &border::PendingJob, pending: &Pending<'_>) -> Option<Survey> {
@@ -294,27 +320,33 @@ impl<S: Search> Placer<'_, '_, S> {
     ) -> Option<Survey> {
         let mut survey = self.survey(job, pending);
         let is_coupled = self.trial.is_coupled(&pending.task);
+        let demand = self.search.intern(&pending.task.demand);
         let mut all_placed = true;
         let mut later = defer::Memo::default();
+        let mut last: Option<(Found, Figures)> = None;
         for &task_index in &pending.task_indexes {
             self.draws += 1;
             let (trial, task) = (&self.trial, &pending.task);
             let admits = |f: Found| filter::beside(&trial.candidate_of(f.at, task, f.model));
             let admits: Option<&dyn Fn(Found) -> Beside> = if is_coupled { Some(&admits) } else { None };
-            let found = self.search.best(trial, &task.demand, self.scorer, mixed(self.seed, self.draws), admits);
+            let draw = mixed(self.seed, self.draws);
+            let found = self.search.best(demand, trial, self.scorer, draw, admits);
             if let Some(found) = found {
                 if horizon.is_some_and(|h| self.defers(h, job, (pending, task_index), found, &mut later)) {
                     continue;
                 }
-                let devices = self.scorer.devices(&self.trial.candidate(found.at, &task.demand, found.model));
-                self.take(job, pending, task_index, found, devices);
+                // Tasks that follow one another mostly share a node, and its figures where no booking changes them.
+                let known = last.take().filter(|(of, _)| *of == found && self.scorer.basis() == Basis::Facts);
+                let figures = known.map_or_else(|| self.figures(pending, found), |(_, figures)| figures);
+                self.take(job, pending, task_index, found, None, &figures);
+                last = Some((found, figures));
                 continue;
             }
             // What no eviction helps, none helps the next task of the group either.
             let found = if may_evict && all_placed { self.preempt(job, pending, task_index) } else { None };
             if let Some(found) = found {
-                let devices = self.scorer.devices(&self.trial.candidate(found.at, &task.demand, found.model));
-                self.take(job, pending, task_index, found, devices);
+                let figures = self.figures(pending, found);
+                self.take(job, pending, task_index, found, None, &figures);
                 continue;
             }
             if all_placed {
@@ -326,28 +358,36 @@ impl<S: Search> Placer<'_, '_, S> {
         survey
     }
 
+    /// What one task costs on the node as it is now, and how long it takes there.
+    fn figures(&self, pending: &Pending<'_>, found: Found) -> Figures {
+        let c = self.trial.candidate(found.at, &pending.task.demand, found.model);
+        Figures { cost: self.scorer.cost(&c), latency: c.latency() }
+    }
+
+    /// Books one task and puts it into the plan; on the best devices unless they are given.
     fn take(
         &mut self,
         job: &border::PendingJob,
         pending: &Pending<'_>,
         task_index: u32,
         found: Found,
-        devices: Vec<api::DeviceShare>,
+        devices: Option<Vec<api::DeviceShare>>,
+        figures: &Figures,
     ) {
-        let c = self.trial.candidate(found.at, &pending.task.demand, found.model);
-        let placement = border::Placement {
+        let best = || self.scorer.devices(&self.trial.candidate(found.at, &pending.task.demand, found.model));
+        let devices = devices.unwrap_or_else(best);
+        self.trial.book(found.at, &pending.task, found.model, &devices);
+        self.search.touched(&self.trial, found.at);
+        self.plan.placements.push(border::Placement {
             job_id: job.job_id.clone(),
             task_group: pending.group.name.clone(),
             task_index,
-            site_id: c.site.site.id.clone(),
-            node_id: c.node.node.id.clone(),
+            site_id: self.trial.cluster.site(found.at).site.id.clone(),
+            node_id: self.trial.cluster.node(found.at).node.id.clone(),
             devices,
-            cost: Some(self.scorer.cost(&c)),
-            latency: c.latency(),
-        };
-        self.trial.book(found.at, &pending.task, found.model, &placement.devices);
-        self.search.touched(found.at);
-        self.plan.placements.push(placement);
+            cost: Some(figures.cost),
+            latency: figures.latency.clone(),
+        });
     }
 
     fn leave(&mut self, job: &border::PendingJob, pending: &Pending<'_>, task_index: u32) {
@@ -357,19 +397,22 @@ impl<S: Search> Placer<'_, '_, S> {
 
     fn undo_to(&mut self, mark: usize) {
         while let Some(at) = self.trial.undo_one(mark) {
-            self.search.touched(at);
+            self.search.touched(&self.trial, at);
         }
     }
 }
 
 /// Places one job on a trial, which is left as it was. Says too how many looks it took to seat it.
-fn alone(trial: &mut Trial<'_>, scorer: &Scorer, job: &border::PendingJob) -> (border::Plan, usize) {
-    let mut index = index::Index::default();
-    index.follow(trial.cluster, scorer);
+fn alone(
+    search: &mut dyn Search,
+    trial: &mut Trial<'_>,
+    scorer: &Scorer,
+    job: &border::PendingJob,
+) -> (border::Plan, usize) {
     let mark = trial.mark();
     let cluster = trial.cluster;
     let mut placer = Placer {
-        search: &mut index,
+        search,
         trial: std::mem::replace(trial, Trial::new(cluster)),
         scorer,
         seed: 0,

@@ -7,7 +7,7 @@
 use std::cmp::Reverse;
 use std::sync::Arc;
 
-use super::{Found, Horizon, Pending, Placer, Search, Start};
+use super::{Found, Horizon, Pending, Placer, Start};
 use crate::cluster::{Allocated, At, Holding, NodeState};
 use crate::explain::Survey;
 use crate::filter::{self, Beside};
@@ -66,7 +66,7 @@ pub struct Evicted {
     task_index: u32,
 }
 
-impl<S: Search> Placer<'_, '_, S> {
+impl Placer<'_, '_> {
     /// Makes room for one task by evictions and says where; nothing has changed when there is none.
     pub(super) fn preempt(
         &mut self,
@@ -152,7 +152,7 @@ impl<S: Search> Placer<'_, '_, S> {
     fn evict(&mut self, evicted: Evicted) {
         for (at, allocation) in &evicted.victim.allocations {
             self.trial.evict(*at, &allocation.held);
-            self.search.touched(*at);
+            self.search.touched(&self.trial, *at);
             self.evicted_ids.insert(allocation.id.clone());
         }
         self.evicted.push(evicted);
@@ -174,7 +174,7 @@ impl<S: Search> Placer<'_, '_, S> {
         evicted.retain(|e| {
             let is_needed = !self.trial.reprieve(&e.victim.allocations);
             if !is_needed {
-                e.victim.allocations.iter().for_each(|(at, _)| self.search.touched(*at));
+                e.victim.allocations.iter().for_each(|(at, _)| self.search.touched(&self.trial, *at));
             }
             is_needed
         });

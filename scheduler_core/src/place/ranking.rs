@@ -1,159 +1,198 @@
-//! The candidates of one demand in a tournament tree: the best is at the root, and a node that
-//! changed is played again against log2(n) others.
+//! The blocks that would do for one demand, cheapest first. The cheapest with room has the best
+//! node; blocks without are passed over by bit until something is freed there. So a decision
+//! looks at the few blocks that changed and are cheap enough to matter.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
 
+use super::bits::Bits;
+use super::blocks::{Blocks, Freed};
+use super::index::Order;
+use super::Found;
+use crate::cluster::{At, Cluster, NodeState};
 use crate::filter::{self, Beside};
-use crate::model::{models, Demand};
-use crate::place::Found;
-use crate::score::{Score, Scorer, NO_SCORE};
+use crate::model::{models, Candidate, Demand};
+use crate::room::Ask;
+use crate::score::Scorer;
 use crate::trial::Trial;
 
-/// One node and model with what no booking changes of its score; unset when a filter about
-/// fixed facts refuses it.
-struct Leaf {
-    found: Found,
-    fixed: Option<u64>,
-}
-
 pub struct Ranking {
-    /// In order of node and model, so that the lower position wins a tie.
-    leaves: Vec<Leaf>,
-    /// The first leaf of each node, and their count at the end.
+    ask: Ask,
+    /// In order.
+    ranked: Vec<Ranked>,
+    /// For each of them, its best node when it was last looked at.
+    seen: Vec<Seen>,
+    /// Positions in `ranked` by block, and where those of each block begin.
+    positions: Vec<u32>,
     firsts: Vec<u32>,
-    scores: Vec<Score>,
-    /// Leaf positions; entry 1 is the root, entry k plays 2k against 2k + 1, the leaves come last.
-    winners: Vec<u32>,
-    /// For each entry of `winners` the site of all leaves below it, or MIXED.
-    sites: Vec<u32>,
+    /// Positions of blocks that may have room.
+    open: Bits,
+    /// How many changes of facts, and of freed blocks, have been noted.
+    facts: u64,
+    freed: u64,
 }
 
-const MIXED: u32 = u32::MAX;
+/// One block and model that the filters about facts admit.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Ranked {
+    /// The first part of the score, equal for all its nodes.
+    fixed: u64,
+    block: u32,
+    model: Option<usize>,
+}
+
+/// The best node of a block with what it leaves over, when the block was at that version.
+#[derive(Clone, Copy, Default)]
+struct Seen {
+    version: u64,
+    best: Option<(u64, Found)>,
+}
+
+impl Order for Blocks {
+    /// A ranking, once the demand was asked.
+    type Candidates = Option<Ranking>;
+    /// 88 bytes each.
+    const ENTRIES_MAX: usize = 4_000_000;
+
+    fn of(cluster: &Cluster) -> Self {
+        Self::of(cluster)
+    }
+
+    fn load_changed(&mut self, at: At, node: &NodeState) {
+        self.load_changed(at, node);
+    }
+
+    fn node_changed(&mut self, at: At, node: &NodeState) {
+        self.node_changed(at, node);
+    }
+
+    fn site_changed(&mut self, _cluster: &Cluster, site: u32) {
+        self.site_changed(site);
+    }
+
+    fn follow(&self, kept: &mut Option<Ranking>, trial: &Trial<'_>, demand: &Demand, scorer: &Scorer) -> usize {
+        let ranking = kept.get_or_insert_with(|| Ranking::new(demand));
+        ranking.follow(self, trial.cluster, demand, scorer);
+        ranking.ranked.len()
+    }
+
+    fn best(&self, kept: &mut Option<Ranking>, admits: Option<&dyn Fn(Found) -> Beside>) -> Option<Found> {
+        let ranking = kept.as_mut()?;
+        match admits {
+            None => ranking.best(self),
+            Some(admits) => ranking.best_admitted(self, admits),
+        }
+    }
+}
 
 impl Ranking {
-    /// Asks every node once.
-    pub fn new(trial: &Trial<'_>, demand: &Demand, scorer: &Scorer) -> Self {
-        let mut leaves = Vec::new();
-        let mut firsts = vec![0];
-        for at in trial.cluster.nodes() {
-            for model in models(trial.node(at), demand) {
-                leaves.push(Leaf { found: Found { at, model }, fixed: None });
+    fn new(demand: &Demand) -> Self {
+        Self {
+            ask: Ask::of(demand),
+            ranked: Vec::new(),
+            seen: Vec::new(),
+            positions: Vec::new(),
+            firsts: Vec::new(),
+            open: Bits::default(),
+            facts: 0,
+            freed: 0,
+        }
+    }
+
+    /// Takes note of all that has changed since it was asked last.
+    fn follow(&mut self, blocks: &Blocks, cluster: &Cluster, demand: &Demand, scorer: &Scorer) {
+        if self.facts != blocks.facts() {
+            self.rank(blocks, cluster, demand, scorer);
+        } else if let Some(freed) = blocks.freed.after(self.freed) {
+            for &Freed { block, .. } in freed.filter(|freed| freed.room.fits(&self.ask)) {
+                let range = self.firsts[block as usize] as usize..self.firsts[block as usize + 1] as usize;
+                self.positions[range].iter().for_each(|position| self.open.insert(*position as usize));
             }
-            firsts.push(leaves.len() as u32);
-        }
-        let count = leaves.len();
-        let mut sites = vec![MIXED; 2 * count];
-        for (position, leaf) in leaves.iter().enumerate() {
-            sites[count + position] = leaf.found.at.site;
-        }
-        for k in (1..count).rev() {
-            sites[k] = if sites[2 * k] == sites[2 * k + 1] { sites[2 * k] } else { MIXED };
-        }
-        let mut ranking = Self {
-            leaves,
-            firsts,
-            scores: vec![NO_SCORE; count],
-            winners: (0..2 * count).map(|k| (k % count) as u32).collect(),
-            sites,
-        };
-        for position in 0..count {
-            ranking.rate(position, trial, demand, scorer, true);
-        }
-        for k in (1..count).rev() {
-            ranking.winners[k] = ranking.winner(k);
-        }
-        ranking
-    }
-
-    pub fn len(&self) -> usize {
-        self.leaves.len()
-    }
-
-    pub fn best(&self) -> Option<Found> {
-        let position = *self.winners.get(1)? as usize;
-        (self.scores[position] != NO_SCORE).then(|| self.leaves[position].found)
-    }
-
-    /// The best leaf that is admitted. Walks the leaves from the best on: a subtree whose winner
-    /// is refused gives way to the subtrees beside the winner's path, which are as many as the
-    /// tree is deep. Subtrees of a refused site are passed over whole.
-    pub fn best_admitted(&self, admits: &dyn Fn(Found) -> Beside) -> Option<Found> {
-        let count = self.leaves.len();
-        let entry = |k: usize| Reverse((self.scores[self.winners[k] as usize], self.winners[k], k));
-        let mut open = BinaryHeap::new();
-        let mut refused_sites = BTreeSet::new();
-        if count > 0 {
-            open.push(entry(1));
-        }
-        while let Some(Reverse((score, winner, mut k))) = open.pop() {
-            let found = self.leaves[winner as usize].found;
-            if score == NO_SCORE {
-                return None;
-            }
-            if !refused_sites.contains(&found.at.site) {
-                match admits(found) {
-                    Beside::Admitted => return Some(found),
-                    Beside::Refused => {}
-                    Beside::SiteRefused => {
-                        refused_sites.insert(found.at.site);
-                    }
-                }
-            }
-            while k < count && !refused_sites.contains(&self.sites[k]) {
-                let is_left = self.winners[2 * k] == winner;
-                let beside = 2 * k + usize::from(is_left);
-                if !refused_sites.contains(&self.sites[beside]) {
-                    open.push(entry(beside));
-                }
-                k = 2 * k + usize::from(!is_left);
-            }
-        }
-        None
-    }
-
-    /// Looks again at the node at this position of all nodes; at its facts too when they have changed.
-    pub fn refresh(&mut self, node: usize, facts: bool, trial: &Trial<'_>, demand: &Demand, scorer: &Scorer) {
-        for leaf in self.firsts[node] as usize..self.firsts[node + 1] as usize {
-            if self.rate(leaf, trial, demand, scorer, facts) {
-                self.replay(leaf);
-            }
-        }
-    }
-
-    /// Scores one leaf and says whether that changed anything.
-    fn rate(&mut self, position: usize, trial: &Trial<'_>, demand: &Demand, scorer: &Scorer, facts: bool) -> bool {
-        let leaf = &mut self.leaves[position];
-        let candidate = trial.candidate(leaf.found.at, demand, leaf.found.model);
-        if facts {
-            leaf.fixed = filter::admits_fixed(&candidate).then(|| scorer.fixed(&candidate));
-        }
-        let score = match leaf.fixed {
-            Some(fixed) if filter::admits_now(&candidate) => scorer.score(&candidate, fixed, 0),
-            _ => NO_SCORE,
-        };
-        std::mem::replace(&mut self.scores[position], score) != score
-    }
-
-    fn replay(&mut self, position: usize) {
-        let mut k = (position + self.leaves.len()) / 2;
-        while k > 0 {
-            let winner = self.winner(k);
-            if self.winners[k] == winner && winner as usize != position {
-                return; // nothing above depends on this leaf
-            }
-            self.winners[k] = winner;
-            k /= 2;
-        }
-    }
-
-    fn winner(&self, k: usize) -> u32 {
-        let (a, b) = (self.winners[2 * k], self.winners[2 * k + 1]);
-        let rank = |position: u32| (self.scores[position as usize], position);
-        if rank(a) <= rank(b) {
-            a
         } else {
-            b
+            self.open = Bits::all(self.ranked.len());
+        }
+        self.freed = blocks.freed.count();
+    }
+
+    /// Asks the filters and the cost about each block with new facts.
+    fn rank(&mut self, blocks: &Blocks, cluster: &Cluster, demand: &Demand, scorer: &Scorer) {
+        let changed: Vec<u32> = blocks.facts_changed_after(self.facts).collect();
+        self.ranked.retain(|r| changed.binary_search(&r.block).is_err());
+        for block in changed {
+            let Some(&at) = blocks.block(block).nodes.first() else { continue };
+            let (site, node) = (cluster.site(at), cluster.node(at));
+            for model in models(node, demand) {
+                let c = Candidate { at, site, node, demand, model, context: None };
+                if filter::admits_fixed(&c) {
+                    self.ranked.push(Ranked { fixed: scorer.fixed(&c), block, model });
+                }
+            }
+        }
+        self.ranked.sort_unstable();
+        self.seen = vec![Seen::default(); self.ranked.len()];
+        self.positions = (0..self.ranked.len() as u32).collect();
+        self.positions.sort_unstable_by_key(|position| self.ranked[*position as usize].block);
+        self.firsts = vec![0; blocks.len() + 1];
+        self.ranked.iter().for_each(|r| self.firsts[r.block as usize + 1] += 1);
+        (0..blocks.len()).for_each(|block| self.firsts[block + 1] += self.firsts[block]);
+        self.open = Bits::all(self.ranked.len());
+        self.facts = blocks.facts();
+    }
+
+    /// The candidate with the best score: the cheapest, and of equally cheap ones the best fit.
+    fn best(&mut self, blocks: &Blocks) -> Option<Found> {
+        let mut best: Option<(u64, u64, Found)> = None;
+        let mut from = 0;
+        while let Some(position) = self.open.next(from) {
+            let Ranked { fixed, block, model } = self.ranked[position];
+            if best.is_some_and(|(least, ..)| fixed > least) {
+                break;
+            }
+            let (block, seen) = (blocks.block(block), &mut self.seen[position]);
+            if seen.version != block.version {
+                *seen = Seen { version: block.version, best: block.roomy(model, &self.ask).min() };
+            }
+            match seen.best {
+                Some((left_over, found)) => {
+                    let one = (fixed, left_over, found);
+                    best = Some(best.map_or(one, |other| other.min(one)));
+                }
+                None => self.open.remove(position),
+            }
+            from = position + 1;
+        }
+        best.map(|(_, _, found)| found)
+    }
+
+    /// The best candidate that is admitted: walks them from the best on, but for those of sites
+    /// that were refused as a whole.
+    fn best_admitted(&mut self, blocks: &Blocks, admits: &dyn Fn(Found) -> Beside) -> Option<Found> {
+        let mut candidates: BinaryHeap<Reverse<(u64, u64, Found)>> = BinaryHeap::new();
+        let mut refused_sites = BTreeSet::new();
+        let mut next = self.open.next(0);
+        loop {
+            // Blocks that could hold a better one than the best so far come first.
+            while let Some(position) = next {
+                let Ranked { fixed, block, model } = self.ranked[position];
+                if candidates.peek().is_some_and(|Reverse((least, ..))| *least < fixed) {
+                    break;
+                }
+                let roomy = blocks.block(block).roomy(model, &self.ask);
+                let roomy = roomy.filter(|(_, found)| !refused_sites.contains(&found.at.site));
+                candidates.extend(roomy.map(|(left_over, found)| Reverse((fixed, left_over, found))));
+                next = self.open.next(position + 1);
+            }
+            let Reverse((_, _, found)) = candidates.pop()?;
+            if refused_sites.contains(&found.at.site) {
+                continue;
+            }
+            match admits(found) {
+                Beside::Admitted => return Some(found),
+                Beside::Refused => {}
+                Beside::SiteRefused => {
+                    refused_sites.insert(found.at.site);
+                }
+            }
         }
     }
 }

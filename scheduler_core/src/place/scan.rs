@@ -8,49 +8,47 @@ use crate::score::{Score, Scorer};
 use crate::seed::mixed;
 use crate::trial::Trial;
 
-pub struct Scan;
-
-impl Search for Scan {
-    fn best(
-        &mut self,
-        trial: &Trial<'_>,
-        demand: &Demand,
-        scorer: &Scorer,
-        seed: u64,
-        admits: Option<&dyn Fn(Found) -> Beside>,
-    ) -> Option<Found> {
-        best(trial, demand, scorer, seed, admits)
-    }
-
-    fn touched(&mut self, _at: At) {}
+#[derive(Default)]
+pub struct Scan {
+    demand: Option<Demand>,
 }
 
-/// The admitted candidate with the best score.
-pub fn best(
-    trial: &Trial<'_>,
-    demand: &Demand,
-    scorer: &Scorer,
-    seed: u64,
-    admits: Option<&dyn Fn(Found) -> Beside>,
-) -> Option<Found> {
-    let mut best: Option<(Score, Found)> = None;
-    let mut ordinal = 0;
-    for at in trial.cluster.nodes() {
-        for model in models(trial.node(at), demand) {
-            ordinal += 1;
-            let candidate = trial.candidate(at, demand, model);
-            let found = Found { at, model };
-            let is_admitted = filter::admits_fixed(&candidate) && filter::admits_now(&candidate);
-            if !is_admitted || admits.is_some_and(|admits| admits(found) != Beside::Admitted) {
-                continue;
-            }
-            let score = scorer.score(&candidate, scorer.fixed(&candidate), mixed(seed, ordinal));
-            if best.as_ref().is_none_or(|(least, _)| score < *least) {
-                best = Some((score, found));
+impl Search for Scan {
+    fn intern(&mut self, demand: &Demand) -> usize {
+        self.demand = Some(demand.clone());
+        0
+    }
+
+    fn best(
+        &mut self,
+        _demand: usize,
+        trial: &Trial<'_>,
+        scorer: &Scorer,
+        draw: u64,
+        admits: Option<&dyn Fn(Found) -> Beside>,
+    ) -> Option<Found> {
+        let demand = self.demand.as_ref()?;
+        let mut best: Option<(Score, Found)> = None;
+        let mut ordinal = 0;
+        for at in trial.cluster.nodes() {
+            for model in models(trial.node(at), demand) {
+                ordinal += 1;
+                let candidate = trial.candidate(at, demand, model);
+                let found = Found { at, model };
+                let is_admitted = filter::admits_fixed(&candidate) && filter::admits_now(&candidate);
+                if !is_admitted || admits.is_some_and(|admits| admits(found) != Beside::Admitted) {
+                    continue;
+                }
+                let score = scorer.score(&candidate, scorer.fixed(&candidate), mixed(draw, ordinal));
+                if best.as_ref().is_none_or(|(least, _)| score < *least) {
+                    best = Some((score, found));
+                }
             }
         }
+        best.map(|(_, found)| found)
     }
-    best.map(|(_, found)| found)
+
+    fn touched(&mut self, _trial: &Trial<'_>, _at: At) {}
 }
 
 /// Every candidate that admits the task.

@@ -1,42 +1,44 @@
 //! What a group may ask of where other tasks are.
 
+use std::fmt;
+
 use super::{at_most, refuse, QUANTITY_MAX};
 use crate::error::CoreError;
 use crate::wire::mumian::api::v1 as api;
 
 /// Refuses constraints that name no topology or group of the job, count nothing, or are there twice.
-pub fn group(at: &str, spec: &api::JobSpec, group: &api::TaskGroup) -> Result<(), CoreError> {
+pub fn group(at: fmt::Arguments<'_>, spec: &api::JobSpec, group: &api::TaskGroup) -> Result<(), CoreError> {
     for (i, spread) in group.spreads.iter().enumerate() {
-        let at = format!("{at}.spreads[{i}]");
-        topology(&at, spread.topology)?;
-        positive(&format!("{at}.max_tasks"), spread.max_tasks.into())?;
+        let at = format_args!("{at}.spreads[{i}]");
+        topology(at, spread.topology)?;
+        positive(format_args!("{at}.max_tasks"), spread.max_tasks.into())?;
         if group.spreads[..i].iter().any(|other| other.topology == spread.topology) {
             return refuse(format!("{at}.topology"), "is there twice; keep one limit for each topology".into());
         }
     }
     for (i, apart) in group.apart_from.iter().enumerate() {
-        let at = format!("{at}.apart_from[{i}]");
-        topology(&at, apart.topology)?;
-        other_group(&at, spec, &apart.task_group)?;
+        let at = format_args!("{at}.apart_from[{i}]");
+        topology(at, apart.topology)?;
+        other_group(at, spec, &apart.task_group)?;
         if apart.task_group == group.name {
             let detail = format!("({}) is the group itself; use spreads with max_tasks 1", group.name);
             return refuse(format!("{at}.task_group"), detail);
         }
     }
     for (i, latency) in group.group_latencies.iter().enumerate() {
-        let at = format!("{at}.group_latencies[{i}]");
-        other_group(&at, spec, &latency.task_group)?;
-        positive(&format!("{at}.budget_us"), latency.budget_us)?;
+        let at = format_args!("{at}.group_latencies[{i}]");
+        other_group(at, spec, &latency.task_group)?;
+        positive(format_args!("{at}.budget_us"), latency.budget_us)?;
     }
     traffic(at, &group.zone_traffic)
 }
 
 /// The traffic of one task or allocation.
-pub fn traffic(at: &str, traffic: &[api::ZoneTraffic]) -> Result<(), CoreError> {
+pub fn traffic(at: fmt::Arguments<'_>, traffic: &[api::ZoneTraffic]) -> Result<(), CoreError> {
     for (i, one) in traffic.iter().enumerate() {
-        let at = format!("{at}.zone_traffic[{i}]");
-        positive(&format!("{at}.bandwidth_kbps"), one.bandwidth_kbps)?;
-        at_most(&format!("{at}.bandwidth_kbps"), one.bandwidth_kbps, QUANTITY_MAX)?;
+        let at = format_args!("{at}.zone_traffic[{i}]");
+        positive(format_args!("{at}.bandwidth_kbps"), one.bandwidth_kbps)?;
+        at_most(format_args!("{at}.bandwidth_kbps"), one.bandwidth_kbps, QUANTITY_MAX)?;
         if traffic[..i].iter().any(|other| other.zone_id == one.zone_id) {
             return refuse(format!("{at}.zone_id"), format!("({}) is there twice; add the two up", one.zone_id));
         }
@@ -44,23 +46,23 @@ pub fn traffic(at: &str, traffic: &[api::ZoneTraffic]) -> Result<(), CoreError> 
     Ok(())
 }
 
-fn topology(at: &str, value: i32) -> Result<(), CoreError> {
+fn topology(at: fmt::Arguments<'_>, value: i32) -> Result<(), CoreError> {
     if value == 0 || api::Topology::try_from(value).is_err() {
         return refuse(format!("{at}.topology"), format!("({value}) must be 1 (node), 2 (site) or 3 (operator)"));
     }
     Ok(())
 }
 
-fn other_group(at: &str, spec: &api::JobSpec, name: &str) -> Result<(), CoreError> {
+fn other_group(at: fmt::Arguments<'_>, spec: &api::JobSpec, name: &str) -> Result<(), CoreError> {
     if spec.task_groups.iter().any(|g| g.name == name) {
         return Ok(());
     }
     refuse(format!("{at}.task_group"), format!("({name}) is no group of the job"))
 }
 
-fn positive(field: &str, value: u64) -> Result<(), CoreError> {
+fn positive(field: fmt::Arguments<'_>, value: u64) -> Result<(), CoreError> {
     if value == 0 {
-        return refuse(field.into(), "(0) must be positive; leave the constraint out for none".into());
+        return refuse(field.to_string(), "(0) must be positive; leave the constraint out for none".into());
     }
     Ok(())
 }

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import pytest
-from mumian_orchestrator.ports.store import Write
-from mumian_orchestrator.services.commit_log import BATCH_BYTES_MAX, BATCH_WRITES_MAX, CommitLog
+from mumian_orchestrator.ports.store import COMMIT_BYTES_MAX, COMMIT_WRITES_MAX, Write
+from mumian_orchestrator.services.commit_log import CommitLog
 
 
 class Recorder:
     """A store that keeps what it is given."""
 
+    is_full = False
+
     def __init__(self) -> None:
         self.commits: list[list[Write]] = []
 
-    async def load(self) -> Mapping[str, bytes]:
-        return {}
-
-    async def commit(self, writes: Sequence[Write]) -> None:
+    async def commit(self, writes: Sequence[Write]) -> int:
         self.commits.append(list(writes))
+        return len(self.commits)
 
 
 async def committed(*groups: Sequence[Write]) -> list[list[Write]]:
@@ -40,22 +40,22 @@ async def test_neighbours_share_a_transaction_and_keep_their_order() -> None:
 
 
 async def test_a_transaction_holds_no_more_bytes_than_the_store_takes() -> None:
-    large = [[Write(str(number), bytes(BATCH_BYTES_MAX // 3))] for number in range(7)]
+    large = [[Write(str(number), bytes(COMMIT_BYTES_MAX // 3))] for number in range(7)]
     commits = await committed(*large)
     assert [write.key for commit in commits for write in commit] == [str(number) for number in range(7)]
-    assert all(sum(len(write.value or b"") for write in commit) <= BATCH_BYTES_MAX for commit in commits)
+    assert all(sum(len(write.value or b"") for write in commit) <= COMMIT_BYTES_MAX for commit in commits)
 
 
 async def test_a_transaction_holds_no_more_writes_than_the_store_takes() -> None:
-    commits = await committed(*[[Write(str(number), b"")] for number in range(2 * BATCH_WRITES_MAX + 1)])
-    assert [len(commit) for commit in commits] == [BATCH_WRITES_MAX, BATCH_WRITES_MAX, 1]
+    commits = await committed(*[[Write(str(number), b"")] for number in range(2 * COMMIT_WRITES_MAX + 1)])
+    assert [len(commit) for commit in commits] == [COMMIT_WRITES_MAX, COMMIT_WRITES_MAX, 1]
 
 
 @pytest.mark.parametrize(
     "writes",
     [
-        [Write("large", bytes(BATCH_BYTES_MAX))],
-        [Write(str(number), b"") for number in range(BATCH_WRITES_MAX + 1)],
+        [Write("large", bytes(COMMIT_BYTES_MAX))],
+        [Write(str(number), b"") for number in range(COMMIT_WRITES_MAX + 1)],
     ],
 )
 async def test_what_the_store_would_never_take_is_refused_and_holds_nobody_up(writes: list[Write]) -> None:

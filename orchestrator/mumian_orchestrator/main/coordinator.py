@@ -9,36 +9,27 @@ import signal
 import socket
 import sys
 from pathlib import Path
-from typing import Any
 
 import click
 
 from mumian_orchestrator.adapters.clock import SystemClock
 from mumian_orchestrator.adapters.core.engine import CoreEngine
 from mumian_orchestrator.adapters.etcd.client import EtcdClient
-from mumian_orchestrator.adapters.etcd.leadership import Term, campaign
-from mumian_orchestrator.adapters.etcd.store import EtcdStore
+from mumian_orchestrator.adapters.etcd.key_value import EtcdKeyValue
 from mumian_orchestrator.adapters.grpc.agent_service import AgentService
 from mumian_orchestrator.adapters.grpc.fleet_service import FleetService
 from mumian_orchestrator.adapters.grpc.job_service import JobService
 from mumian_orchestrator.adapters.grpc.server import PortTakenError, start_server
+from mumian_orchestrator.main.composition import compose, first_of
 from mumian_orchestrator.main.config import Config, ConfigError, host_and_port, is_loopback, load
+from mumian_orchestrator.ports.key_value import KeyValue
 from mumian_orchestrator.ports.store import SupersededError
-from mumian_orchestrator.services.admission import Admission
-from mumian_orchestrator.services.agent_reports import AgentReports
-from mumian_orchestrator.services.agent_sessions import AgentSessions
-from mumian_orchestrator.services.commit_log import CommitLog
-from mumian_orchestrator.services.fleet import Fleet
-from mumian_orchestrator.services.job_table import JobTable
-from mumian_orchestrator.services.plan_applier import PlanApplier
-from mumian_orchestrator.services.preemptions import Preemptions
-from mumian_orchestrator.services.reconciler import Reconciler
-from mumian_orchestrator.services.scheduler import Scheduler
+from mumian_orchestrator.services.leadership import Term, campaign
+from mumian_orchestrator.services.store.fenced import FencedStore
 
 log = logging.getLogger(__name__)
 
 _SHUTDOWN_GRACE_S = 1.0
-_SILENCE_CHECK_S = 0.5
 
 
 async def run(config: Config) -> None:
@@ -46,87 +37,45 @@ async def run(config: Config) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    client = EtcdClient(config.etcd)
+    client = EtcdClient([config.etcd])
+    kv = EtcdKeyValue(client)
     name = f"{socket.gethostname()}/{os.getpid()} on {config.listen}"
     try:
         while not stop.is_set():
             candidate = asyncio.create_task(
-                campaign(client, f"{config.key_prefix}leader", name, config.lease_ttl_s)
+                campaign(kv, f"{config.key_prefix}leader", name, config.lease_ttl_s)
             )
-            await _first(candidate, asyncio.create_task(stop.wait()))
+            await first_of(candidate, stop.wait())
             if candidate.cancelled():
                 return
             term = candidate.result()
             try:
-                await _lead(config, client, term, stop)
+                await _lead(config, kv, term, stop)
             finally:
                 await term.resign()
     finally:
         await client.close()
 
 
-async def _lead(config: Config, client: EtcdClient, term: Term, stop: asyncio.Event) -> None:
+async def _lead(config: Config, kv: KeyValue, term: Term, stop: asyncio.Event) -> None:
     """Serve until the term ends or a signal says stop. Everything in memory lives as long as the term."""
-    clock = SystemClock()
-    store = EtcdStore(client, config.key_prefix, term)
-    stored = await store.load()
-    commit_log = CommitLog(store)
-    engine = CoreEngine(config.policy)
-    table = JobTable(commit_log, clock)
-    fleet = Fleet(config.zones, table, engine, commit_log, clock, config.unreachable_after_ms)
-    sessions = AgentSessions(term.number, fleet, table, clock, config.heartbeat_interval_ms)
-    preemptions = Preemptions(table, engine, sessions)
-    applier = PlanApplier(table, engine, sessions, preemptions, clock)
-    scheduler = Scheduler(table, engine, applier, preemptions, clock)
-    reconciler = Reconciler(table, engine, sessions, scheduler, preemptions)
-    reports = AgentReports(fleet, sessions, reconciler, scheduler)
-    admission = Admission(table, fleet, engine, scheduler, reconciler, sessions, clock)
-    table.load(stored)
-    fleet.load(stored)
-    reconciler.resume()
-
+    store = FencedStore(kv, config.key_prefix, term)
+    services = compose(config, term.number, store, CoreEngine(config.policy), SystemClock())
+    services.load((await store.load()).entries)
     server = await start_server(
-        config.listen, JobService(admission), FleetService(fleet), AgentService(sessions, reports)
+        config.listen,
+        JobService(services.admission),
+        FleetService(services.fleet),
+        AgentService(services.sessions, services.reports),
     )
-    log.info("leading, term %d: %d jobs stored", term.number, len(list(table.jobs())))
+    log.info("leading, term %d: %d jobs stored", term.number, len(list(services.table.jobs())))
     print(f"ready: coordinator on {config.listen}", flush=True)
     try:
-        await _first(
-            *(
-                asyncio.create_task(work)
-                for work in (
-                    commit_log.run(),
-                    scheduler.run(),
-                    _watch_silence(fleet, preemptions, scheduler),
-                    term.over.wait(),
-                    stop.wait(),
-                )
-            )
-        )
+        await first_of(services.run(), term.over.wait(), stop.wait())
     except SupersededError:
         log.error("another coordinator leads now; starting over")
     finally:
         await server.stop(_SHUTDOWN_GRACE_S)
-
-
-async def _watch_silence(fleet: Fleet, preemptions: Preemptions, scheduler: Scheduler) -> None:
-    while True:
-        await asyncio.sleep(_SILENCE_CHECK_S)
-        if silent := fleet.mark_silent():
-            preemptions.lose_sites(silent)
-            scheduler.evaluate_waiting()
-
-
-async def _first(*tasks: asyncio.Task[Any]) -> None:
-    """Wait for the first task to end, end the others, and raise what it raised."""
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-    for task in done:
-        task.result()
 
 
 @click.command()

@@ -6,11 +6,13 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 
-from mumian_orchestrator.ports.store import Store, SupersededError, Write
-
-# What an etcd transaction takes, less the store's own mark.
-BATCH_WRITES_MAX = 127
-BATCH_BYTES_MAX = 1024 * 1024  # of the 1.5 MiB that a request to etcd may have
+from mumian_orchestrator.ports.store import (
+    COMMIT_BYTES_MAX,
+    COMMIT_WRITES_MAX,
+    LeaderStore,
+    SupersededError,
+    Write,
+)
 
 
 class CommitLog:
@@ -21,7 +23,7 @@ class CommitLog:
     append's future. When the term ends, memory is thrown away with it.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: LeaderStore) -> None:
         self._store = store
         self._waiting: deque[tuple[Sequence[Write], asyncio.Future[None]]] = deque()
         self._arrived = asyncio.Event()
@@ -33,10 +35,10 @@ class CommitLog:
             ValueError: more than one transaction takes; a store that refuses for ever would hold up all.
         """
         size_bytes = _size_bytes(writes)
-        if len(writes) > BATCH_WRITES_MAX or size_bytes > BATCH_BYTES_MAX:
+        if len(writes) > COMMIT_WRITES_MAX or size_bytes > COMMIT_BYTES_MAX:
             raise ValueError(
                 f"writes ({len(writes)}, {size_bytes} bytes) that belong together must be at most "
-                f"{BATCH_WRITES_MAX} and {BATCH_BYTES_MAX} bytes"
+                f"{COMMIT_WRITES_MAX} and {COMMIT_BYTES_MAX} bytes"
             )
         done = asyncio.get_running_loop().create_future()
         self._waiting.append((writes, done))
@@ -62,7 +64,7 @@ class CommitLog:
         while self._waiting:
             group, done = self._waiting[0]
             size_bytes += _size_bytes(group)
-            if len(writes) + len(group) > BATCH_WRITES_MAX or size_bytes > BATCH_BYTES_MAX:
+            if len(writes) + len(group) > COMMIT_WRITES_MAX or size_bytes > COMMIT_BYTES_MAX:
                 break
             self._waiting.popleft()
             writes.extend(group)
@@ -83,4 +85,4 @@ class CommitLog:
 
 
 def _size_bytes(writes: Sequence[Write]) -> int:
-    return sum(len(write.key) + len(write.value or b"") for write in writes)
+    return sum(write.size_bytes for write in writes)

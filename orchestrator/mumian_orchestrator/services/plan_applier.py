@@ -15,8 +15,8 @@ from mumian_orchestrator.domain.decision import Decision, PendingJob, Placement
 from mumian_orchestrator.domain.job_state import task_of, unplaced_tasks, wants_placement
 from mumian_orchestrator.ports.clock import Clock
 from mumian_orchestrator.ports.engine import Engine
+from mumian_orchestrator.ports.store import COMMIT_WRITES_MAX
 from mumian_orchestrator.services.agent_sessions import AgentSessions
-from mumian_orchestrator.services.commit_log import BATCH_WRITES_MAX
 from mumian_orchestrator.services.job_table import JobTable
 from mumian_orchestrator.services.preemptions import Preemptions
 from mumian_orchestrator.services.tasks import TaskSet
@@ -24,7 +24,7 @@ from mumian_orchestrator.services.tasks import TaskSet
 log = logging.getLogger(__name__)
 
 # The job's own write goes with those of its allocations.
-ALLOCATIONS_PER_COMMIT = BATCH_WRITES_MAX - 1
+ALLOCATIONS_PER_COMMIT = COMMIT_WRITES_MAX - 1
 # Of each stored explanation. They come best first, and a job with all its groups has to fit one commit.
 SITES_EXPLAINED_MAX = 64
 

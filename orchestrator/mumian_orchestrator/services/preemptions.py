@@ -12,8 +12,8 @@ from mumian.api.v1.job_pb2 import Allocation, Job
 
 from mumian_orchestrator.domain.job_state import is_live
 from mumian_orchestrator.ports.engine import Engine
+from mumian_orchestrator.ports.store import COMMIT_WRITES_MAX
 from mumian_orchestrator.services.agent_sessions import AgentSessions
-from mumian_orchestrator.services.commit_log import BATCH_WRITES_MAX
 from mumian_orchestrator.services.job_table import JobTable
 from mumian_orchestrator.services.tasks import TaskSet
 
@@ -118,8 +118,8 @@ class Preemptions:
             allocation.state_message = f"evicted: its place goes to {whose} of priority {by.spec.priority}"
             self._ending[allocation.id] = allocation.site_id
         log.info("%d allocations of job %s make room for job %s", len(victims), job.id, by.id)
-        for start in range(0, len(victims), BATCH_WRITES_MAX - 1):
-            part = victims[start : start + BATCH_WRITES_MAX - 1]
+        for start in range(0, len(victims), COMMIT_WRITES_MAX - 1):
+            part = victims[start : start + COMMIT_WRITES_MAX - 1]
             self._background.start(self._stop(self._table.commit(job, part), part))
 
     async def _stop(self, durable: asyncio.Future[None], victims: Sequence[Allocation]) -> None:

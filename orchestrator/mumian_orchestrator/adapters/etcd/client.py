@@ -1,17 +1,19 @@
-"""A thin asyncio layer over etcd's gRPC API: short attempts, nothing left open."""
+"""Calls to etcd's gRPC API: short attempts, nothing left open, another member when one does not answer."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
 
-from mumian_orchestrator.adapters.etcd.messages import rpc, stubs
+from mumian_orchestrator.adapters.etcd.messages import stubs
+from mumian_orchestrator.ports.key_value import NoAnswerError, NoSpaceError
 
 # A timed-out write may still happen later, so attempts are short and every write is safe to repeat.
 ATTEMPT_S = 0.5
-_PAGE_KEYS = 1000
+_MESSAGE_BYTES_MAX = 64 * 1024 * 1024
 _CHANNEL_OPTIONS = (
     ("grpc.keepalive_time_ms", 2000),
     ("grpc.keepalive_timeout_ms", 1000),
@@ -20,86 +22,93 @@ _CHANNEL_OPTIONS = (
     # Also the connect timeout: below a second a slow machine never connects.
     ("grpc.min_reconnect_backoff_ms", 1000),
     ("grpc.max_reconnect_backoff_ms", 2000),
-    ("grpc.max_receive_message_length", 64 * 1024 * 1024),
+    ("grpc.max_receive_message_length", _MESSAGE_BYTES_MAX),
 )
+# The member is away, cut off from the others, overloaded or going down; what was asked may be asked again.
+_NO_ANSWER = {
+    grpc.StatusCode.ABORTED,
+    grpc.StatusCode.CANCELLED,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.INTERNAL,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.UNKNOWN,
+}
+_NO_SPACE = "database space exceeded"
 
 
-def end_of_prefix(prefix: str) -> bytes:
-    """The first key after all keys with this prefix."""
-    raw = prefix.encode()
-    return raw[:-1] + bytes([raw[-1] + 1])
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What both sides of a TLS connection prove themselves by, in PEM: etcd's authority, and our own."""
+
+    ca: bytes
+    certificate: bytes
+    key: bytes
+
+
+class Member:
+    """One member of the cluster, with the stubs of its services."""
+
+    def __init__(self, endpoint: str, credentials: Credentials | None) -> None:
+        self.endpoint = endpoint
+        if credentials is None:
+            self.channel = grpc.aio.insecure_channel(endpoint, options=_CHANNEL_OPTIONS)
+        else:
+            tls = grpc.ssl_channel_credentials(credentials.ca, credentials.key, credentials.certificate)
+            self.channel = grpc.aio.secure_channel(endpoint, tls, options=_CHANNEL_OPTIONS)
+        self.kv = stubs.KVStub(self.channel)
+        self.lease = stubs.LeaseStub(self.channel)
+        self.watch = stubs.WatchStub(self.channel)
+        self.maintenance = stubs.MaintenanceStub(self.channel)
 
 
 class EtcdClient:
-    """One channel to an etcd endpoint (host:port)."""
+    """One channel to each member (host:port); calls go to one of them for as long as it answers.
 
-    def __init__(self, endpoint: str) -> None:
-        self._channel = grpc.aio.insecure_channel(endpoint, options=_CHANNEL_OPTIONS)
-        self._kv = stubs.KVStub(self._channel)
-        self.lease = stubs.LeaseStub(self._channel)
-        self.watch = stubs.WatchStub(self._channel)
+    Args:
+        attempt_s: how long one call waits for its answer.
+    """
+
+    def __init__(
+        self,
+        endpoints: Sequence[str],
+        credentials: Credentials | None = None,
+        attempt_s: float = ATTEMPT_S,
+    ) -> None:
+        self.members = [Member(endpoint, credentials) for endpoint in endpoints]
+        self.attempt_s = attempt_s
+        self._preferred = 0
 
     async def close(self) -> None:
-        """End every call and the channel."""
-        await self._channel.close()
+        """End every call and the channels."""
+        for member in self.members:
+            await member.channel.close()
 
-    async def range_prefix(self, prefix: str) -> Mapping[str, bytes]:
-        """All keys under a prefix at one revision, read in pages.
+    @property
+    def member(self) -> Member:
+        """The member to ask now."""
+        return self.members[self._preferred]
 
-        Raises:
-            grpc.aio.AioRpcError: etcd did not answer in time.
-        """
-        found: dict[str, bytes] = {}
-        start, end, revision = prefix.encode(), end_of_prefix(prefix), 0
-        while True:
-            page = await self._kv.Range(
-                rpc.RangeRequest(key=start, range_end=end, limit=_PAGE_KEYS, revision=revision),
-                timeout=10 * ATTEMPT_S,
-            )
-            revision = revision or page.header.revision
-            for pair in page.kvs:
-                found[pair.key.decode()] = pair.value
-            if not page.more:
-                return found
-            start = page.kvs[-1].key + b"\0"
-
-    async def txn(self, compare: Sequence[Any], success: Sequence[Any], failure: Sequence[Any] = ()) -> Any:
-        """One attempt of a transaction.
+    async def ask(self, method: Callable[[Member], Any], request: object, patience: float = 1) -> Any:
+        """One attempt of a unary call; a patience of 10 waits ten times as long as others.
 
         Raises:
-            grpc.aio.AioRpcError: no answer; the transaction may have happened, or may still happen.
+            NoAnswerError: it may have happened, or may still happen; the next attempt asks another member.
+            NoSpaceError: the store is full.
+            grpc.aio.AioRpcError: etcd refuses the request as such.
         """
-        request = rpc.TxnRequest(compare=compare, success=success, failure=failure)
-        return await self._kv.Txn(request, timeout=ATTEMPT_S)
+        member = self.member
+        try:
+            return await method(member)(request, timeout=patience * self.attempt_s)
+        except grpc.aio.AioRpcError as error:
+            raise self.failure(member, error) from None
 
-
-def created_at(key: str, revision: int) -> Any:
-    """The condition that a key was created at a revision; 0: that it does not exist."""
-    return rpc.Compare(
-        key=key.encode(),
-        result=rpc.Compare.EQUAL,
-        target=rpc.Compare.CREATE,
-        create_revision=revision,
-    )
-
-
-def modified_at(key: str, revision: int) -> Any:
-    """The condition that a key was last written at a revision; 0: that it does not exist."""
-    return rpc.Compare(
-        key=key.encode(), result=rpc.Compare.EQUAL, target=rpc.Compare.MOD, mod_revision=revision
-    )
-
-
-def put(key: str, value: bytes, lease: int = 0) -> Any:
-    """The operation that stores a key."""
-    return rpc.RequestOp(request_put=rpc.PutRequest(key=key.encode(), value=value, lease=lease))
-
-
-def delete(key: str) -> Any:
-    """The operation that removes a key."""
-    return rpc.RequestOp(request_delete_range=rpc.DeleteRangeRequest(key=key.encode()))
-
-
-def get(key: str) -> Any:
-    """The operation that reads a key."""
-    return rpc.RequestOp(request_range=rpc.RangeRequest(key=key.encode()))
+    def failure(self, member: Member, error: grpc.aio.AioRpcError) -> Exception:
+        """What a failed call means; a member that does not answer is asked no more for now."""
+        if _NO_SPACE in (error.details() or ""):
+            return NoSpaceError(f"etcd {member.endpoint} is full: its NOSPACE alarm is raised")
+        if error.code() in _NO_ANSWER:
+            if member is self.member:
+                self._preferred = (self._preferred + 1) % len(self.members)
+            return NoAnswerError(f"etcd {member.endpoint}: {error.details()}")
+        return error

@@ -21,6 +21,13 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 # In the order in which they import each other.
 _FILES = ("kv_pb2", "auth_pb2", "rpc_pb2")
+_BOOL, _INT64 = descriptor_pb2.FieldDescriptorProto.TYPE_BOOL, descriptor_pb2.FieldDescriptorProto.TYPE_INT64
+# etcd3 0.12.0 knows etcd 3.3; these fields are of etcd 3.4 (message, field, number, type).
+_NEWER_FIELDS = (
+    ("WatchCreateRequest", "fragment", 8, _BOOL),
+    ("WatchResponse", "fragment", 7, _BOOL),
+    ("StatusResponse", "dbSizeInUse", 9, _INT64),
+)
 
 
 def _serialized_descriptor(source: Path) -> bytes:
@@ -47,6 +54,19 @@ def _module(name: str, file: Any) -> ModuleType:
     return module
 
 
+def _add_newer_fields(file: descriptor_pb2.FileDescriptorProto) -> None:
+    messages = {message.name: message for message in file.message_type}
+    for message, name, number, kind in _NEWER_FIELDS:
+        if message in messages:
+            messages[message].field.add(
+                name=name,
+                number=number,
+                type=kind,
+                label=descriptor_pb2.FieldDescriptorProto.LABEL_OPTIONAL,
+                json_name=name,
+            )
+
+
 def load() -> tuple[ModuleType, ModuleType]:
     """etcd3's messages and its gRPC stubs (`rpc_pb2`, `rpc_pb2_grpc`).
 
@@ -61,6 +81,7 @@ def load() -> tuple[ModuleType, ModuleType]:
     for stem in _FILES:
         name = f"etcd3.etcdrpc.{stem}"
         proto = descriptor_pb2.FileDescriptorProto.FromString(_serialized_descriptor(folder / f"{stem}.py"))
+        _add_newer_fields(proto)
         pool.Add(proto)
         sys.modules[name] = _module(name, pool.FindFileByName(proto.name))
     return sys.modules["etcd3.etcdrpc.rpc_pb2"], importlib.import_module("etcd3.etcdrpc.rpc_pb2_grpc")

@@ -1,0 +1,209 @@
+"""The key-value port on etcd."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from typing import Any
+
+import grpc
+
+from mumian_orchestrator.adapters.etcd.client import EtcdClient
+from mumian_orchestrator.adapters.etcd.messages import rpc
+from mumian_orchestrator.ports.key_value import (
+    CompactedError,
+    Condition,
+    CreatedAt,
+    Delete,
+    Entry,
+    Get,
+    KeyEvent,
+    LeaseEndedError,
+    Listing,
+    NoAnswerError,
+    Operation,
+    Outcome,
+    Put,
+)
+
+_PAGE_KEYS = 1000
+_PAGE_PATIENCE = 10
+# A member that has lost its leader then ends our streams, rather than leaving them open and silent.
+_NEEDS_LEADER = (("hasleader", "true"),)
+
+
+class EtcdKeyValue:
+    """Transactions, leases and watches of an etcd cluster."""
+
+    def __init__(self, client: EtcdClient) -> None:
+        self._client = client
+
+    async def list(self, prefix: str) -> Listing:
+        """Everything below a prefix at one revision, read in pages."""
+        entries: list[Entry] = []
+        start, end, revision = prefix.encode(), _end_of_prefix(prefix), 0
+        while True:
+            page = await self._client.ask(
+                lambda member: member.kv.Range,
+                rpc.RangeRequest(key=start, range_end=end, limit=_PAGE_KEYS, revision=revision),
+                _PAGE_PATIENCE,
+            )
+            revision = revision or page.header.revision
+            entries.extend(_entry(pair) for pair in page.kvs)
+            if not page.more:
+                return Listing(revision, entries)
+            start = page.kvs[-1].key + b"\0"
+
+    async def transact(
+        self,
+        conditions: Sequence[Condition],
+        success: Sequence[Operation],
+        failure: Sequence[Operation] = (),
+    ) -> Outcome:
+        """One attempt of a transaction."""
+        request = rpc.TxnRequest(
+            compare=[_compare(condition) for condition in conditions],
+            success=[_operation(operation) for operation in success],
+            failure=[_operation(operation) for operation in failure],
+        )
+        try:
+            answer = await self._client.ask(lambda member: member.kv.Txn, request)
+        except grpc.aio.AioRpcError as error:
+            if error.code() == grpc.StatusCode.NOT_FOUND:
+                raise LeaseEndedError(error.details()) from None
+            raise
+        found = [
+            _entry(pair)
+            for response in answer.responses
+            if response.HasField("response_range")
+            for pair in response.response_range.kvs
+        ]
+        return Outcome(answer.succeeded, answer.header.revision, found)
+
+    async def grant_lease(self, ttl_s: int) -> int:
+        """A new lease; its id."""
+        request = rpc.LeaseGrantRequest(TTL=ttl_s)
+        return int((await self._client.ask(lambda member: member.lease.LeaseGrant, request)).ID)
+
+    async def renew_lease(self, lease_id: int) -> float:
+        """Start a lease's time anew; the seconds that it now has, 0 when it has ended."""
+
+        async def requests() -> AsyncIterator[object]:
+            yield rpc.LeaseKeepAliveRequest(ID=lease_id)
+
+        member = self._client.member
+        call = member.lease.LeaseKeepAlive(
+            requests(), metadata=_NEEDS_LEADER, timeout=2 * self._client.attempt_s
+        )
+        try:
+            async for response in call:
+                return float(response.TTL)
+        except grpc.aio.AioRpcError as error:
+            raise self._client.failure(member, error) from None
+        finally:
+            call.cancel()
+        raise NoAnswerError(f"etcd {member.endpoint}: ended the stream")
+
+    async def revoke_lease(self, lease_id: int) -> None:
+        """End a lease and remove its keys; one that has ended before is no fault."""
+        try:
+            await self._client.ask(
+                lambda member: member.lease.LeaseRevoke, rpc.LeaseRevokeRequest(ID=lease_id)
+            )
+        except grpc.aio.AioRpcError as error:
+            if error.code() != grpc.StatusCode.NOT_FOUND:
+                raise
+
+    async def compact(self, revision: int) -> None:
+        """Forget the history before a revision."""
+        try:
+            await self._client.ask(
+                lambda member: member.kv.Compact, rpc.CompactionRequest(revision=revision), _PAGE_PATIENCE
+            )
+        except grpc.aio.AioRpcError as error:
+            # It has been compacted further before.
+            if error.code() != grpc.StatusCode.OUT_OF_RANGE:
+                raise
+
+    async def watch(self, prefix: str, from_revision: int) -> AsyncGenerator[Sequence[KeyEvent], None]:
+        """What happens below a prefix from a revision on; a revision is never split."""
+        create = rpc.WatchCreateRequest(
+            key=prefix.encode(),
+            range_end=_end_of_prefix(prefix),
+            start_revision=from_revision,
+            fragment=True,
+        )
+        open_until = asyncio.Event()
+
+        async def requests() -> AsyncIterator[object]:
+            yield rpc.WatchRequest(create_request=create)
+            await open_until.wait()
+
+        member = self._client.member
+        call = member.watch.Watch(requests(), metadata=_NEEDS_LEADER)
+        held: list[KeyEvent] = []
+        try:
+            async for answer in call:
+                if answer.compact_revision:
+                    raise CompactedError(f"history before revision {answer.compact_revision} is compacted")
+                if answer.canceled:
+                    raise NoAnswerError(f"etcd {member.endpoint}: {answer.cancel_reason or 'watch ended'}")
+                held.extend(_event(event) for event in answer.events)
+                whole = _whole_revisions(held) if answer.fragment else len(held)
+                if whole:
+                    yield held[:whole]
+                    del held[:whole]
+        except grpc.aio.AioRpcError as error:
+            raise self._client.failure(member, error) from None
+        finally:
+            call.cancel()
+        raise NoAnswerError(f"etcd {member.endpoint}: ended the stream")
+
+
+def _whole_revisions(events: Sequence[KeyEvent]) -> int:
+    """How many of the events are of revisions before the last, of which more may follow."""
+    whole = len(events)
+    while whole and events[whole - 1].revision == events[-1].revision:
+        whole -= 1
+    return whole
+
+
+def _end_of_prefix(prefix: str) -> bytes:
+    """The first key after all keys with this prefix."""
+    raw = prefix.encode()
+    return raw[:-1] + bytes([raw[-1] + 1])
+
+
+def _entry(pair: Any) -> Entry:
+    return Entry(pair.key.decode(), pair.value, pair.create_revision, pair.mod_revision, pair.lease)
+
+
+def _event(event: Any) -> KeyEvent:
+    put = event.type == event.PUT
+    return KeyEvent(event.kv.key.decode(), event.kv.value if put else None, event.kv.mod_revision)
+
+
+def _compare(condition: Condition) -> Any:
+    key = condition.key.encode()
+    if isinstance(condition, CreatedAt):
+        return rpc.Compare(
+            key=key,
+            result=rpc.Compare.EQUAL,
+            target=rpc.Compare.CREATE,
+            create_revision=condition.revision,
+        )
+    return rpc.Compare(
+        key=key, result=rpc.Compare.EQUAL, target=rpc.Compare.MOD, mod_revision=condition.revision
+    )
+
+
+def _operation(operation: Operation) -> Any:
+    key = operation.key.encode()
+    match operation:
+        case Put():
+            put = rpc.PutRequest(key=key, value=operation.value, lease=operation.lease_id)
+            return rpc.RequestOp(request_put=put)
+        case Delete():
+            return rpc.RequestOp(request_delete_range=rpc.DeleteRangeRequest(key=key))
+        case Get():
+            return rpc.RequestOp(request_range=rpc.RangeRequest(key=key))

@@ -1,0 +1,97 @@
+"""The coordinator's services, put together from ports: for a real coordinator and for a simulated one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mumian_orchestrator.main.config import Config
+from mumian_orchestrator.ports.clock import Clock
+from mumian_orchestrator.ports.engine import Engine
+from mumian_orchestrator.ports.store import LeaderStore
+from mumian_orchestrator.services.admission import Admission
+from mumian_orchestrator.services.agent_reports import AgentReports
+from mumian_orchestrator.services.agent_sessions import AgentSessions
+from mumian_orchestrator.services.commit_log import CommitLog
+from mumian_orchestrator.services.fleet import Fleet
+from mumian_orchestrator.services.job_table import JobTable
+from mumian_orchestrator.services.plan_applier import PlanApplier
+from mumian_orchestrator.services.preemptions import Preemptions
+from mumian_orchestrator.services.reconciler import Reconciler
+from mumian_orchestrator.services.scheduler import Scheduler
+
+_SILENCE_CHECK_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """One leader's services for one term; everything in memory lives as long as the term."""
+
+    table: JobTable
+    fleet: Fleet
+    sessions: AgentSessions
+    reports: AgentReports
+    admission: Admission
+    _commit_log: CommitLog
+    _preemptions: Preemptions
+    _scheduler: Scheduler
+    _reconciler: Reconciler
+
+    def load(self, stored: Mapping[str, bytes]) -> None:
+        """Take over what is stored, and finish what the previous leader had begun."""
+        self.table.load(stored)
+        self.fleet.load(stored)
+        self._reconciler.resume()
+
+    async def run(self) -> None:
+        """Do the work that no caller waits for, until cancelled.
+
+        Raises:
+            SupersededError: another leader writes; the term is over.
+        """
+        await first_of(self._commit_log.run(), self._scheduler.run(), self._watch_silence())
+
+    async def _watch_silence(self) -> None:
+        while True:
+            await asyncio.sleep(_SILENCE_CHECK_S)
+            if silent := self.fleet.mark_silent():
+                self._preemptions.lose_sites(silent)
+                self._scheduler.evaluate_waiting()
+
+
+def compose(config: Config, term_number: int, store: LeaderStore, engine: Engine, clock: Clock) -> Services:
+    """Everything that a leader serves with; it does nothing until `load` and `run`."""
+    commit_log = CommitLog(store)
+    table = JobTable(commit_log, clock)
+    fleet = Fleet(config.zones, table, engine, commit_log, clock, config.unreachable_after_ms)
+    sessions = AgentSessions(term_number, fleet, table, clock, config.heartbeat_interval_ms)
+    preemptions = Preemptions(table, engine, sessions)
+    applier = PlanApplier(table, engine, sessions, preemptions, clock)
+    scheduler = Scheduler(table, engine, applier, preemptions, clock)
+    reconciler = Reconciler(table, engine, sessions, scheduler, preemptions)
+    return Services(
+        table=table,
+        fleet=fleet,
+        sessions=sessions,
+        reports=AgentReports(fleet, sessions, reconciler, scheduler),
+        admission=Admission(table, fleet, engine, scheduler, reconciler, sessions, clock),
+        _commit_log=commit_log,
+        _preemptions=preemptions,
+        _scheduler=scheduler,
+        _reconciler=reconciler,
+    )
+
+
+async def first_of(*works: Any) -> None:
+    """Wait for the first coroutine to end, end the others, and raise what it raised."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in done:
+        task.result()

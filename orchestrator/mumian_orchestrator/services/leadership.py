@@ -1,0 +1,83 @@
+"""Leadership by a key on a lease: whoever created it leads until the lease ends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+
+from mumian_orchestrator.ports.key_value import (
+    CreatedAt,
+    Delete,
+    Get,
+    KeyValue,
+    LeaseEndedError,
+    NoAnswerError,
+    NoSpaceError,
+    Put,
+)
+
+log = logging.getLogger(__name__)
+
+_RETRY_S = 0.2
+
+
+class Term:
+    """One leader's time in office. `number` is the leader key's create_revision: it only ever grows."""
+
+    def __init__(self, kv: KeyValue, key: str, number: int, lease_id: int, ttl_s: int) -> None:
+        self.key, self.number = key, number
+        self.over = asyncio.Event()
+        self._kv, self._lease_id, self._ttl_s = kv, lease_id, ttl_s
+        self._keeper = asyncio.create_task(self._keep())
+
+    async def resign(self) -> None:
+        """Give leadership back, so that the next one need not wait for the lease to end."""
+        self._keeper.cancel()
+        self.over.set()
+        with contextlib.suppress(NoAnswerError):
+            await self._kv.transact([CreatedAt(self.key, self.number)], [Delete(self.key)])
+            await self._kv.revoke_lease(self._lease_id)
+
+    async def _keep(self) -> None:
+        """Renew the lease; when that has not worked for its whole time to live, the term is over."""
+        now_s = asyncio.get_running_loop().time
+        good_until_s = now_s() + self._ttl_s
+        while now_s() < good_until_s:
+            sent_s = now_s()
+            try:
+                if await self._kv.renew_lease(self._lease_id) <= 0:
+                    break
+                good_until_s = sent_s + self._ttl_s
+                await asyncio.sleep(self._ttl_s / 4)
+            except NoAnswerError as error:
+                log.warning("lease not renewed: %s", error)
+                await asyncio.sleep(_RETRY_S)
+        log.error("leadership lost: the lease of %d s ran out; is etcd there?", self._ttl_s)
+        self.over.set()
+
+
+async def campaign(kv: KeyValue, key: str, name: str, ttl_s: int) -> Term:
+    """Wait until leadership is free, take it and keep it."""
+    lease_id, waiting = 0, False
+    while True:
+        try:
+            if not lease_id or await kv.renew_lease(lease_id) <= 0:
+                lease_id = await kv.grant_lease(ttl_s)
+            outcome = await kv.transact(
+                [CreatedAt(key, 0)], [Put(key, name.encode(), lease_id), Get(key)], [Get(key)]
+            )
+            [held] = outcome.found
+            # The lease is ours alone: an attempt that timed out and yet happened is ours too.
+            if held.lease_id == lease_id:
+                return Term(kv, key, held.create_revision, lease_id, ttl_s)
+            if not waiting:
+                log.info("waiting for leadership: %s leads", held.value.decode())
+                waiting = True
+        except LeaseEndedError:
+            lease_id = 0
+        except (NoAnswerError, NoSpaceError) as error:
+            if not waiting:
+                log.warning("leadership not asked for: %s; trying on", error)
+                waiting = True
+        await asyncio.sleep(_RETRY_S)

@@ -1,0 +1,119 @@
+"""Writing the store: every commit is one transaction that only this term's leader can make, and only once."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+from mumian_orchestrator.ports.key_value import (
+    CreatedAt,
+    Delete,
+    Get,
+    KeyValue,
+    ModifiedAt,
+    NoAnswerError,
+    NoSpaceError,
+    Operation,
+    Put,
+)
+from mumian_orchestrator.ports.store import (
+    COMMIT_BYTES_MAX,
+    COMMIT_WRITES_MAX,
+    Snapshot,
+    SupersededError,
+    Write,
+)
+from mumian_orchestrator.services.leadership import Term
+from mumian_orchestrator.services.store.reader import FIRST_RETRY_S, LAST_RETRY_S, StoreReader
+
+log = logging.getLogger(__name__)
+
+
+class FencedStore(StoreReader):
+    """The store of one term's leader.
+
+    The commit mark holds the id of the newest commit (its term and number, so no two have the same). Each
+    transaction demands that the mark is the one that the previous commit left, so an attempt that got no
+    answer and happens later cannot happen twice, and two commits cannot change places.
+    """
+
+    def __init__(self, kv: KeyValue, prefix: str, term: Term) -> None:
+        super().__init__(kv, prefix)
+        self._term = term
+        self._mark = f"{prefix}commit"
+        self._mark_revision = 0
+        self._commits = 0
+        self.is_full = False
+
+    async def load(self) -> Snapshot:
+        """Everything that is stored, read after the term began.
+
+        Raises:
+            SupersededError: this leader's term is over.
+        """
+        self._mark_revision = await self._read_mark()
+        return await super().load()
+
+    async def commit(self, writes: Sequence[Write]) -> int:
+        """Store all writes in one transaction; returns its revision.
+
+        Raises:
+            SupersededError: this leader's term is over.
+            ValueError: more than a commit takes.
+        """
+        size_bytes = sum(write.size_bytes for write in writes)
+        if len(writes) > COMMIT_WRITES_MAX or size_bytes > COMMIT_BYTES_MAX:
+            raise ValueError(
+                f"writes ({len(writes)}, {size_bytes} bytes) of one commit must be at most "
+                f"{COMMIT_WRITES_MAX} and {COMMIT_BYTES_MAX} bytes"
+            )
+        self._commits += 1
+        commit_id = f"{self._term.number}/{self._commits}".encode()
+        operations = [*(self._operation(write) for write in writes), Put(self._mark, commit_id)]
+        retry_s = FIRST_RETRY_S
+        while not self._term.over.is_set():
+            try:
+                outcome = await self._kv.transact(
+                    [self._in_office, ModifiedAt(self._mark, self._mark_revision)],
+                    operations,
+                    [Get(self._mark)],
+                )
+            except (NoAnswerError, NoSpaceError) as error:
+                self.is_full = isinstance(error, NoSpaceError)
+                log.warning("commit not confirmed: %s; trying again", error)
+                await asyncio.sleep(retry_s)
+                retry_s = min(2 * retry_s, LAST_RETRY_S)
+                continue
+            self.is_full = False
+            if outcome.succeeded:
+                self._mark_revision = outcome.revision
+                return outcome.revision
+            # Either an earlier attempt of this very commit did happen, or another leader writes.
+            for mark in outcome.found:
+                if mark.value == commit_id:
+                    self._mark_revision = mark.mod_revision
+                    return mark.mod_revision
+            break
+        raise SupersededError(f"term {self._term.number} is over")
+
+    @property
+    def _in_office(self) -> CreatedAt:
+        return CreatedAt(self._term.key, self._term.number)
+
+    def _operation(self, write: Write) -> Operation:
+        key = self._data + write.key
+        return Delete(key) if write.value is None else Put(key, write.value)
+
+    async def _read_mark(self) -> int:
+        while not self._term.over.is_set():
+            try:
+                outcome = await self._kv.transact([self._in_office], [Get(self._mark)])
+            except NoAnswerError as error:
+                log.warning("commit mark not read: %s; trying again", error)
+                await asyncio.sleep(FIRST_RETRY_S)
+            else:
+                if outcome.succeeded:
+                    return max((mark.mod_revision for mark in outcome.found), default=0)
+                break
+        raise SupersededError(f"term {self._term.number} is over")

@@ -80,6 +80,13 @@ impl NodeState {
         self.node.memory_mib.saturating_sub(self.used_memory_mib)
     }
 
+    /// Whether as much is free here of everything, device by device.
+    pub(crate) fn has_room_of(&self, other: &Self) -> bool {
+        self.free_cpu_milli() == other.free_cpu_milli()
+            && self.free_memory_mib() == other.free_memory_mib()
+            && self.devices == other.devices
+    }
+
     /// IT power of all that is held here, under full load, in microwatt.
     pub(crate) fn it_power_uw(&self) -> u128 {
         let power_mw = |device: &Device| self.node.accelerators[device.model].active_power_mw;

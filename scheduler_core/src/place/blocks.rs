@@ -1,16 +1,13 @@
-//! The nodes in blocks of a few dozen that differ in nothing but their load: of one site, with
-//! equal facts. What the filters about facts say and what a task costs is one answer for a whole
-//! block, and what is free on its nodes lies side by side, so that the best of them is found in
-//! some tens of nanoseconds.
+//! The nodes in blocks of a few dozen of one class. What the filters about facts say and what a
+//! task costs is one answer for a whole block, and what is free on its nodes lies side by side, so
+//! that the best of them is found in some tens of nanoseconds.
 
-use std::collections::{HashMap, VecDeque};
-use std::hash::{Hash, Hasher};
-use std::sync::Arc;
+use std::collections::VecDeque;
 
+use super::classes::Classes;
 use super::Found;
 use crate::cluster::{At, Cluster, NodeState};
 use crate::room::{Ask, Room};
-use crate::wire::mumian::api::v1 as api;
 
 /// Most nodes of a block: looking at all of them stays cheaper than keeping them sorted.
 const BLOCK_NODES_MAX: usize = 64;
@@ -21,7 +18,9 @@ const FREED_MAX: usize = 4096;
 #[derive(Default)]
 pub struct Blocks {
     blocks: Vec<Block>,
-    of_class: HashMap<Class, Vec<usize>>,
+    classes: Classes,
+    /// By class.
+    of_class: Vec<Vec<usize>>,
     /// By site and node.
     seats: Vec<Vec<Seat>>,
     pub freed: FreedLog,
@@ -158,7 +157,11 @@ impl Blocks {
     }
 
     fn seat(&mut self, at: At, node: &NodeState) {
-        let of_class = self.of_class.entry(Class { site: at.site, node: node.node.clone() }).or_default();
+        let class = self.classes.number(at.site, node) as usize;
+        if class == self.of_class.len() {
+            self.of_class.push(Vec::new());
+        }
+        let of_class = &mut self.of_class[class];
         let has_seat = |number: &&usize| self.blocks[**number].nodes.len() < BLOCK_NODES_MAX;
         let number = of_class.iter().rev().find(has_seat).copied().unwrap_or_else(|| {
             of_class.push(self.blocks.len());
@@ -196,48 +199,5 @@ impl Block {
     pub fn roomy<'a>(&'a self, model: Option<usize>, ask: &'a Ask) -> impl Iterator<Item = (u64, Found)> + 'a {
         let nodes = self.nodes.iter().zip(self.rooms_of(model)).filter(|(_, room)| room.fits(ask));
         nodes.map(move |(at, room)| (room.left_over(ask), Found { at: *at, model }))
-    }
-}
-
-/// A site and facts of a node: equal for nodes that differ in nothing but identity and load.
-struct Class {
-    site: u32,
-    node: Arc<api::Node>,
-}
-
-impl Class {
-    /// Names every field of the message, so that a new one cannot be forgotten here.
-    fn facts(&self) -> impl Hash + Eq + '_ {
-        let api::Node {
-            arch,
-            health,
-            labels,
-            accelerators,
-            core_active_power_mw,
-            id: _,
-            site_id: _,
-            cpu_milli: _, // what is free of them is the room
-            memory_mib: _,
-            cpu_milli_allocated: _, // what the coordinator counts for itself
-            memory_mib_allocated: _,
-            devices_allocated: _,
-            cpu_used_permille: _,
-            memory_mib_used: _,
-        } = &*self.node;
-        (self.site, arch, health, labels, accelerators, core_active_power_mw)
-    }
-}
-
-impl PartialEq for Class {
-    fn eq(&self, other: &Self) -> bool {
-        self.facts() == other.facts()
-    }
-}
-
-impl Eq for Class {}
-
-impl Hash for Class {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.facts().hash(state);
     }
 }

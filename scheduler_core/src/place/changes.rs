@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 
+use super::classes::Classes;
 use super::index::Order;
 use super::tournament::Tournament;
 use super::Found;
@@ -24,6 +25,9 @@ pub struct Changes {
     /// For each node 1 + the number of its newest entry, and of the newest that is about its facts.
     newest: Vec<u64>,
     newest_facts: Vec<u64>,
+    classes: Classes,
+    /// Of each node.
+    class_of: Vec<u32>,
 }
 
 /// A tournament, once it was held, and how many of the changes it has seen.
@@ -45,14 +49,26 @@ impl Order for Changes {
             nodes - site.nodes.len()
         });
         let offsets = offsets.collect();
-        Self { first: 0, entries: VecDeque::new(), offsets, newest: vec![0; nodes], newest_facts: vec![0; nodes] }
+        let mut classes = Classes::default();
+        let class_of = cluster.nodes().map(|at| classes.number(at.site, cluster.node(at))).collect();
+        Self {
+            first: 0,
+            entries: VecDeque::new(),
+            offsets,
+            newest: vec![0; nodes],
+            newest_facts: vec![0; nodes],
+            classes,
+            class_of,
+        }
     }
 
     fn load_changed(&mut self, at: At, _node: &NodeState) {
         self.push(at, false);
     }
 
-    fn node_changed(&mut self, at: At, _node: &NodeState) {
+    fn node_changed(&mut self, at: At, node: &NodeState) {
+        let position = self.position(at);
+        self.class_of[position] = self.classes.number(at.site, node);
         self.push(at, true);
     }
 
@@ -68,7 +84,7 @@ impl Order for Changes {
                     tournament.refresh(node, facts, trial, demand, scorer);
                 }
             }
-            None => kept.tournament = Some(Tournament::new(trial, demand, scorer)),
+            None => kept.tournament = Some(Tournament::new(trial, demand, scorer, &self.class_of)),
         }
         kept.seen = self.end();
         kept.tournament.as_ref().map_or(0, Tournament::len)
@@ -88,12 +104,17 @@ impl Changes {
         self.first + self.entries.len() as u64
     }
 
+    /// Of a node among those of all sites.
+    fn position(&self, at: At) -> usize {
+        self.offsets[at.site as usize] + at.node as usize
+    }
+
     fn push(&mut self, at: At, facts: bool) {
         if self.entries.len() > self.newest.len() {
             self.entries.pop_front();
             self.first += 1;
         }
-        let position = self.offsets[at.site as usize] + at.node as usize;
+        let position = self.position(at);
         self.entries.push_back(position as u32);
         let end = self.end();
         self.newest[position] = end;

@@ -4,6 +4,7 @@
 mod bits;
 mod blocks;
 mod changes;
+mod classes;
 mod defer;
 mod gang;
 mod index;

@@ -3,18 +3,45 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
+use std::ops::Range;
 
+use crate::cluster::{At, NodeState};
 use crate::filter::{self, Beside};
 use crate::model::{models, Demand};
 use crate::place::Found;
+use crate::room::Ask;
 use crate::score::{Score, Scorer, NO_SCORE};
 use crate::trial::Trial;
 
 /// One node and model with what no booking changes of its score; unset when a filter about
 /// fixed facts refuses it.
+#[derive(Clone, Copy)]
 struct Leaf {
     found: Found,
     fixed: Option<u64>,
+}
+
+impl Leaf {
+    /// Asks about what no booking changes.
+    fn of(found: Found, trial: &Trial<'_>, demand: &Demand, scorer: &Scorer) -> Self {
+        let candidate = trial.candidate(found.at, demand, found.model);
+        let fixed = filter::admits_fixed(&candidate).then(|| scorer.fixed(&candidate));
+        Self { found, fixed }
+    }
+
+    /// The same for another node of the class.
+    fn on(&self, at: At) -> Self {
+        Self { found: Found { at, ..self.found }, ..*self }
+    }
+
+    /// As the node is now.
+    fn score(&self, trial: &Trial<'_>, demand: &Demand, scorer: &Scorer) -> Score {
+        let candidate = trial.candidate(self.found.at, demand, self.found.model);
+        match self.fixed {
+            Some(fixed) if candidate.room().fits(&Ask::of(demand)) => scorer.score(&candidate, fixed, 0),
+            _ => NO_SCORE,
+        }
+    }
 }
 
 pub struct Tournament {
@@ -32,14 +59,33 @@ pub struct Tournament {
 const MIXED: u32 = u32::MAX;
 
 impl Tournament {
-    /// Asks every node once.
-    pub fn new(trial: &Trial<'_>, demand: &Demand, scorer: &Scorer) -> Self {
-        let mut leaves = Vec::new();
-        let mut firsts = vec![0];
-        for at in trial.cluster.nodes() {
-            for model in models(trial.node(at), demand) {
-                leaves.push(Leaf { found: Found { at, model }, fixed: None });
+    /// Asks about every node once. `class_of` has the class of each: what its facts say is asked
+    /// once a class, and a score once for neighbours of a class that are loaded alike.
+    pub fn new(trial: &Trial<'_>, demand: &Demand, scorer: &Scorer, class_of: &[u32]) -> Self {
+        let classes = class_of.iter().max().map_or(0, |class| *class as usize + 1);
+        // The last node of each class, and its leaves.
+        let mut last: Vec<Option<(&NodeState, Range<usize>)>> = vec![None; classes];
+        let mut leaves: Vec<Leaf> = Vec::with_capacity(class_of.len());
+        let mut scores: Vec<Score> = Vec::with_capacity(class_of.len());
+        let mut firsts = Vec::with_capacity(class_of.len() + 1);
+        firsts.push(0);
+        for (at, class) in trial.cluster.nodes().zip(class_of) {
+            let (node, first, last) = (trial.node(at), leaves.len(), &mut last[*class as usize]);
+            if let Some((other, of_other)) = last {
+                let is_alike = node.has_room_of(other);
+                for position in of_other.clone() {
+                    let leaf = leaves[position].on(at);
+                    scores.push(if is_alike { scores[position] } else { leaf.score(trial, demand, scorer) });
+                    leaves.push(leaf);
+                }
+            } else {
+                for model in models(node, demand) {
+                    let leaf = Leaf::of(Found { at, model }, trial, demand, scorer);
+                    scores.push(leaf.score(trial, demand, scorer));
+                    leaves.push(leaf);
+                }
             }
+            *last = Some((node, first..leaves.len()));
             firsts.push(leaves.len() as u32);
         }
         let count = leaves.len();
@@ -50,16 +96,8 @@ impl Tournament {
         for k in (1..count).rev() {
             sites[k] = if sites[2 * k] == sites[2 * k + 1] { sites[2 * k] } else { MIXED };
         }
-        let mut tournament = Self {
-            leaves,
-            firsts,
-            scores: vec![NO_SCORE; count],
-            winners: (0..2 * count).map(|k| (k % count) as u32).collect(),
-            sites,
-        };
-        for position in 0..count {
-            tournament.rate(position, trial, demand, scorer, true);
-        }
+        let mut tournament =
+            Self { leaves, firsts, scores, winners: (0..2 * count).map(|k| (k % count) as u32).collect(), sites };
         for k in (1..count).rev() {
             tournament.winners[k] = tournament.winner(k);
         }
@@ -124,14 +162,10 @@ impl Tournament {
     /// Scores one leaf and says whether that changed anything.
     fn rate(&mut self, position: usize, trial: &Trial<'_>, demand: &Demand, scorer: &Scorer, facts: bool) -> bool {
         let leaf = &mut self.leaves[position];
-        let candidate = trial.candidate(leaf.found.at, demand, leaf.found.model);
         if facts {
-            leaf.fixed = filter::admits_fixed(&candidate).then(|| scorer.fixed(&candidate));
+            *leaf = Leaf::of(leaf.found, trial, demand, scorer);
         }
-        let score = match leaf.fixed {
-            Some(fixed) if filter::admits_now(&candidate) => scorer.score(&candidate, fixed, 0),
-            _ => NO_SCORE,
-        };
+        let score = leaf.score(trial, demand, scorer);
         std::mem::replace(&mut self.scores[position], score) != score
     }
 

@@ -10,10 +10,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-
-from mumian_orchestrator.main.embedded import find_etcd
 
 READY_WITHIN_S = 180.0
 SCRIPTS = Path(sys.executable).parent
@@ -69,30 +67,8 @@ class Running:
             self.process.stdout.close()
 
 
-@contextlib.contextmanager
-def etcd(folder: Path) -> Iterator[str]:
-    """A real etcd with its data below the folder; its endpoint as host:port."""
-    client, peer = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
-    running = Running(
-        [
-            find_etcd(),
-            *("--data-dir", str(folder / "etcd")),
-            *("--listen-client-urls", client, "--advertise-client-urls", client),
-            *("--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer),
-            *("--initial-cluster", f"default={peer}", "--log-level", "error"),
-        ],
-        folder,
-        "etcd",
-    )
-    try:
-        endpoint = client.removeprefix("http://")
-        _wait_for_port(endpoint)
-        yield endpoint
-    finally:
-        running.sweep()
-
-
-def _wait_for_port(endpoint: str) -> None:
+def wait_for_port(endpoint: str) -> None:
+    """Wait until somebody listens there (host:port)."""
     host, port = endpoint.split(":")
     deadline_s = time.monotonic() + READY_WITHIN_S
     while time.monotonic() < deadline_s:

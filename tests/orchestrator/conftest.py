@@ -9,16 +9,17 @@ import grpc
 import pytest
 import yaml
 
+from tests.etcd_cluster import EtcdCluster
 from tests.orchestrator.scripted_agent import ScriptedAgent
 from tests.orchestrator.tenant import Tenant
-from tests.processes import SCRIPTS, Running, etcd, free_port
+from tests.processes import SCRIPTS, Running, free_port
 
 
 @pytest.fixture(scope="session")
 def etcd_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """One etcd for all tests; each coordinator has a key prefix of its own."""
-    with etcd(tmp_path_factory.mktemp("etcd")) as endpoint:
-        yield endpoint
+    with EtcdCluster(tmp_path_factory.mktemp("etcd")) as cluster:
+        yield cluster.endpoints[0]
 
 
 class Coordinator:

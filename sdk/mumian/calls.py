@@ -14,6 +14,7 @@ from mumian.api.v1 import job_pb2
 from mumian.api.v1 import job_service_pb2 as jobs
 from mumian.api.v1.explanation_pb2 import Explanation
 from mumian.api.v1.fleet_pb2 import Link, Node, Site, Zone
+from mumian.api.v1.job_event_pb2 import JobEvent
 from mumian.api.v1.job_pb2 import Job, JobSpec
 
 _JOBS = jobs.DESCRIPTOR.services_by_name["JobService"].full_name
@@ -84,6 +85,21 @@ def explain(job_id: str) -> Call[Sequence[Explanation]]:
     """Why a job is where it is."""
     request = jobs.ExplainJobRequest(job_id=job_id)
     return Call(_JOBS, "ExplainJob", request, lambda b: jobs.ExplainJobResponse.FromString(b).explanations)
+
+
+def events(job_id: str) -> Listing[JobEvent]:
+    """What has happened to a job."""
+
+    def parse(data: bytes) -> Page[JobEvent]:
+        response = jobs.ListJobEventsResponse.FromString(data)
+        return Page(response.events, response.next_page_token)
+
+    return lambda token: Call(
+        _JOBS,
+        "ListJobEvents",
+        jobs.ListJobEventsRequest(job_id=job_id, page_size=PAGE_SIZE, page_token=token),
+        parse,
+    )
 
 
 def watch(job_id: str) -> Call[Job]:

@@ -13,6 +13,7 @@ from mumian import calls
 from mumian.api.v1 import job_pb2
 from mumian.api.v1.explanation_pb2 import Explanation
 from mumian.api.v1.fleet_pb2 import Link, Node, Site, Zone
+from mumian.api.v1.job_event_pb2 import JobEvent
 from mumian.api.v1.job_pb2 import Job, JobSpec
 from mumian.api.v1.job_service_pb2 import PlanJobResponse, ReadLogsResponse
 from mumian.calls import TERMINAL_STATES, Call, Item, Listing, Result
@@ -124,6 +125,10 @@ class Client:
     def explain(self, job_id: str) -> Sequence[Explanation]:
         """Why a job is where it is, or why it waits as things are now."""
         return self._unary(calls.explain(job_id))
+
+    def events(self, job_id: str) -> Iterator[JobEvent]:
+        """What has happened to a job, oldest first; the newest events are kept, at least 128."""
+        return self._pages(calls.events(job_id))
 
     def sites(self) -> Iterator[Site]:
         """The fleet's sites in order of id."""

@@ -197,6 +197,15 @@ class StoreContract:
         assert (await store.load()).entries == {"b": b"2", "c": b"3"}
         await newer.resign()
 
+    async def test_the_log_is_read_in_order_and_left_out_of_all_else(self, kv: KeyValue, prefix: str) -> None:
+        term, store = await self.lead(kv, prefix)
+        await store.commit([Write("log/a/2", b"2"), Write("log/b/1", b"3"), Write("x", b"4")])
+        await store.commit([Write("log/a/1", b"1"), Write("log/b/1", None)])
+        assert await store.read_log("log/a/") == [b"1", b"2"]
+        assert await store.read_log("log/b/") == []
+        assert (await store.load()).entries == {"x": b"4"}
+        await term.resign()
+
     async def test_a_commit_whose_answer_is_lost_happens_once(self, kv: KeyValue, prefix: str) -> None:
         faulty = FaultyKeyValue(kv)
         term, store = await self.lead(faulty, prefix)

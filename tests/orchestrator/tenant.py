@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import grpc
 from mumian.api.v1 import job_pb2, job_service_pb2
+from mumian.api.v1.job_event_pb2 import JobEvent
 from mumian.api.v1.job_service_pb2_grpc import JobServiceStub
 
 
@@ -36,6 +37,12 @@ class Tenant:
     async def cancel(self, job_id: str) -> job_pb2.Job:
         request = job_service_pb2.CancelJobRequest(job_id=job_id)
         return (await self.jobs.CancelJob(request, metadata=self._metadata)).job
+
+    async def events(self, job_id: str) -> Sequence[JobEvent]:
+        request = job_service_pb2.ListJobEventsRequest(job_id=job_id, page_size=500)
+        async with asyncio.timeout(60):
+            call = self.jobs.ListJobEvents(request, metadata=self._metadata, wait_for_ready=True)
+            return (await call).events
 
     async def until(self, job_id: str, state: job_pb2.JobState.ValueType) -> job_pb2.Job:
         return await self.watch(job_id, lambda job: job.state == state)

@@ -11,8 +11,9 @@ from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from grpc_status import rpc_status
-from mumian.api.v1 import fleet_pb2, fleet_service_pb2, job_pb2, job_service_pb2
+from mumian.api.v1 import fleet_pb2, fleet_service_pb2, job_event_pb2, job_pb2, job_service_pb2
 from mumian.api.v1.fleet_service_pb2_grpc import FleetServiceStub
+from mumian_orchestrator.domain.job_events import replay
 
 from tests.orchestrator.conftest import Coordinator
 from tests.orchestrator.scripted_agent import ScriptedAgent
@@ -42,6 +43,27 @@ def reason_of(error: grpc.aio.AioRpcError) -> tuple[str, list[str]]:
             bad = error_details_pb2.BadRequest.FromString(detail.value)
             fields = [violation.field for violation in bad.field_violations]
     return reason, fields
+
+
+async def test_the_events_of_a_job_tell_its_life_even_after_a_kill(
+    coordinator: Coordinator, tenant: Tenant, agent: ScriptedAgent
+) -> None:
+    job = await tenant.create(spec_of())
+    run = await agent.run_of(job.id)
+    agent.status(run.allocation.id, RUNNING)
+    agent.status(run.allocation.id, SUCCEEDED, exit_code=0)
+    await tenant.until(job.id, job_pb2.JOB_STATE_SUCCEEDED)
+    coordinator.running.kill()
+    coordinator.start()
+    events = await tenant.events(job.id)
+    assert [job_event_pb2.JobEventKind.Name(e.kind).removeprefix("JOB_EVENT_KIND_") for e in events] == [
+        *("SUBMITTED", "PLACED", "REPORTED", "REPORTED")
+    ]
+    ended = await tenant.get(job.id)
+    ended.ClearField("explanations")
+    assert replay(events) == ended
+    with pytest.raises(grpc.aio.AioRpcError, match="does not exist"):
+        await Tenant(coordinator.channel(), "rival").events(job.id)
 
 
 async def test_a_job_goes_from_submit_to_its_end(tenant: Tenant, agent: ScriptedAgent) -> None:

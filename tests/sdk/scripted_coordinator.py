@@ -22,6 +22,7 @@ from mumian.api.v1 import (
     job_service_pb2,
     job_service_pb2_grpc,
 )
+from mumian.api.v1.job_event_pb2 import JobEvent
 from mumian.api.v1.job_pb2 import Job
 
 Context = grpc.ServicerContext
@@ -64,6 +65,7 @@ class ScriptedCoordinator(
         self.watch_stays_open = False
         self._stopped = threading.Event()
         self.jobs: list[Job] = []
+        self.events: list[JobEvent] = []
         self.sites: list[fleet_pb2.Site] = []
         self.nodes: list[fleet_pb2.Node] = []
         self.zones: list[fleet_pb2.Zone] = []
@@ -149,6 +151,11 @@ class ScriptedCoordinator(
     def ExplainJob(self, request: Any, context: Context) -> job_service_pb2.ExplainJobResponse:
         self._enter("ExplainJob", request, context)
         return job_service_pb2.ExplainJobResponse(explanations=self.planned.explanations)
+
+    def ListJobEvents(self, request: Any, context: Context) -> job_service_pb2.ListJobEventsResponse:
+        self._enter("ListJobEvents", request, context)
+        page, token = self._page(self.events, request.page_token)
+        return job_service_pb2.ListJobEventsResponse(events=page, next_page_token=token)
 
     def ListSites(self, request: Any, context: Context) -> fleet_service_pb2.ListSitesResponse:
         self._enter("ListSites", request, context)

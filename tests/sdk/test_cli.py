@@ -13,8 +13,9 @@ from typing import Any
 
 import grpc
 import pytest
-from mumian.api.v1 import explanation_pb2, fleet_pb2, job_pb2
+from mumian.api.v1 import explanation_pb2, fleet_pb2, job_event_pb2, job_pb2
 from mumian.api.v1.explanation_pb2 import Explanation
+from mumian.api.v1.job_event_pb2 import JobEvent
 from mumian.api.v1.job_pb2 import Job
 from mumian.api.v1.job_service_pb2 import LOG_STREAM_STDERR, LOG_STREAM_STDOUT, ReadLogsResponse
 from mumian.cli import app
@@ -53,6 +54,14 @@ def hello(tmp_path: Path) -> str:
     path = tmp_path / "hello.yaml"
     path.write_text("command: [echo, hello]\nlatency: {from: tianhe, budget: 20ms, client: 9.4ms}\n")
     return str(path)
+
+
+def job_event() -> JobEvent:
+    """A task of a job runs."""
+    made = JobEvent(sequence=3, kind=job_event_pb2.JOB_EVENT_KIND_REPORTED, job=job(RUNNING))
+    made.job.allocations.add(id="hello-1.main.0", state=job_pb2.ALLOCATION_STATE_RUNNING)
+    made.changed_allocation_ids.append("hello-1.main.0")
+    return made
 
 
 def explanation(placed: int = 1) -> Explanation:
@@ -275,6 +284,7 @@ def test_every_list_verb_prints_a_table_and_json(mumian: Any, coordinator: Scrip
     coordinator.zones = [fleet_pb2.Zone(id="tianhe", title="天河")]
     coordinator.links = [fleet_pb2.Link(from_id="tianhe", to_site_id="gz", rtt_p99_us=1500)]
     coordinator.planned.explanations.append(explanation())
+    coordinator.events = [job_event()]
     wanted = {
         ("jobs",): ("jobs", "hello-1"),
         ("jobs", "--state", "running"): ("jobs", "running"),
@@ -283,6 +293,7 @@ def test_every_list_verb_prints_a_table_and_json(mumian: Any, coordinator: Scrip
         ("zones",): ("zones", "gz 1.5"),
         ("links",): ("links", "1.50"),
         ("explain", "hello-1"): ("explanations", "CHOSEN"),
+        ("events", "hello-1"): ("events", "main.0 running"),
         ("top", "--once"): ("sites", "1 live job"),
     }
     for argv, (name, shown) in wanted.items():

@@ -89,13 +89,15 @@ class Allocations:
         self._welcomed.set()
 
     def run(self, run: RunAllocation) -> None:
-        """Run an attempt; the same one again changes nothing."""
+        """Run an attempt; the same one again changes nothing, and one older than is known comes too late."""
         key = key_of(run)
         if key in self._entries:
             return
-        for entry in self.live():
-            if entry.key.allocation_id == key.allocation_id:
-                self.stop(entry.key)
+        newest = self.newest_of(key.allocation_id)
+        if newest is not None and newest.key.attempt > key.attempt:
+            self.stop(key)
+            return
+        self._stop_older_than(key)
         entry = Entry(status=_status(key, job_pb2.ALLOCATION_STATE_STARTING), run=run)
         self._entries[key] = entry
         self._start(self._attend(entry, None))
@@ -104,6 +106,7 @@ class Allocations:
         """Stop an attempt, or never start it; the same again changes nothing."""
         entry = self._entries.get(key)
         if entry is None:
+            self._stop_older_than(key)
             entry = Entry(status=_status(key, job_pb2.ALLOCATION_STATE_STARTING), stop_requested=True)
             self._entries[key] = entry
             self._end(entry, job_pb2.ALLOCATION_STATE_CANCELLED, "stopped before it was started")
@@ -115,6 +118,12 @@ class Allocations:
             runner = self._held_by.get(key)
             if runner is not None:
                 self._start(self._stop_at(runner, key))
+
+    def _stop_older_than(self, key: AllocationKey) -> None:
+        """Whoever speaks of an attempt has given up those before it."""
+        for entry in self.live():
+            if entry.key.allocation_id == key.allocation_id and entry.key.attempt < key.attempt:
+                self.stop(entry.key)
 
     def stored(self, stored: AllocationStatusStored) -> None:
         """The coordinator will not forget this end any more: it need not be reported again."""

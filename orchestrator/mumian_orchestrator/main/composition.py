@@ -10,7 +10,7 @@ from typing import Any
 from mumian_orchestrator.main.config import Config
 from mumian_orchestrator.ports.clock import Clock
 from mumian_orchestrator.ports.engine import Engine
-from mumian_orchestrator.ports.store import LeaderStore
+from mumian_orchestrator.ports.store import TermStore
 from mumian_orchestrator.services.admission import Admission
 from mumian_orchestrator.services.agent_reports import AgentReports
 from mumian_orchestrator.services.agent_sessions import AgentSessions
@@ -61,7 +61,7 @@ class Services:
                 self._scheduler.evaluate_waiting()
 
 
-def compose(config: Config, term_number: int, store: LeaderStore, engine: Engine, clock: Clock) -> Services:
+def compose(config: Config, term_number: int, store: TermStore, engine: Engine, clock: Clock) -> Services:
     """Everything that a leader serves with; it does nothing until `load` and `run`."""
     commit_log = CommitLog(store)
     table = JobTable(commit_log, clock)
@@ -76,7 +76,7 @@ def compose(config: Config, term_number: int, store: LeaderStore, engine: Engine
         fleet=fleet,
         sessions=sessions,
         reports=AgentReports(fleet, sessions, reconciler, scheduler),
-        admission=Admission(table, fleet, engine, scheduler, reconciler, sessions, clock),
+        admission=Admission(table, fleet, engine, scheduler, reconciler, sessions, store, clock),
         _commit_log=commit_log,
         _preemptions=preemptions,
         _scheduler=scheduler,

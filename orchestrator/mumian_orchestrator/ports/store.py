@@ -11,6 +11,8 @@ from mumian_orchestrator.ports.key_value import OPERATIONS_MAX, TRANSACTION_BYTE
 # What one commit takes: a transaction, less the store's own commit mark.
 COMMIT_WRITES_MAX = OPERATIONS_MAX - 1
 COMMIT_BYTES_MAX = TRANSACTION_BYTES_MAX - 1000
+# Keys below it are a log: nobody needs them to take over, so `load` leaves them out.
+LOG = "log/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,10 @@ class Store(Protocol):
     """What anybody may do with the store: read."""
 
     async def load(self) -> Snapshot:
-        """Everything that is stored at one revision; waits for as long as the store is away."""
+        """Everything that is stored at one revision but the log; waits for as long as the store is away."""
+
+    async def read_log(self, prefix: str) -> Sequence[bytes]:
+        """The values below a prefix (which begins with LOG), in order of their keys; waits as `load` does."""
 
     def watch(self, prefix: str, from_revision: int) -> AsyncGenerator[Change, None]:
         """Every write below the prefix from a revision on, without end; each is told exactly once, however
@@ -85,3 +90,7 @@ class LeaderStore(Protocol):
             SupersededError: this leader's term is over.
             ValueError: more than COMMIT_WRITES_MAX writes or COMMIT_BYTES_MAX bytes, or a key twice.
         """
+
+
+class TermStore(Store, LeaderStore, Protocol):
+    """Both: what the services of a leader are given."""

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 from mumian.agent.v1.agent_pb2 import LogChunk
 from mumian.api.v1 import error_pb2, job_pb2
 from mumian.api.v1.explanation_pb2 import Explanation
+from mumian.api.v1.job_event_pb2 import JobEvent
 from mumian.api.v1.job_pb2 import Allocation, Job, JobSpec
 
 from mumian_orchestrator.domain.decision import Decision, PendingJob
@@ -18,10 +19,10 @@ from mumian_orchestrator.domain.job_spec import normalise
 from mumian_orchestrator.domain.job_state import TERMINAL_JOB_STATES, tasks_of, unplaced_tasks
 from mumian_orchestrator.ports.clock import Clock
 from mumian_orchestrator.ports.engine import Engine
+from mumian_orchestrator.ports.store import Store
 from mumian_orchestrator.services.agent_sessions import AgentSessions
 from mumian_orchestrator.services.fleet import Fleet
-from mumian_orchestrator.services.job_table import JobTable
-from mumian_orchestrator.services.plan_applier import ALLOCATIONS_PER_COMMIT
+from mumian_orchestrator.services.job_table import ALLOCATIONS_PER_COMMIT, JobTable, event_prefix
 from mumian_orchestrator.services.reconciler import Reconciler
 from mumian_orchestrator.services.scheduler import Scheduler
 
@@ -41,8 +42,10 @@ class Admission:
         scheduler: Scheduler,
         reconciler: Reconciler,
         sessions: AgentSessions,
+        store: Store,
         clock: Clock,
     ) -> None:
+        self._store = store
         self._table, self._fleet, self._engine = table, fleet, engine
         self._scheduler, self._reconciler, self._sessions = scheduler, reconciler, sessions
         self._clock = clock
@@ -161,6 +164,19 @@ class Admission:
         pending = PendingJob(job.id, job.spec, waiting, job.create_time.seconds)
         return await self._engine.explain(pending, self._clock.now().seconds)
 
+    async def events(self, tenant_id: str, job_id: str) -> Sequence[JobEvent]:
+        """What has happened to a job, oldest first.
+
+        Raises:
+            RequestRefusedError: JOB_NOT_FOUND or STORE_UNAVAILABLE.
+        """
+        self._published(tenant_id, job_id)
+        try:
+            stored = await asyncio.wait_for(self._store.read_log(event_prefix(job_id)), DURABLE_WITHIN_S)
+        except TimeoutError:
+            raise _store_unavailable("not read") from None
+        return [JobEvent.FromString(value) for value in stored]
+
     async def read_logs(
         self, tenant_id: str, job_id: str, allocation_id: str, follow: bool, tail_bytes: int
     ) -> AsyncIterator[tuple[Allocation, LogChunk]]:
@@ -206,7 +222,9 @@ async def _durable(future: asyncio.Future[None]) -> None:
     try:
         await asyncio.wait_for(asyncio.shield(future), DURABLE_WITHIN_S)
     except TimeoutError:
-        raise RequestRefusedError(
-            error_pb2.ERROR_REASON_STORE_UNAVAILABLE,
-            f"not stored within {DURABLE_WITHIN_S:.0f} s; try again with the same request_id",
-        ) from None
+        raise _store_unavailable("not stored") from None
+
+
+def _store_unavailable(what: str) -> RequestRefusedError:
+    advice = f"{what} within {DURABLE_WITHIN_S:.0f} s; try again with the same request_id"
+    return RequestRefusedError(error_pb2.ERROR_REASON_STORE_UNAVAILABLE, advice)

@@ -8,6 +8,7 @@ import logging
 from collections.abc import AsyncIterator
 
 from mumian.agent.v1.agent_pb2 import (
+    AgentReport,
     AllocationStatus,
     AllocationStatusStored,
     CoordinatorCommand,
@@ -44,7 +45,8 @@ class Session:
 
     def __init__(self, site_id: str, agent_epoch: int, link: AgentLink) -> None:
         self.site_id, self.agent_epoch, self.link = site_id, agent_epoch, link
-        self.last_sequence = 0
+        # The newest sequence taken, by what the report is about: a late report is old news only there.
+        self.newest: dict[object, int] = {}
         self.heard = asyncio.Event()
 
 
@@ -82,12 +84,19 @@ class AgentSessions:
             del self._sessions[session.site_id]
             log.info("site %s: stream closed", session.site_id)
 
-    def is_current(self, session: Session, sequence: int) -> bool:
-        """Whether a report is newer than everything taken from its session, and the session still stands."""
+    def is_current(self, session: Session, report: AgentReport) -> bool:
+        """Whether a report is newer than all that its session has told of the same thing, and the session
+        still stands. So reports that are repeated or change places leave what they would have left in order.
+        """
         session.heard.set()
-        if self._sessions.get(session.site_id) is not session or sequence <= session.last_sequence:
+        about = _about(report)
+        if (
+            self._sessions.get(session.site_id) is not session
+            or report.agent_epoch != session.agent_epoch
+            or report.sequence <= session.newest.get(about, 0)
+        ):
             return False
-        session.last_sequence = sequence
+        session.newest[about] = report.sequence
         return True
 
     # Commands.
@@ -114,6 +123,10 @@ class AgentSessions:
             allocation_id=status.allocation_id, attempt=status.attempt, state=status.state
         )
         self._send(site_id, CoordinatorCommand(status_stored=stored))
+        session = self._sessions.get(site_id)
+        if session is not None:
+            # Whatever still comes of one that has ended is told to be old by its state.
+            session.newest.pop((status.allocation_id, status.attempt), None)
 
     # Logs.
 
@@ -177,11 +190,7 @@ class AgentSessions:
     def _welcome(self, site_id: str) -> Welcome:
         return Welcome(
             heartbeat_interval_ms=self._heartbeat_interval_ms,
-            allocations=[
-                _run(job, allocation)
-                for job, allocation in self._table.live_allocations()
-                if allocation.site_id == site_id and not allocation.stop_requested
-            ],
+            allocations=[_run(job, allocation) for job, allocation in self._table.wanted_on(site_id)],
         )
 
     def _announce_probe_targets(self) -> None:
@@ -234,6 +243,11 @@ class AgentSessions:
                 )
         incumbent.link.close("replaced by a newer stream of the same site")
         self.close(incumbent)
+
+
+def _about(report: AgentReport) -> object:
+    status = report.allocation_status
+    return (status.allocation_id, status.attempt) if status.allocation_id else report.WhichOneof("report")
 
 
 def _run(job: Job, allocation: Allocation) -> RunAllocation:

@@ -3,28 +3,47 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+from mumian.api.v1 import job_event_pb2
 from mumian.api.v1.explanation_pb2 import Explanation
+from mumian.api.v1.job_event_pb2 import JobEventKind
 from mumian.api.v1.job_pb2 import Allocation, Job
 
-from mumian_orchestrator.domain.job_state import derive, is_live
+from mumian_orchestrator.domain.job_events import event_of, events_kept, in_order, without
+from mumian_orchestrator.domain.job_state import TERMINAL_JOB_STATES, derive, is_live, wants_placement
 from mumian_orchestrator.ports.clock import Clock
-from mumian_orchestrator.ports.store import Write
+from mumian_orchestrator.ports.store import COMMIT_WRITES_MAX, LOG, Write
 from mumian_orchestrator.services.commit_log import CommitLog
 
 _JOBS, _ALLOCATIONS, _REQUESTS = "jobs/", "allocations/", "requests/"
+# Beside them a commit writes the job and its new event, and removes the event that is too old.
+ALLOCATIONS_PER_COMMIT = COMMIT_WRITES_MAX - 3
+
+
+def event_prefix(job_id: str) -> str:
+    """What the keys of a job's events begin with; their order is that of the events."""
+    return f"{LOG}{job_id}/"
+
+
+def _event_key(job_id: str, sequence: int) -> str:
+    return f"{event_prefix(job_id)}{sequence:012d}"
 
 
 class JobTable:
-    """Jobs by id. A change is made in memory and appended to the log at once; callers see it once durable."""
+    """Jobs by id. A change is made in memory and appended to the log at once; callers see it once durable.
+    Each change has its event in the job's own log, in the same transaction.
+    """
 
-    def __init__(self, log: CommitLog, clock: Clock) -> None:
-        self._log, self._clock = log, clock
+    def __init__(self, log: CommitLog, clock: Clock, events_kept: Callable[[Job], int] = events_kept) -> None:
+        self._log, self._clock, self._events_kept = log, clock, events_kept
         self._working: dict[str, Job] = {}
         self._published: dict[str, Job] = {}
         self._requests: dict[str, str] = {}
         self._watchers: dict[str, set[asyncio.Event]] = {}
+        # Those of the working jobs that are asked for all the time, so that nobody looks through all jobs.
+        self._live: dict[str, dict[str, tuple[Job, Allocation]]] = {}  # by site, by allocation
+        self._waiting: dict[str, Job] = {}
 
     def load(self, stored: Mapping[str, bytes]) -> None:
         """Fill the empty table from the store."""
@@ -34,12 +53,14 @@ class JobTable:
                 self._working[job.id] = job
             elif key.startswith(_REQUESTS):
                 self._requests[key.removeprefix(_REQUESTS)] = value.decode()
-        for key, value in sorted(stored.items()):
+        by_job: dict[str, list[Allocation]] = {}
+        for key, value in stored.items():
             if key.startswith(_ALLOCATIONS):
                 allocation = Allocation.FromString(value)
-                self._working[allocation.job_id].allocations.append(allocation)
+                by_job.setdefault(allocation.job_id, []).append(allocation)
         for job in self._working.values():
-            job.allocations.sort(key=lambda a: (a.create_time.ToNanoseconds(), a.task_group, a.task_index))
+            job.allocations.extend(in_order(by_job.get(job.id, ())))
+            self._index(job, job.allocations)
             self._publish(_copy(job))
 
     # What callers see.
@@ -75,11 +96,22 @@ class JobTable:
         """The working state of every job."""
         return self._working.values()
 
-    def live_allocations(self) -> Iterator[tuple[Job, Allocation]]:
-        """Every allocation that holds resources, with its job."""
-        for job in self._working.values():
+    def waiting(self) -> list[Job]:
+        """The jobs some of whose tasks are still to be placed."""
+        return list(self._waiting.values())
+
+    def live_allocations(self, site_id: str = "") -> Iterator[tuple[Job, Allocation]]:
+        """Every allocation that holds resources, of one site or of all, with its job."""
+        sites = [self._live.get(site_id, {})] if site_id else list(self._live.values())
+        for site in sites:
+            yield from list(site.values())
+
+    def wanted_on(self, site_id: str) -> Iterator[tuple[Job, Allocation]]:
+        """What a site is to run, as far as that is durable, with its job."""
+        job_ids = {job.id for job, _ in self.live_allocations(site_id)}
+        for job in (self._published[job_id] for job_id in job_ids if job_id in self._published):
             for allocation in job.allocations:
-                if is_live(allocation):
+                if allocation.site_id == site_id and is_live(allocation) and not allocation.stop_requested:
                     yield job, allocation
 
     def request(self, key: str) -> str | None:
@@ -88,14 +120,31 @@ class JobTable:
 
     def create(self, job: Job, request_key: str, request_value: str) -> asyncio.Future[None]:
         """Add a job with its idempotency key, both or none."""
-        durable = self._append(job, (), [Write(_REQUESTS + request_key, request_value.encode())])
+        request = Write(_REQUESTS + request_key, request_value.encode())
+        durable = self._append(job, (), job_event_pb2.JOB_EVENT_KIND_SUBMITTED, "", [request])
         self._working[job.id] = job
         self._requests[request_key] = request_value
         return durable
 
-    def commit(self, job: Job, changed: Sequence[Allocation] = ()) -> asyncio.Future[None]:
-        """Make a changed working job durable, with those of its allocations that changed."""
-        return self._append(job, changed, [])
+    def commit(
+        self,
+        job: Job,
+        changed: Sequence[Allocation],
+        kind: JobEventKind.ValueType,
+        reason: str = "",
+    ) -> asyncio.Future[None]:
+        """Make a changed working job durable, with those of its allocations that changed (at most
+        ALLOCATIONS_PER_COMMIT) and an event of this kind.
+        """
+        return self._append(job, changed, kind, reason, [])
+
+    def publish_meter(self, job: Job, allocation: Allocation) -> None:
+        """Show an allocation's newest meter reading. It comes again and again, so nothing is written."""
+        published = self._published.get(job.id)
+        for shown in published.allocations if published else ():
+            if shown.id == allocation.id:
+                shown.it_energy_j = allocation.it_energy_j
+                self._wake_watchers(job.id)
 
     def publish_explanations(self, job: Job, explanations: Sequence[Explanation]) -> None:
         """Show newer reasons of a waiting job. Found again after a failover, so nothing is written."""
@@ -111,23 +160,54 @@ class JobTable:
             self._publish(newer)
 
     def _append(
-        self, job: Job, changed: Sequence[Allocation], extra: Sequence[Write]
+        self,
+        job: Job,
+        changed: Sequence[Allocation],
+        kind: JobEventKind.ValueType,
+        reason: str,
+        extra: Sequence[Write],
     ) -> asyncio.Future[None]:
-        job.state, job.state_message = derive(job)
+        if job.state not in TERMINAL_JOB_STATES:
+            job.state, job.state_message = derive(job)
+        self._index(job, changed)
         job.update_time.CopyFrom(self._clock.now())
         job.etag = str(int(job.etag or 0) + 1)
         snapshot = _copy(job)
-        alone = _copy(job)
-        del alone.allocations[:]
-        writes = [Write(_JOBS + job.id, alone.SerializeToString()), *extra]
+        writes = [Write(_JOBS + job.id, without(job, "allocations").SerializeToString()), *extra]
         writes += [Write(_ALLOCATIONS + a.id, a.SerializeToString()) for a in changed]
+        writes += self._event_writes(job, changed, kind, reason)
         done = self._log.append(writes)
         done.add_done_callback(lambda future: None if future.exception() else self._publish(snapshot))
         return done
 
+    def _event_writes(
+        self, job: Job, changed: Sequence[Allocation], kind: JobEventKind.ValueType, reason: str
+    ) -> list[Write]:
+        kept = self._events_kept(job)
+        event = event_of(job, changed, kind, reason, kept)
+        writes = [Write(_event_key(job.id, event.sequence), event.SerializeToString())]
+        if event.sequence > kept:
+            writes.append(Write(_event_key(job.id, event.sequence - kept), None))
+        return writes
+
+    def _index(self, job: Job, changed: Iterable[Allocation]) -> None:
+        for allocation in changed:
+            site = self._live.setdefault(allocation.site_id, {})
+            if is_live(allocation):
+                site[allocation.id] = (job, allocation)
+            else:
+                site.pop(allocation.id, None)
+        if wants_placement(job):
+            self._waiting[job.id] = job
+        else:
+            self._waiting.pop(job.id, None)
+
     def _publish(self, job: Job) -> None:
         self._published[job.id] = job
-        for event in self._watchers.get(job.id, ()):
+        self._wake_watchers(job.id)
+
+    def _wake_watchers(self, job_id: str) -> None:
+        for event in self._watchers.get(job_id, ()):
             event.set()
 
 

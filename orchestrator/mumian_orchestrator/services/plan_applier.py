@@ -8,23 +8,20 @@ import logging
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
-from mumian.api.v1 import job_pb2
+from mumian.api.v1 import job_event_pb2, job_pb2
 from mumian.api.v1.job_pb2 import Allocation, Job
 
 from mumian_orchestrator.domain.decision import Decision, PendingJob, Placement
 from mumian_orchestrator.domain.job_state import task_of, unplaced_tasks, wants_placement
 from mumian_orchestrator.ports.clock import Clock
 from mumian_orchestrator.ports.engine import Engine
-from mumian_orchestrator.ports.store import COMMIT_WRITES_MAX
 from mumian_orchestrator.services.agent_sessions import AgentSessions
-from mumian_orchestrator.services.job_table import JobTable
+from mumian_orchestrator.services.job_table import ALLOCATIONS_PER_COMMIT, JobTable
 from mumian_orchestrator.services.preemptions import Preemptions
 from mumian_orchestrator.services.tasks import TaskSet
 
 log = logging.getLogger(__name__)
 
-# The job's own write goes with those of its allocations.
-ALLOCATIONS_PER_COMMIT = COMMIT_WRITES_MAX - 1
 # Of each stored explanation. They come best first, and a job with all its groups has to fit one commit.
 SITES_EXPLAINED_MAX = 64
 
@@ -92,7 +89,8 @@ class PlanApplier:
         # A gang is never longer than one commit (admission sees to it), so it is durable whole or not at all.
         for start in range(0, max(1, len(added)), ALLOCATIONS_PER_COMMIT):
             part = added[start : start + ALLOCATIONS_PER_COMMIT]
-            self._dispatches.start(self._dispatch(self._table.commit(job, part), job, part))
+            kind = job_event_pb2.JOB_EVENT_KIND_PLACED if part else job_event_pb2.JOB_EVENT_KIND_CONSIDERED
+            self._dispatches.start(self._dispatch(self._table.commit(job, part, kind), job, part))
 
     async def _dispatch(
         self, durable: asyncio.Future[None], job: Job, allocations: Sequence[Allocation]

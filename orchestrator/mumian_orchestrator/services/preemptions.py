@@ -8,13 +8,13 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
+from mumian.api.v1 import job_event_pb2
 from mumian.api.v1.job_pb2 import Allocation, Job
 
 from mumian_orchestrator.domain.job_state import is_live
 from mumian_orchestrator.ports.engine import Engine
-from mumian_orchestrator.ports.store import COMMIT_WRITES_MAX
 from mumian_orchestrator.services.agent_sessions import AgentSessions
-from mumian_orchestrator.services.job_table import JobTable
+from mumian_orchestrator.services.job_table import ALLOCATIONS_PER_COMMIT, JobTable
 from mumian_orchestrator.services.tasks import TaskSet
 
 log = logging.getLogger(__name__)
@@ -113,14 +113,16 @@ class Preemptions:
     def _evict(self, job: Job, victims: Sequence[Allocation], by: Job) -> None:
         # A tenant is not told the names of another's jobs.
         whose = f"job {by.id}" if by.tenant_id == job.tenant_id else "another tenant's job"
+        why = f"its place goes to {whose} of priority {by.spec.priority}"
         for allocation in victims:
             allocation.evicted = allocation.stop_requested = True
-            allocation.state_message = f"evicted: its place goes to {whose} of priority {by.spec.priority}"
+            allocation.state_message = f"evicted: {why}"
             self._ending[allocation.id] = allocation.site_id
         log.info("%d allocations of job %s make room for job %s", len(victims), job.id, by.id)
-        for start in range(0, len(victims), COMMIT_WRITES_MAX - 1):
-            part = victims[start : start + COMMIT_WRITES_MAX - 1]
-            self._background.start(self._stop(self._table.commit(job, part), part))
+        for start in range(0, len(victims), ALLOCATIONS_PER_COMMIT):
+            part = victims[start : start + ALLOCATIONS_PER_COMMIT]
+            durable = self._table.commit(job, part, job_event_pb2.JOB_EVENT_KIND_EVICTED, why)
+            self._background.start(self._stop(durable, part))
 
     async def _stop(self, durable: asyncio.Future[None], victims: Sequence[Allocation]) -> None:
         await durable

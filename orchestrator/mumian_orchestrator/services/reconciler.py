@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 
 from mumian.agent.v1.agent_pb2 import AllocationStatus
-from mumian.api.v1 import job_pb2
+from mumian.api.v1 import job_event_pb2, job_pb2
 from mumian.api.v1.job_pb2 import Allocation, Job
 
+from mumian_orchestrator.domain.job_events import without
 from mumian_orchestrator.domain.job_state import is_doomed, is_live
 from mumian_orchestrator.ports.engine import Engine
 from mumian_orchestrator.services.agent_sessions import AgentSessions
-from mumian_orchestrator.services.job_table import JobTable
+from mumian_orchestrator.services.job_table import ALLOCATIONS_PER_COMMIT, JobTable
 from mumian_orchestrator.services.preemptions import Preemptions
 from mumian_orchestrator.services.scheduler import Scheduler
 from mumian_orchestrator.services.tasks import TaskSet
@@ -39,7 +41,7 @@ class Reconciler:
 
     def resume(self) -> None:
         """After a start: finish what the previous leader had begun to stop, and place what waits."""
-        for job in list(self._table.jobs()):
+        for job, _ in self._table.live_allocations():
             self._stop_doomed(job)
         self._preemptions.resume()
         self._scheduler.evaluate_waiting()
@@ -54,9 +56,13 @@ class Reconciler:
         if status.attempt != allocation.attempt or not is_live(allocation):
             self._sessions.stored(site_id, status)
             return
+        before = _without_meter(allocation)
         _take_over(allocation, status)
+        if _without_meter(allocation) == before:
+            self._table.publish_meter(job, allocation)
+            return
         ended = not is_live(allocation)
-        durable = self._table.commit(job, [allocation])
+        durable = self._table.commit(job, [allocation], job_event_pb2.JOB_EVENT_KIND_REPORTED)
         if ended:
             self._engine.update(freed=[allocation.id])
             self._scheduler.evaluate_first(self._preemptions.ended(allocation.id))
@@ -68,7 +74,7 @@ class Reconciler:
         """Record the tenant's wish and stop what runs. Repeating it changes nothing."""
         job.cancel_requested = True
         self._preemptions.abandon(job.id)
-        durable = self._table.commit(job)
+        durable = self._table.commit(job, [], job_event_pb2.JOB_EVENT_KIND_CANCEL_REQUESTED)
         self._stop_doomed(job)
         return durable
 
@@ -76,13 +82,18 @@ class Reconciler:
         if not is_doomed(job):
             return
         to_stop = [a for a in job.allocations if is_live(a) and not a.stop_requested]
-        for allocation in to_stop:
-            allocation.stop_requested = True
-            self._background.start(self._stop(self._table.commit(job, [allocation]), allocation))
+        why = "the job was cancelled" if job.cancel_requested else "one of its tasks failed"
+        for start in range(0, len(to_stop), ALLOCATIONS_PER_COMMIT):
+            part = to_stop[start : start + ALLOCATIONS_PER_COMMIT]
+            for allocation in part:
+                allocation.stop_requested = True
+            durable = self._table.commit(job, part, job_event_pb2.JOB_EVENT_KIND_STOPPING, why)
+            self._background.start(self._stop(durable, part))
 
-    async def _stop(self, durable: asyncio.Future[None], allocation: Allocation) -> None:
+    async def _stop(self, durable: asyncio.Future[None], allocations: Sequence[Allocation]) -> None:
         await durable
-        self._sessions.stop(allocation)
+        for allocation in allocations:
+            self._sessions.stop(allocation)
 
     async def _confirm(self, durable: asyncio.Future[None], site_id: str, status: AllocationStatus) -> None:
         await durable
@@ -106,3 +117,8 @@ def _take_over(allocation: Allocation, status: AllocationStatus) -> None:
         allocation.end_time.CopyFrom(status.end_time)
     if status.state == job_pb2.ALLOCATION_STATE_UNSPECIFIED:
         raise ValueError(f"state (unspecified) of allocation {allocation.id} must be set by the agent")
+
+
+def _without_meter(allocation: Allocation) -> Allocation:
+    """What is worth an event: a meter's reading alone is not, it comes again and again."""
+    return without(allocation, "it_energy_j")

@@ -53,9 +53,8 @@ class Scheduler:
 
     def evaluate_waiting(self) -> None:
         """Consider every job that waits for a place: something has been freed or has changed."""
-        for job in self._table.jobs():
-            if wants_placement(job):
-                self.evaluate(job.id)
+        for job in self._table.waiting():
+            self.evaluate(job.id)
 
     async def run(self) -> None:
         """Evaluate what arrives, until cancelled."""

@@ -22,6 +22,7 @@ _VERBS = {
     "plan": "mumian.cli.submit:plan",
     "jobs": "mumian.cli.jobs:jobs",
     "status": "mumian.cli.jobs:status",
+    "events": "mumian.cli.events:events",
     "logs": "mumian.cli.logs:logs",
     "cancel": "mumian.cli.jobs:cancel",
     "explain": "mumian.cli.jobs:explain",

@@ -73,6 +73,12 @@ def clock(unix_s: int) -> str:
     return time.strftime(form, time.localtime(unix_s))
 
 
+def moment(stamp: Timestamp) -> str:
+    """Month, day and time to the millisecond, as this machine's clock shows it."""
+    shown = time.strftime("%m-%d %H:%M:%S", time.localtime(stamp.seconds))
+    return f"{shown}.{stamp.nanos // 1_000_000:03d}"
+
+
 def short_cny(microcny: int) -> str:
     """Micro-CNY as CNY for a sentence: in fen, or finer where that would be nothing."""
     return f"{microcny / 1e6:.2f}" if microcny >= 5000 or not microcny else f"{microcny / 1e6:.6f}"

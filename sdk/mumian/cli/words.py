@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mumian.api.v1 import explanation_pb2, fleet_pb2, job_pb2
+from mumian.api.v1 import explanation_pb2, fleet_pb2, job_event_pb2, job_pb2
 from mumian.api.v1.explanation_pb2 import Filter
 
 # The key of a job spec that each filter is about.
@@ -37,6 +37,8 @@ STYLES = {
     "draining": "yellow",
     "failed": "bold red",
     "unreachable": "bold red",
+    "unknown": "yellow",
+    "lost": "bold red",
     "cancelled": "dim",
 }
 
@@ -49,6 +51,11 @@ def job_state(value: job_pb2.JobState.ValueType) -> str:
 def allocation_state(value: job_pb2.AllocationState.ValueType) -> str:
     """`running`"""
     return _word(job_pb2.AllocationState.Name(value), "ALLOCATION_STATE_")
+
+
+def job_event_kind(value: job_event_pb2.JobEventKind.ValueType) -> str:
+    """`placed`"""
+    return _word(job_event_pb2.JobEventKind.Name(value), "JOB_EVENT_KIND_")
 
 
 def job_kind(value: job_pb2.JobKind.ValueType) -> str:

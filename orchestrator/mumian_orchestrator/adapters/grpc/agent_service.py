@@ -66,7 +66,6 @@ class AgentService(AgentServiceServicer):
             raise invalid([FieldFault("report", "must be hello first")])
         outbox = _Outbox()
         session = await self._sessions.open(first.hello, first.agent_epoch, outbox)
-        session.last_sequence = first.sequence
         self._reports.hello(session, first.hello)
         reader = asyncio.create_task(self._read(session, request, outbox))
         try:
@@ -84,7 +83,7 @@ class AgentService(AgentServiceServicer):
     async def _read(self, session: Session, reports: AsyncIterator[AgentReport], outbox: _Outbox) -> None:
         try:
             async for report in reports:
-                if self._sessions.is_current(session, report.sequence):
+                if self._sessions.is_current(session, report):
                     self._reports.take(session, report)
         finally:
             outbox.close(f"site {session.site_id} ended it")

@@ -84,6 +84,16 @@ class JobService(JobServiceServicer):
         explanations = await self._admission.explain(_tenant(context), request.job_id)
         return pb.ExplainJobResponse(explanations=explanations)
 
+    @unary
+    async def ListJobEvents(
+        self, request: pb.ListJobEventsRequest, context: Context
+    ) -> pb.ListJobEventsResponse:
+        events = await self._admission.events(_tenant(context), request.job_id)
+        shown, token = page(
+            events, lambda event: f"{event.sequence:020d}", request.page_size, request.page_token
+        )
+        return pb.ListJobEventsResponse(events=shown, next_page_token=token)
+
 
 def _tenant(context: Context) -> str:
     metadata = dict(context.invocation_metadata() or ())

@@ -102,7 +102,7 @@ class FencedStore(StoreReader):
         return CreatedAt(self._term.key, self._term.number)
 
     def _operation(self, write: Write) -> Operation:
-        key = self._data + write.key
+        key = self._absolute(write.key)
         return Delete(key) if write.value is None else Put(key, write.value)
 
     async def _read_mark(self) -> int:

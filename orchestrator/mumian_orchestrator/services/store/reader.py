@@ -7,8 +7,8 @@ import logging
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
-from mumian_orchestrator.ports.key_value import CompactedError, KeyEvent, KeyValue, NoAnswerError
-from mumian_orchestrator.ports.store import Change, Event, Snapshot
+from mumian_orchestrator.ports.key_value import CompactedError, KeyEvent, KeyValue, Listing, NoAnswerError
+from mumian_orchestrator.ports.store import LOG, Change, Event, Snapshot
 
 log = logging.getLogger(__name__)
 
@@ -16,26 +16,22 @@ FIRST_RETRY_S, LAST_RETRY_S = 0.05, 1.0
 
 
 class StoreReader:
-    """Data live under `{prefix}data/`; the leader's key and the commit mark beside it, where no watch sees
-    them.
+    """Data live under `{prefix}data/`; the log, the leader's key and the commit mark beside it, where no
+    watch sees them.
     """
 
     def __init__(self, kv: KeyValue, prefix: str) -> None:
-        self._kv, self._data = kv, f"{prefix}data/"
+        self._kv, self._prefix, self._data = kv, prefix, f"{prefix}data/"
 
     async def load(self) -> Snapshot:
-        """Everything that is stored at one revision; waits for as long as the store is away."""
-        retry_s = FIRST_RETRY_S
-        while True:
-            try:
-                listing = await self._kv.list(self._data)
-            except NoAnswerError as error:
-                log.warning("store not read: %s; trying again", error)
-                await asyncio.sleep(retry_s)
-                retry_s = min(2 * retry_s, LAST_RETRY_S)
-            else:
-                entries = {entry.key.removeprefix(self._data): entry.value for entry in listing.entries}
-                return Snapshot(listing.revision, entries)
+        """Everything that is stored at one revision but the log; waits for as long as the store is away."""
+        listing = await self._list(self._data)
+        entries = {entry.key.removeprefix(self._data): entry.value for entry in listing.entries}
+        return Snapshot(listing.revision, entries)
+
+    async def read_log(self, prefix: str) -> Sequence[bytes]:
+        """The values below a prefix of the log, in order of their keys; waits as `load` does."""
+        return [entry.value for entry in (await self._list(self._absolute(prefix))).entries]
 
     async def watch(self, prefix: str, from_revision: int) -> AsyncGenerator[Change, None]:
         """Every write below the prefix from a revision on, each exactly once, without end.
@@ -79,6 +75,19 @@ class StoreReader:
         events = self._relative([KeyEvent(e.key, e.value, e.mod_revision) for e in missed])
         present = frozenset(entry.key.removeprefix(self._data) for entry in listing.entries)
         return Change(events, present), listing.revision + 1
+
+    async def _list(self, prefix: str) -> Listing:
+        retry_s = FIRST_RETRY_S
+        while True:
+            try:
+                return await self._kv.list(prefix)
+            except NoAnswerError as error:
+                log.warning("store not read: %s; trying again", error)
+                await asyncio.sleep(retry_s)
+                retry_s = min(2 * retry_s, LAST_RETRY_S)
+
+    def _absolute(self, key: str) -> str:
+        return (self._prefix if key.startswith(LOG) else self._data) + key
 
     def _relative(self, events: Sequence[KeyEvent]) -> list[Event]:
         return [Event(event.key.removeprefix(self._data), event.value, event.revision) for event in events]

@@ -24,51 +24,56 @@ _sym_db = _symbol_database.Default()
 
 from mumian.api.v1 import explanation_pb2 as mumian_dot_api_dot_v1_dot_explanation__pb2
 from mumian.api.v1 import job_pb2 as mumian_dot_api_dot_v1_dot_job__pb2
+from mumian.api.v1 import job_event_pb2 as mumian_dot_api_dot_v1_dot_job__event__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fmumian/api/v1/job_service.proto\x12\rmumian.api.v1\x1a\x1fmumian/api/v1/explanation.proto\x1a\x17mumian/api/v1/job.proto\"L\n\x10\x43reateJobRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12$\n\x04spec\x18\x02 \x01(\x0b\x32\x16.mumian.api.v1.JobSpec\"4\n\x11\x43reateJobResponse\x12\x1f\n\x03job\x18\x01 \x01(\x0b\x32\x12.mumian.api.v1.Job\"\x1f\n\rGetJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"1\n\x0eGetJobResponse\x12\x1f\n\x03job\x18\x01 \x01(\x0b\x32\x12.mumian.api.v1.Job\"a\n\x0fListJobsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\'\n\x06states\x18\x03 \x03(\x0e\x32\x17.mumian.api.v1.JobState\"M\n\x10ListJobsResponse\x12 \n\x04jobs\x18\x01 \x03(\x0b\x32\x12.mumian.api.v1.Job\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"!\n\x0fWatchJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"3\n\x10WatchJobResponse\x12\x1f\n\x03job\x18\x01 \x01(\x0b\x32\x12.mumian.api.v1.Job\"\"\n\x10\x43\x61ncelJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"4\n\x11\x43\x61ncelJobResponse\x12\x1f\n\x03job\x18\x01 \x01(\x0b\x32\x12.mumian.api.v1.Job\"\\\n\x0fReadLogsRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x15\n\rallocation_id\x18\x02 \x01(\t\x12\x0e\n\x06\x66ollow\x18\x03 \x01(\x08\x12\x12\n\ntail_bytes\x18\x04 \x01(\x04\"a\n\x10ReadLogsResponse\x12\x15\n\rallocation_id\x18\x01 \x01(\t\x12(\n\x06stream\x18\x02 \x01(\x0e\x32\x18.mumian.api.v1.LogStream\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"6\n\x0ePlanJobRequest\x12$\n\x04spec\x18\x01 \x01(\x0b\x32\x16.mumian.api.v1.JobSpec\"n\n\x0fPlanJobResponse\x12\x30\n\x0c\x65xplanations\x18\x01 \x03(\x0b\x32\x1a.mumian.api.v1.Explanation\x12)\n\x05tasks\x18\x02 \x03(\x0b\x32\x1a.mumian.api.v1.PlannedTask\"\xb5\x01\n\x0bPlannedTask\x12\x12\n\ntask_group\x18\x01 \x01(\t\x12\x12\n\ntask_index\x18\x02 \x01(\r\x12\x0f\n\x07site_id\x18\x03 \x01(\t\x12\x0f\n\x07node_id\x18\x04 \x01(\t\x12*\n\x04\x63ost\x18\x05 \x01(\x0b\x32\x1c.mumian.api.v1.CostBreakdown\x12\x30\n\x07latency\x18\x06 \x01(\x0b\x32\x1f.mumian.api.v1.LatencyBreakdown\"#\n\x11\x45xplainJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"F\n\x12\x45xplainJobResponse\x12\x30\n\x0c\x65xplanations\x18\x01 \x03(\x0b\x32\x1a.mumian.api.v1.Explanation*U\n\tLogStream\x12\x1a\n\x16LOG_STREAM_UNSPECIFIED\x10\x00\x12\x15\n\x11LOG_STREAM_STDOUT\x10\x01\x12\x15\n\x11LOG_STREAM_STDERR\x10\x02\x32\xfb\x04\n\nJobService\x12N\n\tCreateJob\x12\x1f.mumian.api.v1.CreateJobRequest\x1a .mumian.api.v1.CreateJobResponse\x12\x45\n\x06GetJob\x12\x1c.mumian.api.v1.GetJobRequest\x1a\x1d.mumian.api.v1.GetJobResponse\x12K\n\x08ListJobs\x12\x1e.mumian.api.v1.ListJobsRequest\x1a\x1f.mumian.api.v1.ListJobsResponse\x12M\n\x08WatchJob\x12\x1e.mumian.api.v1.WatchJobRequest\x1a\x1f.mumian.api.v1.WatchJobResponse0\x01\x12N\n\tCancelJob\x12\x1f.mumian.api.v1.CancelJobRequest\x1a .mumian.api.v1.CancelJobResponse\x12M\n\x08ReadLogs\x12\x1e.mumian.api.v1.ReadLogsRequest\x1a\x1f.mumian.api.v1.ReadLogsResponse0\x01\x12H\n\x07PlanJob\x12\x1d.mumian.api.v1.PlanJobRequest\x1a\x1e.mumian.api.v1.PlanJobResponse\x12Q\n\nExplainJob\x12 .mumian.api.v1.ExplainJobRequest\x1a!.mumian.api.v1.ExplainJobResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fmumian/api/v1/job_service.proto\x12\rmumian.api.v1\x1a\x1fmumian/api/v1/explanation.proto\x1a\x17mumian/api/v1/job.proto\x1a\x1dmumian/api/v1/job_event.proto\"L\n\x10\x43reateJobRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12$\n\x04spec\x18\x02 \x01(\x0b\x32\x16.mumian.api.v1.JobSpec\"4\n\x11\x43reateJobResponse\x12\x1f\n\x03job\x18\x01 \x01(\x0b\x32\x12.mumian.api.v1.Job\"\x1f\n\rGetJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"1\n\x0eGetJobResponse\x12\x1f\n\x03job\x18\x01 \x01(\x0b\x32\x12.mumian.api.v1.Job\"a\n\x0fListJobsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\'\n\x06states\x18\x03 \x03(\x0e\x32\x17.mumian.api.v1.JobState\"M\n\x10ListJobsResponse\x12 \n\x04jobs\x18\x01 \x03(\x0b\x32\x12.mumian.api.v1.Job\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"!\n\x0fWatchJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"3\n\x10WatchJobResponse\x12\x1f\n\x03job\x18\x01 \x01(\x0b\x32\x12.mumian.api.v1.Job\"\"\n\x10\x43\x61ncelJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"4\n\x11\x43\x61ncelJobResponse\x12\x1f\n\x03job\x18\x01 \x01(\x0b\x32\x12.mumian.api.v1.Job\"\\\n\x0fReadLogsRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x15\n\rallocation_id\x18\x02 \x01(\t\x12\x0e\n\x06\x66ollow\x18\x03 \x01(\x08\x12\x12\n\ntail_bytes\x18\x04 \x01(\x04\"a\n\x10ReadLogsResponse\x12\x15\n\rallocation_id\x18\x01 \x01(\t\x12(\n\x06stream\x18\x02 \x01(\x0e\x32\x18.mumian.api.v1.LogStream\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"6\n\x0ePlanJobRequest\x12$\n\x04spec\x18\x01 \x01(\x0b\x32\x16.mumian.api.v1.JobSpec\"n\n\x0fPlanJobResponse\x12\x30\n\x0c\x65xplanations\x18\x01 \x03(\x0b\x32\x1a.mumian.api.v1.Explanation\x12)\n\x05tasks\x18\x02 \x03(\x0b\x32\x1a.mumian.api.v1.PlannedTask\"\xb5\x01\n\x0bPlannedTask\x12\x12\n\ntask_group\x18\x01 \x01(\t\x12\x12\n\ntask_index\x18\x02 \x01(\r\x12\x0f\n\x07site_id\x18\x03 \x01(\t\x12\x0f\n\x07node_id\x18\x04 \x01(\t\x12*\n\x04\x63ost\x18\x05 \x01(\x0b\x32\x1c.mumian.api.v1.CostBreakdown\x12\x30\n\x07latency\x18\x06 \x01(\x0b\x32\x1f.mumian.api.v1.LatencyBreakdown\"#\n\x11\x45xplainJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"F\n\x12\x45xplainJobResponse\x12\x30\n\x0c\x65xplanations\x18\x01 \x03(\x0b\x32\x1a.mumian.api.v1.Explanation\"M\n\x14ListJobEventsRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"Y\n\x15ListJobEventsResponse\x12\'\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x17.mumian.api.v1.JobEvent\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*U\n\tLogStream\x12\x1a\n\x16LOG_STREAM_UNSPECIFIED\x10\x00\x12\x15\n\x11LOG_STREAM_STDOUT\x10\x01\x12\x15\n\x11LOG_STREAM_STDERR\x10\x02\x32\xd7\x05\n\nJobService\x12N\n\tCreateJob\x12\x1f.mumian.api.v1.CreateJobRequest\x1a .mumian.api.v1.CreateJobResponse\x12\x45\n\x06GetJob\x12\x1c.mumian.api.v1.GetJobRequest\x1a\x1d.mumian.api.v1.GetJobResponse\x12K\n\x08ListJobs\x12\x1e.mumian.api.v1.ListJobsRequest\x1a\x1f.mumian.api.v1.ListJobsResponse\x12M\n\x08WatchJob\x12\x1e.mumian.api.v1.WatchJobRequest\x1a\x1f.mumian.api.v1.WatchJobResponse0\x01\x12N\n\tCancelJob\x12\x1f.mumian.api.v1.CancelJobRequest\x1a .mumian.api.v1.CancelJobResponse\x12M\n\x08ReadLogs\x12\x1e.mumian.api.v1.ReadLogsRequest\x1a\x1f.mumian.api.v1.ReadLogsResponse0\x01\x12H\n\x07PlanJob\x12\x1d.mumian.api.v1.PlanJobRequest\x1a\x1e.mumian.api.v1.PlanJobResponse\x12Q\n\nExplainJob\x12 .mumian.api.v1.ExplainJobRequest\x1a!.mumian.api.v1.ExplainJobResponse\x12Z\n\rListJobEvents\x12#.mumian.api.v1.ListJobEventsRequest\x1a$.mumian.api.v1.ListJobEventsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'mumian.api.v1.job_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_LOGSTREAM']._serialized_start=1334
-  _globals['_LOGSTREAM']._serialized_end=1419
-  _globals['_CREATEJOBREQUEST']._serialized_start=108
-  _globals['_CREATEJOBREQUEST']._serialized_end=184
-  _globals['_CREATEJOBRESPONSE']._serialized_start=186
-  _globals['_CREATEJOBRESPONSE']._serialized_end=238
-  _globals['_GETJOBREQUEST']._serialized_start=240
-  _globals['_GETJOBREQUEST']._serialized_end=271
-  _globals['_GETJOBRESPONSE']._serialized_start=273
-  _globals['_GETJOBRESPONSE']._serialized_end=322
-  _globals['_LISTJOBSREQUEST']._serialized_start=324
-  _globals['_LISTJOBSREQUEST']._serialized_end=421
-  _globals['_LISTJOBSRESPONSE']._serialized_start=423
-  _globals['_LISTJOBSRESPONSE']._serialized_end=500
-  _globals['_WATCHJOBREQUEST']._serialized_start=502
-  _globals['_WATCHJOBREQUEST']._serialized_end=535
-  _globals['_WATCHJOBRESPONSE']._serialized_start=537
-  _globals['_WATCHJOBRESPONSE']._serialized_end=588
-  _globals['_CANCELJOBREQUEST']._serialized_start=590
-  _globals['_CANCELJOBREQUEST']._serialized_end=624
-  _globals['_CANCELJOBRESPONSE']._serialized_start=626
-  _globals['_CANCELJOBRESPONSE']._serialized_end=678
-  _globals['_READLOGSREQUEST']._serialized_start=680
-  _globals['_READLOGSREQUEST']._serialized_end=772
-  _globals['_READLOGSRESPONSE']._serialized_start=774
-  _globals['_READLOGSRESPONSE']._serialized_end=871
-  _globals['_PLANJOBREQUEST']._serialized_start=873
-  _globals['_PLANJOBREQUEST']._serialized_end=927
-  _globals['_PLANJOBRESPONSE']._serialized_start=929
-  _globals['_PLANJOBRESPONSE']._serialized_end=1039
-  _globals['_PLANNEDTASK']._serialized_start=1042
-  _globals['_PLANNEDTASK']._serialized_end=1223
-  _globals['_EXPLAINJOBREQUEST']._serialized_start=1225
-  _globals['_EXPLAINJOBREQUEST']._serialized_end=1260
-  _globals['_EXPLAINJOBRESPONSE']._serialized_start=1262
-  _globals['_EXPLAINJOBRESPONSE']._serialized_end=1332
-  _globals['_JOBSERVICE']._serialized_start=1422
-  _globals['_JOBSERVICE']._serialized_end=2057
+  _globals['_LOGSTREAM']._serialized_start=1535
+  _globals['_LOGSTREAM']._serialized_end=1620
+  _globals['_CREATEJOBREQUEST']._serialized_start=139
+  _globals['_CREATEJOBREQUEST']._serialized_end=215
+  _globals['_CREATEJOBRESPONSE']._serialized_start=217
+  _globals['_CREATEJOBRESPONSE']._serialized_end=269
+  _globals['_GETJOBREQUEST']._serialized_start=271
+  _globals['_GETJOBREQUEST']._serialized_end=302
+  _globals['_GETJOBRESPONSE']._serialized_start=304
+  _globals['_GETJOBRESPONSE']._serialized_end=353
+  _globals['_LISTJOBSREQUEST']._serialized_start=355
+  _globals['_LISTJOBSREQUEST']._serialized_end=452
+  _globals['_LISTJOBSRESPONSE']._serialized_start=454
+  _globals['_LISTJOBSRESPONSE']._serialized_end=531
+  _globals['_WATCHJOBREQUEST']._serialized_start=533
+  _globals['_WATCHJOBREQUEST']._serialized_end=566
+  _globals['_WATCHJOBRESPONSE']._serialized_start=568
+  _globals['_WATCHJOBRESPONSE']._serialized_end=619
+  _globals['_CANCELJOBREQUEST']._serialized_start=621
+  _globals['_CANCELJOBREQUEST']._serialized_end=655
+  _globals['_CANCELJOBRESPONSE']._serialized_start=657
+  _globals['_CANCELJOBRESPONSE']._serialized_end=709
+  _globals['_READLOGSREQUEST']._serialized_start=711
+  _globals['_READLOGSREQUEST']._serialized_end=803
+  _globals['_READLOGSRESPONSE']._serialized_start=805
+  _globals['_READLOGSRESPONSE']._serialized_end=902
+  _globals['_PLANJOBREQUEST']._serialized_start=904
+  _globals['_PLANJOBREQUEST']._serialized_end=958
+  _globals['_PLANJOBRESPONSE']._serialized_start=960
+  _globals['_PLANJOBRESPONSE']._serialized_end=1070
+  _globals['_PLANNEDTASK']._serialized_start=1073
+  _globals['_PLANNEDTASK']._serialized_end=1254
+  _globals['_EXPLAINJOBREQUEST']._serialized_start=1256
+  _globals['_EXPLAINJOBREQUEST']._serialized_end=1291
+  _globals['_EXPLAINJOBRESPONSE']._serialized_start=1293
+  _globals['_EXPLAINJOBRESPONSE']._serialized_end=1363
+  _globals['_LISTJOBEVENTSREQUEST']._serialized_start=1365
+  _globals['_LISTJOBEVENTSREQUEST']._serialized_end=1442
+  _globals['_LISTJOBEVENTSRESPONSE']._serialized_start=1444
+  _globals['_LISTJOBEVENTSRESPONSE']._serialized_end=1533
+  _globals['_JOBSERVICE']._serialized_start=1623
+  _globals['_JOBSERVICE']._serialized_end=2350
 # @@protoc_insertion_point(module_scope)

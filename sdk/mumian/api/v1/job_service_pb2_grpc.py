@@ -75,6 +75,11 @@ class JobServiceStub:
                 request_serializer=mumian_dot_api_dot_v1_dot_job__service__pb2.ExplainJobRequest.SerializeToString,
                 response_deserializer=mumian_dot_api_dot_v1_dot_job__service__pb2.ExplainJobResponse.FromString,
                 _registered_method=True)
+        self.ListJobEvents = channel.unary_unary(
+                '/mumian.api.v1.JobService/ListJobEvents',
+                request_serializer=mumian_dot_api_dot_v1_dot_job__service__pb2.ListJobEventsRequest.SerializeToString,
+                response_deserializer=mumian_dot_api_dot_v1_dot_job__service__pb2.ListJobEventsResponse.FromString,
+                _registered_method=True)
 
 
 class JobServiceServicer:
@@ -136,6 +141,13 @@ class JobServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListJobEvents(self, request, context):
+        """What has happened to a job, oldest first. Only the newest so many events are kept.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_JobServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -178,6 +190,11 @@ def add_JobServiceServicer_to_server(servicer, server):
                     servicer.ExplainJob,
                     request_deserializer=mumian_dot_api_dot_v1_dot_job__service__pb2.ExplainJobRequest.FromString,
                     response_serializer=mumian_dot_api_dot_v1_dot_job__service__pb2.ExplainJobResponse.SerializeToString,
+            ),
+            'ListJobEvents': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListJobEvents,
+                    request_deserializer=mumian_dot_api_dot_v1_dot_job__service__pb2.ListJobEventsRequest.FromString,
+                    response_serializer=mumian_dot_api_dot_v1_dot_job__service__pb2.ListJobEventsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -397,6 +414,33 @@ class JobService:
             '/mumian.api.v1.JobService/ExplainJob',
             mumian_dot_api_dot_v1_dot_job__service__pb2.ExplainJobRequest.SerializeToString,
             mumian_dot_api_dot_v1_dot_job__service__pb2.ExplainJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListJobEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mumian.api.v1.JobService/ListJobEvents',
+            mumian_dot_api_dot_v1_dot_job__service__pb2.ListJobEventsRequest.SerializeToString,
+            mumian_dot_api_dot_v1_dot_job__service__pb2.ListJobEventsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -49,6 +49,8 @@ class JobServiceStub:
     """Where the job would go now. Reserves nothing, stores nothing."""
     ExplainJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.ExplainJobRequest, _job_service_pb2.ExplainJobResponse]
     """Why a stored job is where it is, or why it waits, against the state as it is now."""
+    ListJobEvents: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.ListJobEventsRequest, _job_service_pb2.ListJobEventsResponse]
+    """What has happened to a job, oldest first. Only the newest so many events are kept."""
 
 @_typing.type_check_only
 class JobServiceAsyncStub(JobServiceStub):
@@ -71,6 +73,8 @@ class JobServiceAsyncStub(JobServiceStub):
     """Where the job would go now. Reserves nothing, stores nothing."""
     ExplainJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.ExplainJobRequest, _job_service_pb2.ExplainJobResponse]  # type: ignore[assignment]
     """Why a stored job is where it is, or why it waits, against the state as it is now."""
+    ListJobEvents: _aio.UnaryUnaryMultiCallable[_job_service_pb2.ListJobEventsRequest, _job_service_pb2.ListJobEventsResponse]  # type: ignore[assignment]
+    """What has happened to a job, oldest first. Only the newest so many events are kept."""
 
 class JobServiceServicer(metaclass=_abc_1.ABCMeta):
     """Tenants' door. The tenant is named by the call's `mumian-tenant` metadata; absent: "default"."""
@@ -138,5 +142,13 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_job_service_pb2.ExplainJobResponse, _abc.Awaitable[_job_service_pb2.ExplainJobResponse]]:
         """Why a stored job is where it is, or why it waits, against the state as it is now."""
+
+    @_abc_1.abstractmethod
+    def ListJobEvents(
+        self,
+        request: _job_service_pb2.ListJobEventsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_job_service_pb2.ListJobEventsResponse, _abc.Awaitable[_job_service_pb2.ListJobEventsResponse]]:
+        """What has happened to a job, oldest first. Only the newest so many events are kept."""
 
 def add_JobServiceServicer_to_server(servicer: JobServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

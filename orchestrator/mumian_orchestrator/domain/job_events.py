@@ -1,0 +1,105 @@
+"""The log of a job: what one change adds to it, and how a job is made from it again."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
+
+from google.protobuf.message import Message
+from mumian.api.v1 import job_event_pb2
+from mumian.api.v1.job_event_pb2 import JobEvent, JobEventKind
+from mumian.api.v1.job_pb2 import Allocation, Job
+
+AnyMessage = TypeVar("AnyMessage", bound=Message)
+
+_KEPT_MIN, _KEPT_PER_TASK = 128, 8
+# What never changes of an allocation.
+_FIXED = (
+    "job_id",
+    "tenant_id",
+    "task_group",
+    "task_index",
+    "site_id",
+    "node_id",
+    "resources",
+    "devices",
+    "create_time",
+)
+
+
+def events_kept(job: Job) -> int:
+    """How many of a job's newest events are kept."""
+    return max(_KEPT_MIN, _KEPT_PER_TASK * sum(group.count for group in job.spec.task_groups))
+
+
+def event_of(
+    job: Job, changed: Sequence[Allocation], kind: JobEventKind.ValueType, reason: str, kept: int
+) -> JobEvent:
+    """The event of a change that has been made to a job; its sequence is the job's etag.
+
+    Any `kept` events in a row repeat everything once: each allocation in a turn that its id decides, the
+    spec in turn 0. So the newest `kept` events are always enough to make the job from them.
+    """
+    sequence = int(job.etag)
+    event = JobEvent(
+        sequence=sequence,
+        kind=kind,
+        reason=reason,
+        job=without(job, "spec", "explanations", "allocations"),
+        changed_allocation_ids=[allocation.id for allocation in changed],
+    )
+    turn = sequence % kept
+    if sequence == 1 or turn == 0:
+        event.job.spec.CopyFrom(job.spec)
+    is_new = kind == job_event_pb2.JOB_EVENT_KIND_PLACED
+    repeated = {a.id: a for a in job.allocations if zlib.crc32(a.id.encode()) % kept == turn}
+    event.job.allocations.extend(repeated.values())
+    event.job.allocations.extend(
+        allocation if is_new else without(allocation, *_FIXED)
+        for allocation in changed
+        if allocation.id not in repeated
+    )
+    return event
+
+
+def replay(events: Iterable[JobEvent]) -> Job:
+    """The job that a log, oldest event first, tells of; without its explanations."""
+    job = Job()
+    allocations: dict[str, Allocation] = {}
+    for event in events:
+        now = without(event.job, "allocations")
+        if not now.HasField("spec") and job.HasField("spec"):
+            now.spec.CopyFrom(job.spec)
+        job = now
+        for allocation in event.job.allocations:
+            before = allocations.get(allocation.id)
+            if not allocation.job_id and before is not None:
+                allocation = _completed(allocation, before)
+            allocations[allocation.id] = allocation
+    job.allocations.extend(in_order(allocations.values()))
+    return job
+
+
+def in_order(allocations: Iterable[Allocation]) -> list[Allocation]:
+    """Oldest first."""
+    return sorted(
+        allocations, key=lambda a: (a.create_time.ToNanoseconds(), a.task_group, a.task_index, a.id)
+    )
+
+
+def without(message: AnyMessage, *fields: str) -> AnyMessage:
+    """A copy that lacks these fields."""
+    copy = type(message)()
+    copy.CopyFrom(message)
+    for field in fields:
+        copy.ClearField(field)
+    return copy
+
+
+def _completed(allocation: Allocation, before: Allocation) -> Allocation:
+    """What never changes, from before; the rest as it is now."""
+    changing = [field.name for field in Allocation.DESCRIPTOR.fields if field.name not in _FIXED]
+    whole = without(before, *changing)
+    whole.MergeFrom(allocation)
+    return whole

@@ -1,0 +1,82 @@
+"""Reports that come late, twice and in any order leave what they leave in order; the events tell of all."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mumian.agent.v1.agent_pb2 import AgentReport
+from mumian.api.v1 import job_pb2
+from mumian_orchestrator.adapters.memory.key_value import MemoryCluster
+from mumian_orchestrator.adapters.memory.virtual_time import run_in_virtual_time
+
+from tests.memory.leader import leading, replayed_jobs_are_the_stored_ones
+from tests.memory.site import Site, status_of
+from tests.orchestrator.tenant import spec_of
+
+STARTING, RUNNING = job_pb2.ALLOCATION_STATE_STARTING, job_pb2.ALLOCATION_STATE_RUNNING
+SUCCEEDED, FAILED = job_pb2.ALLOCATION_STATE_SUCCEEDED, job_pb2.ALLOCATION_STATE_FAILED
+TASKS = 2
+# What one task may tell of itself, in order: it may be restarted, and it may have ended.
+LIVES = [
+    (STARTING, RUNNING),
+    (STARTING, RUNNING, STARTING, RUNNING),
+    (STARTING, RUNNING, SUCCEEDED),
+    (STARTING, FAILED),
+]
+
+
+async def left_by(lives: Sequence[Sequence[int]], order: Sequence[int] | None) -> list[int]:
+    """The states of the job and its allocations when the reports arrive in an order of their numbers, which
+    may repeat some; without one, as they were sent.
+    """
+    cluster = MemoryCluster()
+    async with leading(cluster) as services:
+        site = Site(services)
+        await site.connect()
+        job = await services.admission.create("acme", "r", spec_of(count=TASKS))
+        await asyncio.sleep(1)
+        reports: list[AgentReport] = []
+        for step in range(max(map(len, lives))):
+            for task, life in enumerate(lives):
+                if step < len(life):
+                    status = status_of(f"{job.id}.main.{task}", life[step])  # type: ignore[arg-type]
+                    reports.append(site.next_report(allocation_status=status))
+        for number in range(len(reports)) if order is None else [*order, *range(len(reports))]:
+            site.deliver(reports[number % len(reports)])
+        await asyncio.sleep(1)
+        left = services.admission.get("acme", job.id)
+    await replayed_jobs_are_the_stored_ones(cluster)
+    return [left.state, *(allocation.state for allocation in left.allocations)]
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(st.sampled_from(LIVES), min_size=TASKS, max_size=TASKS),
+    st.lists(st.integers(0, 7), max_size=16),
+)
+def test_late_and_repeated_reports_leave_what_they_leave_in_order(
+    lives: list[tuple[int, ...]], order: list[int]
+) -> None:
+    shuffled, in_order = (run_in_virtual_time(left_by(lives, each)) for each in (order, None))
+    assert shuffled == in_order
+
+
+async def test_a_welcome_lists_nothing_that_is_not_stored() -> None:
+    cluster = MemoryCluster()
+    async with leading(cluster) as services:
+        site = Site(services)
+        await site.connect()
+        cluster.is_full = True
+        creating = asyncio.create_task(services.admission.create("acme", "r", spec_of()))
+        await asyncio.sleep(0.5)
+        await site.connect()
+        assert site.welcomed() == []
+        cluster.is_full = False
+        job = await creating
+        await asyncio.sleep(2)
+        assert site.runs() == [f"{job.id}.main.0"]
+        await site.connect()
+        assert site.welcomed() == [f"{job.id}.main.0"]

@@ -295,3 +295,24 @@ async def test_the_task_of_another_attempt_is_left_alone(tmp_path: Path) -> None
     assert len(work.left()) == 1
     work.supervisor.stop()
     await work.ended()
+
+
+@pytest.mark.parametrize(
+    ("kind", "promises", "niceness"),
+    [(SERVICE, True, -10), (SERVICE, False, 0), (job_pb2.JOB_KIND_BATCH, False, 10)],
+)
+async def test_a_latency_promise_goes_before_services_and_those_before_batch(
+    tmp_path: Path, kind: job_pb2.JobKind.ValueType, promises: bool, niceness: int
+) -> None:
+    """The niceness of a task, where this user may set it."""
+    if os.geteuid() != 0 and niceness < os.getpriority(os.PRIO_PROCESS, 0):
+        pytest.skip("this user may not lower a niceness")
+    run = run_of("a", "sleep", "100", kind=kind)
+    if promises:
+        run.task_group.latency_slo.budget_us = 20_000
+    supervised = Supervised(tmp_path, run)
+    view = await supervised.until(lambda view: view.status.state == RUNNING)
+    assert view.process is not None
+    assert os.getpriority(os.PRIO_PROCESS, view.process.pid) == niceness
+    supervised.supervisor.stop()
+    await supervised.ended()

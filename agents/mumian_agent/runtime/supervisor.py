@@ -15,7 +15,7 @@ from mumian.api.v1 import job_pb2
 from mumian.api.v1.job_pb2 import AllocationState
 
 from mumian_agent.domain.allocation import RestartPolicy, is_terminal
-from mumian_agent.runtime import ports, process_tree
+from mumian_agent.runtime import ports, precedence, process_tree
 from mumian_agent.runtime.child import NOT_FOUND, CannotStartError, Child
 from mumian_agent.runtime.task import Task, TaskView
 
@@ -121,6 +121,7 @@ class Supervisor:
                 return NOT_FOUND, taken, 0.0
             environment["MUMIAN_PORT"] = str(self._port)
         self._child = child = Child(self._group.command, environment, Path(self._task.log_dir))
+        precedence.apply(child.id.pid, precedence.niceness_of(self._task.run))
         ended = asyncio.create_task(child.wait())
         stopped = asyncio.create_task(self._stop.wait())
         accepts = asyncio.create_task(self._wait_until_up())

@@ -14,6 +14,7 @@ import socket
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import cast
 
 Address = tuple[str, int]
@@ -170,8 +171,9 @@ async def run(paths: Sequence[DelayedPath]) -> None:
 
 def ask_for_priority(nice: int = -20) -> None:
     """Before others, where this user may ask for that: a network does not wait for a processor."""
-    with contextlib.suppress(PermissionError):
+    with contextlib.suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, 0, nice)
+        Path("/proc/self/autogroup").write_text(str(nice))  # which counts against other sessions
 
 
 def event_loop() -> asyncio.AbstractEventLoop:

@@ -297,6 +297,12 @@ async def test_the_task_of_another_attempt_is_left_alone(tmp_path: Path) -> None
     await work.ended()
 
 
+def niceness_of_session(pid: int) -> int | None:
+    """Unset where the kernel does not group by session."""
+    path = Path(f"/proc/{pid}/autogroup")
+    return int(path.read_text().split()[-1]) if path.exists() else None
+
+
 @pytest.mark.parametrize(
     ("kind", "promises", "niceness"),
     [(SERVICE, True, -10), (SERVICE, False, 0), (job_pb2.JOB_KIND_BATCH, False, 10)],
@@ -314,5 +320,6 @@ async def test_a_latency_promise_goes_before_services_and_those_before_batch(
     view = await supervised.until(lambda view: view.status.state == RUNNING)
     assert view.process is not None
     assert os.getpriority(os.PRIO_PROCESS, view.process.pid) == niceness
+    assert niceness_of_session(view.process.pid) in (None, niceness)
     supervised.supervisor.stop()
     await supervised.ended()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from pathlib import Path
 
 from mumian.agent.v1.agent_pb2 import RunAllocation
 from mumian.api.v1 import job_pb2
@@ -21,14 +22,19 @@ def niceness_of(run: RunAllocation) -> int:
     return _SERVICE if run.kind == job_pb2.JOB_KIND_SERVICE else _REST
 
 
-def apply(process_group: int, niceness: int) -> None:
-    """Give all processes of a group this niceness, where the agent's user may."""
+def apply(leader_pid: int, niceness: int) -> None:
+    """Give all processes of a session of one group this niceness, where the agent's user may."""
     try:
-        os.setpriority(os.PRIO_PGRP, process_group, niceness)
-    except ProcessLookupError:
+        os.setpriority(os.PRIO_PGRP, leader_pid, niceness)
+        # Between sessions the kernel goes by the niceness of the session, where it groups by them (sched(7)).
+        autogroup = Path(f"/proc/{leader_pid}/autogroup")
+        if autogroup.exists():
+            autogroup.write_text(str(niceness))
+    except (ProcessLookupError, FileNotFoundError):
         pass  # it has ended already
-    except PermissionError:
-        now = os.getpriority(os.PRIO_PGRP, process_group)
+    except OSError as error:
         log.warning(
-            "niceness stays %d, not %d; let this user lower it: LimitNICE=-10 in the unit", now, niceness
+            "niceness of a task cannot be set to %d: %s; allow it with LimitNICE=-10 in the unit",
+            niceness,
+            error.strerror,
         )

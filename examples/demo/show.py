@@ -13,7 +13,7 @@ from mumian_orchestrator.main.config import Config
 from examples.demo import city, tenants, workloads
 from examples.demo.account import usage_of
 from examples.demo.baselines import Comparison
-from examples.demo.jobs import var_pricing, vr_renderer
+from examples.demo.jobs import vr_renderer
 from examples.demo.report import Report
 from examples.demo.running_city import RunningCity
 from examples.demo.workloads import Workload
@@ -33,9 +33,9 @@ def run(running: RunningCity, report: Report) -> None:
     """
     with report.doing("starting the city: three sites, each with an agent and a Ray of its own"):
         running.start()
-    with report.doing(f"profiling the risk service: {var_pricing.SCENARIOS} scenarios a valuation"):
-        var_ms = workloads.profiled_var_ms()
-    report.step(f"a valuation takes {var_ms:.1f} ms on this machine (p99)")
+    with report.doing("profiling the risk service: how many scenarios the time allows"):
+        profile = workloads.profiled_risk()
+    report.step(f"a valuation of {profile.scenarios} scenarios takes {profile.compute_ms:.1f} ms here (p99)")
     with Client(running.coordinator) as client:
         with report.doing("the agents probe the zones and one another until the round trips are steady"):
             tenants.wait_for_links(client)
@@ -43,7 +43,7 @@ def run(running: RunningCity, report: Report) -> None:
         report.round_trips(client.links())
 
         # The services first and together: what starts takes the processor from the probes of what follows.
-        services = place(client, [workloads.vr_service(), workloads.risk_service(var_ms)], report)
+        services = place(client, [workloads.vr_service(), workloads.risk_service(profile)], report)
         show_impossible(client, report)
         batches = place(client, [workloads.training()], report)
         placed = [*services, *batches]

@@ -23,7 +23,7 @@ def test_the_risk_of_one_share_is_that_of_its_distribution() -> None:
     one[0] = 1000
     portfolio = var_pricing.Portfolio(one, zeros, zeros + 1)
     random = np.random.default_rng(3)
-    found = np.mean([var_pricing.value_at_risk(portfolio, random).value_at_risk for _ in range(30)])
+    found = np.mean([var_pricing.value_at_risk(portfolio, random, 2500).value_at_risk for _ in range(30)])
     # Student's t with 6 degrees of freedom, scaled to variance 1: the 1 % quantile is -3.143 / sqrt(6 / 4).
     sigma = var_pricing.VOLATILITIES[0] * np.sqrt(var_pricing.HORIZON_YEARS)
     expected = 1000 * var_pricing.SPOTS[0] * (1 - np.exp(-3.143 / np.sqrt(1.5) * sigma - sigma**2 / 2))
@@ -34,7 +34,9 @@ def test_calls_are_worth_what_black_and_scholes_say() -> None:
     zeros = np.zeros(var_pricing.SPOTS.size)
     calls = zeros.copy()
     calls[2] = 1  # spot 140.2, volatility 0.28, at the money, a quarter of a year, 2 %
-    risk = var_pricing.value_at_risk(var_pricing.Portfolio(zeros, calls, zeros + 1), np.random.default_rng(1))
+    risk = var_pricing.value_at_risk(
+        var_pricing.Portfolio(zeros, calls, zeros + 1), np.random.default_rng(1), 2500
+    )
     deviation = 0.28 * math.sqrt(0.25)
     d1 = 0.02 * 0.25 / deviation + deviation / 2
     normal = NormalDist().cdf

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,7 @@ from examples.demo.jobs.http_service import Answer, BadRequestError, serve
 
 Floats = NDArray[np.float64]
 
-SCENARIOS = 2500
+SCENARIOS_VARIABLE = "VAR_SCENARIOS"
 HORIZON_YEARS = 10 / 252
 CONFIDENCE = 0.99
 RATE = 0.02
@@ -61,23 +62,23 @@ class Risk:
     expected_shortfall: float
 
 
-def value_at_risk(portfolio: Portfolio, random: np.random.Generator) -> Risk:
+def value_at_risk(portfolio: Portfolio, random: np.random.Generator, scenarios: int) -> Risk:
     """Correlated Student-t moves of all underlyings, and the loss in each scenario by full revaluation."""
     before = float(_values(portfolio, SPOTS[None, :], portfolio.expiry_years)[0])
-    spots = SPOTS * np.exp(_log_moves(random))
+    spots = SPOTS * np.exp(_log_moves(random, scenarios))
     losses = before - _values(portfolio, spots, portfolio.expiry_years - HORIZON_YEARS)
-    tail = int(SCENARIOS * (1 - CONFIDENCE))
-    worst = np.partition(losses, SCENARIOS - tail - 1)[SCENARIOS - tail - 1 :]
+    tail = int(scenarios * (1 - CONFIDENCE))
+    worst = np.partition(losses, scenarios - tail - 1)[scenarios - tail - 1 :]
     return Risk(before, float(worst[0]), float(worst[1:].mean()))
 
 
-def _log_moves(random: np.random.Generator) -> Floats:
+def _log_moves(random: np.random.Generator, scenarios: int) -> Floats:
     freedom = 6
-    common = random.standard_normal((SCENARIOS, 1))
-    own = random.standard_normal((SCENARIOS, SPOTS.size))
+    common = random.standard_normal((scenarios, 1))
+    own = random.standard_normal((scenarios, SPOTS.size))
     normal = np.sqrt(CORRELATION) * common + np.sqrt(1 - CORRELATION) * own
     # Scaled so that fat tails do not also mean a larger variance.
-    stress = np.sqrt((freedom - 2) / random.chisquare(freedom, (SCENARIOS, 1)))
+    stress = np.sqrt((freedom - 2) / random.chisquare(freedom, (scenarios, 1)))
     sigma = VOLATILITIES * np.sqrt(HORIZON_YEARS)
     moves: Floats = normal * stress * sigma - sigma**2 / 2
     return moves
@@ -108,10 +109,10 @@ def _normal_cdf(x: Floats) -> Floats:
 
 def main() -> None:
     """Serve: POST a portfolio, get its risk."""
-    random = np.random.default_rng()
+    random, scenarios = np.random.default_rng(), int(os.environ[SCENARIOS_VARIABLE])
 
     def answer(_: str, body: bytes) -> Answer:
-        risk = value_at_risk(Portfolio.parse(body), random)
+        risk = value_at_risk(Portfolio.parse(body), random, scenarios)
         figures = {
             "value": risk.value,
             "value_at_risk": risk.value_at_risk,

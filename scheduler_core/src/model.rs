@@ -72,6 +72,7 @@ impl Demand {
             kind: _,
             priority: _,
             task_groups: _,
+            pinned: _, // asked by whoever moves what runs
         } = job;
         let api::TaskGroup {
             resources,

@@ -86,9 +86,16 @@ fn node(at: fmt::Arguments<'_>, node: &api::Node) -> Result<(), CoreError> {
 /// Refuses a request with amounts out of range, or jobs, groups or tasks named twice; counts
 /// its tasks.
 pub fn request(request: &border::PlaceRequest) -> Result<u64, CoreError> {
-    let typical = request.policy.as_ref().map_or(&[][..], |p| &p.typical_tasks);
+    policy(request.policy.as_ref())?;
+    time(format_args!("now_unix_s"), request.now_unix_s)?;
+    jobs(&request.jobs)
+}
+
+/// Refuses a policy with amounts out of range.
+pub fn policy(policy: Option<&border::Policy>) -> Result<(), CoreError> {
+    let Some(policy) = policy else { return Ok(()) };
     let mut weight = 0;
-    for (i, task) in typical.iter().enumerate() {
+    for (i, task) in policy.typical_tasks.iter().enumerate() {
         let at = format_args!("policy.typical_tasks[{i}]");
         if let Some(resources) = &task.resources {
             amounts(format_args!("{at}.resources"), resources)?;
@@ -96,15 +103,12 @@ pub fn request(request: &border::PlaceRequest) -> Result<u64, CoreError> {
         weight += u64::from(task.weight);
         at_most(format_args!("{at}.weight, added up,"), weight, QUANTITY_MAX)?;
     }
-    if let Some(policy) = &request.policy {
-        at_most(format_args!("policy.migration_microcny"), policy.migration_microcny, QUANTITY_MAX)?;
-        let price = policy.fragmentation_microcny_per_device_hour;
-        at_most(format_args!("policy.fragmentation_microcny_per_device_hour"), price, QUANTITY_MAX)?;
-    }
-    time(format_args!("now_unix_s"), request.now_unix_s)?;
-    jobs(&request.jobs)
+    at_most(format_args!("policy.migration_microcny"), policy.migration_microcny, QUANTITY_MAX)?;
+    let price = policy.fragmentation_microcny_per_device_hour;
+    at_most(format_args!("policy.fragmentation_microcny_per_device_hour"), price, QUANTITY_MAX)
 }
 
+/// Refuses jobs out of range, or that are named twice; counts their tasks.
 pub fn jobs(jobs: &[border::PendingJob]) -> Result<u64, CoreError> {
     let mut tasks = 0;
     let mut ids = HashSet::with_capacity(jobs.len());

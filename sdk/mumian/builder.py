@@ -52,6 +52,7 @@ def job(
     operators_allowed: Sequence[str] = (),
     operators_denied: Sequence[str] = (),
     deferral: Deferral | None = None,
+    pinned: bool = False,
 ) -> JobSpec:
     """A job of one or more task groups.
 
@@ -60,6 +61,7 @@ def job(
         jurisdictions: where its data may be; "CN-GD" covers "CN-GD-GZ". Empty: anywhere.
         pue_max: the highest average PUE of a site, such as 1.25.
         deferral: from `mumian.deferral`: a batch or gang job that may wait for cheaper hours.
+        pinned: a service whose tasks are never moved to better places.
 
     Raises:
         MumianError: INVALID_FIELD.
@@ -75,6 +77,7 @@ def job(
         operators_allowed=_texts("operators_allowed", operators_allowed),
         operators_denied=_texts("operators_denied", operators_denied),
         deferral=deferral,
+        pinned=pinned,
     )
     if pue_max is not None:
         spec.pue_max_permille = _parsed("pue_max", pue_max, quantities.pue_permille)

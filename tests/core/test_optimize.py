@@ -9,7 +9,7 @@ from mumian.api.v1.fleet_pb2 import HEALTH_DRAINING, HEALTH_READY, Node, Prices,
 from mumian.api.v1.job_pb2 import JobSpec, TaskGroup
 from mumian.api.v1.resources_pb2 import Resources
 from mumian_core import CancelToken, CoreError, Engine, Snapshot, solve_assignment
-from mumian_core.v1.engine_pb2 import Delta, PendingJob, PlaceRequest, Plan, UsedResources
+from mumian_core.v1.engine_pb2 import Delta, PendingJob, PlaceRequest, Plan, Policy, UsedResources
 from mumian_core.v1.optimize_pb2 import (
     STOP_REASON_CANCELLED,
     STOP_REASON_ROUNDS,
@@ -102,6 +102,34 @@ def test_a_running_task_moves_when_its_site_drains_and_the_view_it_was_asked_on_
     assert [m.to_node_id for m in optimize(drained, request).moves] == ["dear/n1"]
     assert not optimize(view, request).moves
     assert not optimize(engine.snapshot(), request).moves
+
+
+@pytest.mark.parametrize(("migration_microcny", "moves"), [(0, 1), (7900, 1), (8000, 0)])
+def test_a_move_that_costs_as_much_as_it_saves_is_not_made(migration_microcny: int, moves: int) -> None:
+    engine = engine_of_two_sites()
+    running = job("j", 1, 1000)
+    allocation = UsedResources(
+        allocation_id="a",
+        node_id="dear/n1",
+        resources=running.spec.task_groups[0].resources,
+        job_id="j",
+        task_group="main",
+    )
+    engine.apply(Delta(base_generation=engine.generation(), allocations=[allocation]).SerializeToString())
+    request = OptimizeRequest(
+        evaluation_id="e",
+        jobs=[running],
+        running=[RunningTask(allocation_id="a", job_id="j", task_group="main")],
+        policy=Policy(migration_microcny=migration_microcny, migration_horizon_h=10),
+        stop=Stop(rounds_max=20, threads=1),
+    )
+    answer = optimize(engine.snapshot(), request)
+    assert len(answer.moves) == moves
+    for placement in answer.plan.placements:
+        assert placement.cost.migration_microcny_per_hour == migration_microcny // 10
+        assert answer.found.cost_microcny_per_hour == placement.cost.total_microcny_per_hour + (
+            migration_microcny == 0
+        )
 
 
 def test_a_what_if_whose_base_is_not_the_view_is_refused() -> None:

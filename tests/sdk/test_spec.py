@@ -54,6 +54,7 @@ def test_every_key_fills_its_field(tmp_path: Path) -> None:
         pue_max: 1.25
         operators: {allow: [a], deny: b}
         deferral: {finish_within: 8h, run_time: 90m}
+        pinned: true
         task_groups:
         - name: render
           count: 2
@@ -85,7 +86,7 @@ def test_every_key_fills_its_field(tmp_path: Path) -> None:
         """
         name: "vr" kind: JOB_KIND_SERVICE priority: 70 jurisdictions: "CN-GD" jurisdictions: "CN-HK"
         pue_max_permille: 1250 operators_allowed: "a" operators_denied: "b"
-        deferral { finish_within_s: 28800 run_time_s: 5400 }
+        deferral { finish_within_s: 28800 run_time_s: 5400 } pinned: true
         task_groups {
           name: "render" count: 2
           command {

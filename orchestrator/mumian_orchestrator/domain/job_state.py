@@ -43,9 +43,14 @@ def is_displaced(allocation: Allocation) -> bool:
     return allocation.evicted and allocation.state == job_pb2.ALLOCATION_STATE_CANCELLED
 
 
+def stands(allocation: Allocation) -> bool:
+    """Whether it is its task's allocation: neither still to take over nor taken over from."""
+    return not allocation.takes_over_from and not allocation.moved
+
+
 def unplaced_tasks(job: Job) -> tuple[TaskId, ...]:
     """The tasks that have no allocation, but for those that were displaced."""
-    placed = {task_of(allocation) for allocation in job.allocations if not is_displaced(allocation)}
+    placed = {task_of(a) for a in job.allocations if stands(a) and not is_displaced(a)}
     return tuple(task for task in tasks_of(job.spec) if task not in placed)
 
 
@@ -93,7 +98,7 @@ def derive(job: Job) -> tuple[JobState.ValueType, str]:
         return job_pb2.JOB_STATE_PENDING, ", ".join(told)
     if not live:
         return job_pb2.JOB_STATE_SUCCEEDED, ""
-    return _while_alive(live), ""
+    return _while_alive([a for a in live if stands(a)] or live), ""
 
 
 def _while_alive(live: Iterable[Allocation]) -> JobState.ValueType:
@@ -104,7 +109,7 @@ def _while_alive(live: Iterable[Allocation]) -> JobState.ValueType:
 
 
 def _failed(allocations: Iterable[Allocation]) -> Allocation | None:
-    return next((a for a in allocations if a.state == job_pb2.ALLOCATION_STATE_FAILED), None)
+    return next((a for a in allocations if a.state == job_pb2.ALLOCATION_STATE_FAILED and stands(a)), None)
 
 
 def _count(number: int, noun: str) -> str:

@@ -14,13 +14,17 @@ from mumian_orchestrator.ports.store import TermStore
 from mumian_orchestrator.services.admission import Admission
 from mumian_orchestrator.services.agent_reports import AgentReports
 from mumian_orchestrator.services.agent_sessions import AgentSessions
+from mumian_orchestrator.services.arrangements import Arrangements
 from mumian_orchestrator.services.commit_log import CommitLog
 from mumian_orchestrator.services.fleet import Fleet
+from mumian_orchestrator.services.handovers import Handovers
 from mumian_orchestrator.services.job_table import JobTable
 from mumian_orchestrator.services.plan_applier import PlanApplier
 from mumian_orchestrator.services.preemptions import Preemptions
 from mumian_orchestrator.services.reconciler import Reconciler
+from mumian_orchestrator.services.reoptimisation import Reoptimisation
 from mumian_orchestrator.services.scheduler import Scheduler
+from mumian_orchestrator.services.what_if import WhatIf
 
 _SILENCE_CHECK_S = 0.5
 
@@ -34,6 +38,8 @@ class Services:
     sessions: AgentSessions
     reports: AgentReports
     admission: Admission
+    reoptimisation: Reoptimisation
+    what_if: WhatIf
     _commit_log: CommitLog
     _preemptions: Preemptions
     _scheduler: Scheduler
@@ -51,7 +57,9 @@ class Services:
         Raises:
             SupersededError: another leader writes; the term is over.
         """
-        await first_of(self._commit_log.run(), self._scheduler.run(), self._watch_silence())
+        await first_of(
+            self._commit_log.run(), self._scheduler.run(), self.reoptimisation.run(), self._watch_silence()
+        )
 
     async def _watch_silence(self) -> None:
         while True:
@@ -71,12 +79,19 @@ def compose(config: Config, term_number: int, store: TermStore, engine: Engine, 
     applier = PlanApplier(table, engine, sessions, preemptions, clock)
     scheduler = Scheduler(table, engine, applier, preemptions, clock)
     reconciler = Reconciler(table, engine, sessions, scheduler, preemptions)
+    arrangements = Arrangements(table, fleet, preemptions)
+    handovers = Handovers(table, sessions, clock)
+    limits, interval_s = config.search_limits, config.reoptimize_interval_s
     return Services(
         table=table,
         fleet=fleet,
         sessions=sessions,
         reports=AgentReports(fleet, sessions, reconciler, scheduler),
         admission=Admission(table, fleet, engine, scheduler, reconciler, sessions, store, clock),
+        reoptimisation=Reoptimisation(
+            table, engine, arrangements, applier, handovers, clock, limits, interval_s
+        ),
+        what_if=WhatIf(fleet, table, engine, arrangements),
         _commit_log=commit_log,
         _preemptions=preemptions,
         _scheduler=scheduler,

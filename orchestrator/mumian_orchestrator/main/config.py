@@ -13,6 +13,7 @@ import yaml
 from mumian.api.v1.fleet_pb2 import Zone
 from mumian_core.v1 import engine_pb2
 
+from mumian_orchestrator.domain.arrangement import SearchLimits
 from mumian_orchestrator.domain.job_spec import is_name
 
 OBJECTIVES = {
@@ -40,9 +41,17 @@ class Config:
     migration_microcny: int = 0  # one move of a task, spread over so many hours:
     migration_horizon_h: int = 24
     fragmentation_microcny_per_device_hour: int = 0  # a device made useless for the tasks that wait
+    reoptimize_interval_s: int = 0  # 0: only when somebody asks
+    reoptimize_moves_max: int = 10  # services that one run may move
+    reoptimize_time_limit_ms: int = 1000  # for the search of one run
     heartbeat_interval_ms: int = 1000
     unreachable_after_ms: int = 10_000
     lease_ttl_s: int = 5
+
+    @property
+    def search_limits(self) -> SearchLimits:
+        """Of the optimiser's runs."""
+        return SearchLimits(self.reoptimize_time_limit_ms, self.reoptimize_moves_max)
 
     @property
     def policy(self) -> engine_pb2.Policy:

@@ -19,6 +19,7 @@ from mumian_orchestrator.adapters.etcd.key_value import EtcdKeyValue
 from mumian_orchestrator.adapters.grpc.agent_service import AgentService
 from mumian_orchestrator.adapters.grpc.fleet_service import FleetService
 from mumian_orchestrator.adapters.grpc.job_service import JobService
+from mumian_orchestrator.adapters.grpc.planning_service import PlanningService
 from mumian_orchestrator.adapters.grpc.server import PortTakenError, start_server
 from mumian_orchestrator.main.composition import compose, first_of
 from mumian_orchestrator.main.config import Config, ConfigError, host_and_port, is_loopback, load
@@ -66,6 +67,7 @@ async def _lead(config: Config, kv: KeyValue, term: Term, stop: asyncio.Event) -
         config.listen,
         JobService(services.admission),
         FleetService(services.fleet),
+        PlanningService(services.reoptimisation, services.what_if, config.search_limits),
         AgentService(services.sessions, services.reports),
     )
     log.info("leading, term %d: %d jobs stored", term.number, len(list(services.table.jobs())))

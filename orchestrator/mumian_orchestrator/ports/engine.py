@@ -9,6 +9,7 @@ from mumian.api.v1.explanation_pb2 import Explanation
 from mumian.api.v1.fleet_pb2 import Link, Node, Site
 from mumian.api.v1.job_pb2 import Allocation, Job
 
+from mumian_orchestrator.domain.arrangement import Assessment, Problem, RunningTask, SearchLimits, Solution
 from mumian_orchestrator.domain.decision import Decision, PendingJob
 
 
@@ -43,3 +44,31 @@ class Engine(Protocol):
 
     async def explain(self, job: PendingJob, now_unix_s: int) -> list[Explanation]:
         """Why the job's tasks would go where they would, or wait, on the state as it is now."""
+
+    def view(self) -> View:
+        """The cluster as it is now, for questions that touch nothing."""
+
+
+class View(Protocol):
+    """A cluster that nobody changes."""
+
+    def changed(
+        self,
+        *,
+        sites: Sequence[Site] = (),
+        nodes: Sequence[Node] = (),
+        links: Sequence[Link] = (),
+        removed_site_ids: Sequence[str] = (),
+        booked: Sequence[tuple[Job, Allocation]] = (),
+        freed: Sequence[str] = (),
+    ) -> View:
+        """The view as it would be after a change; this one stays as it is."""
+
+    def verify(self, decision: Decision, jobs: Sequence[PendingJob]) -> Decision:
+        """The part of a decision that holds here."""
+
+    async def assess(self, jobs: Sequence[PendingJob], running: Sequence[RunningTask]) -> list[Assessment]:
+        """How each running task stands here, in their order. Runs beside the event loop."""
+
+    async def optimize(self, evaluation_id: str, problem: Problem, limits: SearchLimits) -> Solution:
+        """The best arrangement that is found in time. Runs beside the event loop; ends when cancelled."""

@@ -16,7 +16,7 @@ from mumian.api.v1.job_pb2 import Allocation, Job, JobSpec
 from mumian_orchestrator.domain.decision import Decision, PendingJob
 from mumian_orchestrator.domain.errors import FieldFault, RequestRefusedError, invalid, job_not_found
 from mumian_orchestrator.domain.job_spec import normalise
-from mumian_orchestrator.domain.job_state import TERMINAL_JOB_STATES, tasks_of, unplaced_tasks
+from mumian_orchestrator.domain.job_state import TERMINAL_JOB_STATES, task_of, tasks_of, unplaced_tasks
 from mumian_orchestrator.ports.clock import Clock
 from mumian_orchestrator.ports.engine import Engine
 from mumian_orchestrator.ports.store import Store
@@ -215,7 +215,7 @@ class Admission:
 
 def _of_first_task(job: Job) -> list[Allocation]:
     first = next(iter(tasks_of(job.spec)))
-    return [a for a in job.allocations if (a.task_group, a.task_index) == (first.group, first.index)]
+    return [a for a in job.allocations if task_of(a) == first and not a.takes_over_from]
 
 
 async def _durable(future: asyncio.Future[None]) -> None:

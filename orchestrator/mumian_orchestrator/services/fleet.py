@@ -103,6 +103,11 @@ class Fleet:
         self._engine.update(sites=[site])
         return True
 
+    def is_reachable(self, site_id: str) -> bool:
+        """Whether the site's agent reports."""
+        site = self._sites.get(site_id)
+        return site is not None and site.health != fleet_pb2.HEALTH_UNREACHABLE
+
     def mark_silent(self) -> list[str]:
         """The sites that have become unreachable since the last call."""
         deadline_s = self._clock.monotonic_s() - self._unreachable_after_s

@@ -6,12 +6,13 @@ import asyncio
 import dataclasses
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from mumian.api.v1 import job_event_pb2, job_pb2
 from mumian.api.v1.job_pb2 import Allocation, Job
 
-from mumian_orchestrator.domain.decision import Decision, PendingJob, Placement
+from mumian_orchestrator.domain.decision import Decision, PendingJob, Placement, TaskId
+from mumian_orchestrator.domain.handover import is_movable
 from mumian_orchestrator.domain.job_state import task_of, unplaced_tasks, wants_placement
 from mumian_orchestrator.ports.clock import Clock
 from mumian_orchestrator.ports.engine import Engine
@@ -24,6 +25,8 @@ log = logging.getLogger(__name__)
 
 # Of each stored explanation. They come best first, and a job with all its groups has to fit one commit.
 SITES_EXPLAINED_MAX = 64
+
+TaskOfJob = tuple[str, TaskId]
 
 
 class PlanApplier:
@@ -91,6 +94,40 @@ class PlanApplier:
             part = added[start : start + ALLOCATIONS_PER_COMMIT]
             kind = job_event_pb2.JOB_EVENT_KIND_PLACED if part else job_event_pb2.JOB_EVENT_KIND_CONSIDERED
             self._dispatches.start(self._dispatch(self._table.commit(job, part, kind), job, part))
+
+    def begin_moves(
+        self, decision: Decision, jobs: Sequence[PendingJob], leaving: Mapping[TaskOfJob, str]
+    ) -> list[Allocation]:
+        """Start those moves of running services that have room beside all that runs now.
+
+        Args:
+            decision: the new places, and no evictions.
+            leaving: by job and task, the allocation that goes on until the new one runs.
+
+        Returns:
+            The new allocations, each with `takes_over_from` set.
+        """
+        begun = []
+        for placement in self._engine.verify(decision, jobs).placements:
+            job = self._table.get(placement.job_id)
+            old_id = leaving[placement.job_id, placement.task]
+            old = next((a for a in job.allocations if a.id == old_id), None) if job else None
+            if job is None or old is None or not is_movable(job, old):
+                continue
+            job.allocations.append(self.successor(job, placement, old_id))
+            successor = job.allocations[-1]
+            self._engine.update(booked=[(job, successor)])
+            why = f"moves: {successor.id} on {successor.node_id} is to take over from {old_id}"
+            durable = self._table.commit(job, [successor], job_event_pb2.JOB_EVENT_KIND_PLACED, why)
+            self._dispatches.start(self._dispatch(durable, job, [successor]))
+            begun.append(successor)
+        return begun
+
+    def successor(self, job: Job, placement: Placement, old_id: str) -> Allocation:
+        """The allocation that would take over at the new place."""
+        made = self._allocation(job, placement)
+        made.takes_over_from = old_id
+        return made
 
     async def _dispatch(
         self, durable: asyncio.Future[None], job: Job, allocations: Sequence[Allocation]

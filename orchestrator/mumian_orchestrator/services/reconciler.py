@@ -10,6 +10,7 @@ from mumian.agent.v1.agent_pb2 import AllocationStatus
 from mumian.api.v1 import job_event_pb2, job_pb2
 from mumian.api.v1.job_pb2 import Allocation, Job
 
+from mumian_orchestrator.domain.handover import advance
 from mumian_orchestrator.domain.job_events import without
 from mumian_orchestrator.domain.job_state import is_doomed, is_live
 from mumian_orchestrator.ports.engine import Engine
@@ -62,7 +63,13 @@ class Reconciler:
             self._table.publish_meter(job, allocation)
             return
         ended = not is_live(allocation)
-        durable = self._table.commit(job, [allocation], job_event_pb2.JOB_EVENT_KIND_REPORTED)
+        handed_over = advance(job, allocation)
+        why = handed_over[0].state_message if handed_over else ""
+        durable = self._table.commit(
+            job, [allocation, *handed_over], job_event_pb2.JOB_EVENT_KIND_REPORTED, why
+        )
+        if to_stop := [other for other in handed_over if other.stop_requested]:
+            self._background.start(self._stop(durable, to_stop))
         if ended:
             self._engine.update(freed=[allocation.id])
             self._scheduler.evaluate_first(self._preemptions.ended(allocation.id))
@@ -102,8 +109,8 @@ class Reconciler:
 
 def _take_over(allocation: Allocation, status: AllocationStatus) -> None:
     allocation.state = status.state
-    # Why it was evicted tells more than that it was stopped.
-    if not allocation.evicted or status.state == job_pb2.ALLOCATION_STATE_FAILED:
+    # Why it was evicted or moved tells more than that it was stopped.
+    if not (allocation.evicted or allocation.moved) or status.state == job_pb2.ALLOCATION_STATE_FAILED:
         allocation.state_message = status.message[:MESSAGE_LENGTH_MAX]
     allocation.restart_count = status.restart_count
     allocation.it_energy_j = max(allocation.it_energy_j, status.it_energy_j)

@@ -19,7 +19,7 @@ mod _native {
     use pyo3::prelude::*;
     use scheduler_core::state::State;
     use scheduler_core::wire::mumian_core::v1 as border;
-    use scheduler_core::{explain, optimize, place, verify};
+    use scheduler_core::{assess, explain, optimize, place, verify};
 
     use crate::enter::{enter, message, reply};
     use crate::limits::{threads, Limits};
@@ -84,6 +84,11 @@ mod _native {
         /// ExplainRequest to ExplainResponse.
         fn explain(&self, py: Python<'_>, request: &[u8]) -> PyResult<Vec<u8>> {
             enter(py, || explain::explain(&self.state.snapshot(), &message(request)?).map(reply))
+        }
+
+        /// AssessRequest to AssessResponse: what runs, as it stands in this view.
+        fn assess(&self, py: Python<'_>, request: &[u8]) -> PyResult<Vec<u8>> {
+            enter(py, || assess::assess(&self.state, &message(request)?).map(reply))
         }
 
         /// OptimizeRequest to OptimizeResponse; nothing is committed.

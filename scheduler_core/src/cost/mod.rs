@@ -43,6 +43,11 @@ pub fn at(candidate: &Candidate<'_>, policy: &border::Policy, rates: &Rates) -> 
     }
 }
 
+/// What one move counts as in each hour of the policy's horizon.
+pub fn migration_microcny_per_hour(policy: &border::Policy) -> i64 {
+    i64::try_from(migration::microcny_per_hour(policy)).unwrap_or(i64::MAX)
+}
+
 /// The cost of a task that is to move here from another node.
 pub fn of_move(candidate: &Candidate<'_>, policy: &border::Policy) -> api::CostBreakdown {
     let cost = of(candidate, policy);

@@ -219,7 +219,7 @@ impl<'a> Instance<'a> {
             site_id: candidate.site.site.id.clone(),
             node_id: candidate.node.node.id.clone(),
             devices: held.map(|device_index| api::DeviceShare { device_index, milli: each }).collect(),
-            cost: Some(cost::of(&candidate, policy)),
+            cost: Some(if in_play.home.is_some() { cost::of_move } else { cost::of }(&candidate, policy)),
             latency: candidate.latency(),
         }
     }

@@ -10,6 +10,7 @@ use super::stop::{Progress, Reason, Stop};
 use crate::assignment::problem::NONE;
 use crate::assignment::solution::Solution;
 use crate::cluster::Cluster;
+use crate::cost;
 use crate::error::CoreError;
 use crate::model::Task;
 use crate::place::place;
@@ -36,6 +37,7 @@ pub fn optimize(
     threads: usize,
     stop: &mut dyn Stop,
 ) -> Result<border::OptimizeResponse, CoreError> {
+    validate::policy(request.policy.as_ref())?;
     validate::jobs(&request.jobs)?;
     let jobs: HashMap<&str, &border::PendingJob> = request.jobs.iter().map(|j| (j.job_id.as_str(), j)).collect();
     let running = running(state, request, &jobs)?;
@@ -56,7 +58,8 @@ pub fn optimize(
     case.lift(&in_play)?;
     let cluster = case.lifted.snapshot();
     let policy = request.policy.clone().unwrap_or_default();
-    let instance = Instance::new(&cluster, &policy, in_play, MOVE_MICROCNY);
+    let move_microcny = MOVE_MICROCNY.max(cost::migration_microcny_per_hour(&policy));
+    let instance = Instance::new(&cluster, &policy, in_play, move_microcny);
     let start = start(&instance, &cluster, &seats);
     let settings = Settings {
         seed: seed(&request.evaluation_id, state.generation()),

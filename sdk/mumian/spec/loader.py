@@ -349,6 +349,11 @@ def _read_compute(target: _Target, value: Value) -> None:
         )
 
 
+def _read_pinned(target: _Target, value: Value) -> None:
+    target.note("pinned", value)
+    target.message.pinned = value.choice(("true", "false")) == "true"
+
+
 def _read_spread(target: _Target, value: Value) -> None:
     target.note("spreads", value)
     for name, item in value.fields(builder.TOPOLOGIES, "{site: 2}", {}):
@@ -408,6 +413,7 @@ _JOB: dict[str, Reader] = {
     "pue_max": _scalar("pue_max_permille", quantities.pue_permille),
     "operators": _read_operators,
     "deferral": _within("deferral", _read_deferral),
+    "pinned": _read_pinned,
 }
 _DEFERRAL: dict[str, Reader] = {
     "finish_within": _scalar("finish_within_s", quantities.duration_s),

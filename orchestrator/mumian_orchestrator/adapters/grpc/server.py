@@ -11,11 +11,14 @@ from mumian.api.v1 import (
     fleet_service_pb2_grpc,
     job_service_pb2,
     job_service_pb2_grpc,
+    planning_service_pb2,
+    planning_service_pb2_grpc,
 )
 
 from mumian_orchestrator.adapters.grpc.agent_service import AgentService
 from mumian_orchestrator.adapters.grpc.fleet_service import FleetService
 from mumian_orchestrator.adapters.grpc.job_service import JobService
+from mumian_orchestrator.adapters.grpc.planning_service import PlanningService
 
 MESSAGE_BYTES_MAX = 4 * 1024 * 1024
 _OPTIONS = (
@@ -31,6 +34,7 @@ _OPTIONS = (
 _SERVICES = (
     job_service_pb2.DESCRIPTOR.services_by_name["JobService"].full_name,
     fleet_service_pb2.DESCRIPTOR.services_by_name["FleetService"].full_name,
+    planning_service_pb2.DESCRIPTOR.services_by_name["PlanningService"].full_name,
     agent_service_pb2.DESCRIPTOR.services_by_name["AgentService"].full_name,
 )
 
@@ -40,7 +44,7 @@ class PortTakenError(Exception):
 
 
 async def start_server(
-    listen: str, jobs: JobService, fleet: FleetService, agents: AgentService
+    listen: str, jobs: JobService, fleet: FleetService, planning: PlanningService, agents: AgentService
 ) -> grpc.aio.Server:
     """Serve on `listen` (host:port).
 
@@ -50,6 +54,7 @@ async def start_server(
     server = grpc.aio.server(options=_OPTIONS)
     job_service_pb2_grpc.add_JobServiceServicer_to_server(jobs, server)
     fleet_service_pb2_grpc.add_FleetServiceServicer_to_server(fleet, server)
+    planning_service_pb2_grpc.add_PlanningServiceServicer_to_server(planning, server)
     agent_service_pb2_grpc.add_AgentServiceServicer_to_server(agents, server)
     checks = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)

@@ -154,12 +154,15 @@ class JobSpec(_message.Message):
     OPERATORS_ALLOWED_FIELD_NUMBER: _builtins.int
     OPERATORS_DENIED_FIELD_NUMBER: _builtins.int
     DEFERRAL_FIELD_NUMBER: _builtins.int
+    PINNED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     kind: Global___JobKind.ValueType
     priority: _builtins.int
     """0 to 100; higher is placed first. 0 means the default, 50."""
     pue_max_permille: _builtins.int
     """Highest average PUE of a site, in permille; 0: any."""
+    pinned: _builtins.bool
+    """What runs stays where it is: re-optimisation moves none of its tasks."""
     @_builtins.property
     def task_groups(self) -> _containers.RepeatedCompositeFieldContainer[Global___TaskGroup]: ...
     @_builtins.property
@@ -190,10 +193,11 @@ class JobSpec(_message.Message):
         operators_allowed: _abc.Iterable[_builtins.str] | None = ...,
         operators_denied: _abc.Iterable[_builtins.str] | None = ...,
         deferral: Global___Deferral | None = ...,
+        pinned: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["deferral", b"deferral"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["deferral", b"deferral", "jurisdictions", b"jurisdictions", "kind", b"kind", "name", b"name", "operators_allowed", b"operators_allowed", "operators_denied", b"operators_denied", "priority", b"priority", "pue_max_permille", b"pue_max_permille", "task_groups", b"task_groups"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deferral", b"deferral", "jurisdictions", b"jurisdictions", "kind", b"kind", "name", b"name", "operators_allowed", b"operators_allowed", "operators_denied", b"operators_denied", "pinned", b"pinned", "priority", b"priority", "pue_max_permille", b"pue_max_permille", "task_groups", b"task_groups"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -729,6 +733,8 @@ class Allocation(_message.Message):
     STOP_REQUESTED_FIELD_NUMBER: _builtins.int
     IT_ENERGY_J_FIELD_NUMBER: _builtins.int
     EVICTED_FIELD_NUMBER: _builtins.int
+    TAKES_OVER_FROM_FIELD_NUMBER: _builtins.int
+    MOVED_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     job_id: _builtins.str
     tenant_id: _builtins.str
@@ -751,6 +757,12 @@ class Allocation(_message.Message):
     """IT-side energy so far, in joule, reported by the agent, and its source's kind."""
     evicted: _builtins.bool
     """Stopped to make room for a job of higher priority: the task is placed anew."""
+    takes_over_from: _builtins.str
+    """The allocation of the same task that goes on until this one runs (make before break); empty again
+    once this one has taken over. Ended with it set, it never did, and counts for nothing.
+    """
+    moved: _builtins.bool
+    """Another allocation has taken its task over, and this one is stopped."""
     @_builtins.property
     def resources(self) -> _resources_pb2.Resources: ...
     @_builtins.property
@@ -791,10 +803,12 @@ class Allocation(_message.Message):
         stop_requested: _builtins.bool = ...,
         it_energy_j: _builtins.int = ...,
         evicted: _builtins.bool = ...,
+        takes_over_from: _builtins.str = ...,
+        moved: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "cost", b"cost", "create_time", b"create_time", "end_time", b"end_time", "exit_code", b"exit_code", "latency", b"latency", "resources", b"resources", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "attempt", b"attempt", "cost", b"cost", "create_time", b"create_time", "devices", b"devices", "end_time", b"end_time", "endpoint", b"endpoint", "evicted", b"evicted", "exit_code", b"exit_code", "id", b"id", "it_energy_j", b"it_energy_j", "job_id", b"job_id", "latency", b"latency", "node_id", b"node_id", "resources", b"resources", "restart_count", b"restart_count", "site_id", b"site_id", "start_time", b"start_time", "state", b"state", "state_message", b"state_message", "stop_requested", b"stop_requested", "task_group", b"task_group", "task_index", b"task_index", "tenant_id", b"tenant_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "attempt", b"attempt", "cost", b"cost", "create_time", b"create_time", "devices", b"devices", "end_time", b"end_time", "endpoint", b"endpoint", "evicted", b"evicted", "exit_code", b"exit_code", "id", b"id", "it_energy_j", b"it_energy_j", "job_id", b"job_id", "latency", b"latency", "moved", b"moved", "node_id", b"node_id", "resources", b"resources", "restart_count", b"restart_count", "site_id", b"site_id", "start_time", b"start_time", "state", b"state", "state_message", b"state_message", "stop_requested", b"stop_requested", "takes_over_from", b"takes_over_from", "task_group", b"task_group", "task_index", b"task_index", "tenant_id", b"tenant_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__exit_code: _TypeAlias = _typing.Literal["exit_code"]  # noqa: Y015
     _WhichOneofArgType__exit_code: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code"]  # noqa: Y015

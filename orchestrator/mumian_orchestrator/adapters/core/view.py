@@ -1,0 +1,104 @@
+"""A frozen view of the Rust engine's state, and what it would be after changes."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import os
+from collections.abc import Sequence
+
+from mumian.api.v1.fleet_pb2 import Link, Node, Site
+from mumian.api.v1.job_pb2 import Allocation, Job
+from mumian_core import CancelToken, Snapshot
+from mumian_core.v1 import assess_pb2, engine_pb2, optimize_pb2
+
+from mumian_orchestrator.adapters.core.wire import (
+    assessment_of,
+    pending_job,
+    plan_of,
+    refusals_named,
+    running_task,
+    solution_of,
+    used,
+)
+from mumian_orchestrator.domain.arrangement import Assessment, Problem, RunningTask, SearchLimits, Solution
+from mumian_orchestrator.domain.decision import Decision, PendingJob
+
+# The event loop, and with it every agent's heartbeat, keeps a core of its own where there are several.
+_SEARCH_THREADS = max(1, (os.cpu_count() or 1) - 1)
+
+
+class CoreView:
+    """`View` over a native snapshot."""
+
+    def __init__(self, native: Snapshot, generation: int, policy: engine_pb2.Policy) -> None:
+        self._native, self._generation, self._policy = native, generation, policy
+
+    def changed(
+        self,
+        *,
+        sites: Sequence[Site] = (),
+        nodes: Sequence[Node] = (),
+        links: Sequence[Link] = (),
+        removed_site_ids: Sequence[str] = (),
+        booked: Sequence[tuple[Job, Allocation]] = (),
+        freed: Sequence[str] = (),
+    ) -> CoreView:
+        """The view as it would be after a change.
+
+        Raises:
+            EngineRefusedError: the change speaks of sites or nodes that are not there.
+        """
+        delta = engine_pb2.Delta(
+            base_generation=self._generation,
+            sites=sites,
+            nodes=nodes,
+            links=links,
+            removed_site_ids=removed_site_ids,
+            allocations=[used(job, allocation) for job, allocation in booked],
+            removed_allocation_ids=freed,
+        )
+        native = refusals_named(self._native.what_if, delta.SerializeToString())
+        return CoreView(native, self._generation + 1, self._policy)
+
+    def verify(self, decision: Decision, jobs: Sequence[PendingJob]) -> Decision:
+        """The placements that hold here, with their evictions."""
+        request = engine_pb2.VerifyRequest(plan=plan_of(decision), jobs=[pending_job(job) for job in jobs])
+        answer = refusals_named(self._native.verify, request.SerializeToString())
+        verdicts = engine_pb2.VerifyResponse.FromString(answer).verdicts
+        kept = [p for p, v in zip(decision.placements, verdicts, strict=True) if v.accepted]
+        tasks = {(placement.job_id, placement.task) for placement in kept}
+        evictions = [e for e in decision.evictions if (e.by_job_id, e.by_task) in tasks]
+        return dataclasses.replace(decision, placements=kept, evictions=evictions)
+
+    async def assess(self, jobs: Sequence[PendingJob], running: Sequence[RunningTask]) -> list[Assessment]:
+        """How each running task stands here, in their order."""
+        request = assess_pb2.AssessRequest(
+            jobs=[pending_job(job, explain=False) for job in jobs],
+            running=[running_task(task) for task in running],
+            policy=self._policy,
+        )
+        answer = await asyncio.to_thread(refusals_named, self._native.assess, request.SerializeToString())
+        return [assessment_of(a) for a in assess_pb2.AssessResponse.FromString(answer).assessments]
+
+    async def optimize(self, evaluation_id: str, problem: Problem, limits: SearchLimits) -> Solution:
+        """The best arrangement that is found in time."""
+        request = optimize_pb2.OptimizeRequest(
+            evaluation_id=evaluation_id,
+            jobs=[pending_job(job, explain=False) for job in problem.jobs],
+            running=[running_task(task) for task in problem.movable],
+            policy=self._policy,
+            stop=optimize_pb2.Stop(time_limit_ms=limits.time_limit_ms, threads=_SEARCH_THREADS),
+            moves_max=limits.moves_max,
+        )
+        cancel = CancelToken()
+
+        def search(data: bytes) -> bytes:
+            return self._native.optimize(data, cancel)
+
+        try:
+            answer = await asyncio.to_thread(refusals_named, search, request.SerializeToString())
+        finally:
+            cancel.cancel()
+        movable = {(task.job_id, task.task): task.allocation_id for task in problem.movable}
+        return solution_of(optimize_pb2.OptimizeResponse.FromString(answer), movable)

@@ -9,24 +9,39 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import trustme
 from mumian_orchestrator.main.embedded import find_etcd
 
 from tests.processes import Running, free_port, wait_for_port
 
 
 @dataclass(frozen=True, slots=True)
-class ServerTls:
-    """Files of a server that takes only clients with a certificate of this authority."""
+class Tls:
+    """Files of one side of a connection: the authority of the other, and its own proof."""
 
     ca: Path
     certificate: Path
     key: Path
 
 
+def make_certificates(folder: Path) -> tuple[Tls, Tls]:
+    """Of a new authority: for servers on the loopback, and for one client."""
+    authority = trustme.CA()
+    sides = []
+    for side, name in (("server", "127.0.0.1"), ("client", "coordinator")):
+        issued = authority.issue_cert(name)
+        files = Tls(folder / "ca.pem", folder / f"{side}.pem", folder / f"{side}.key")
+        authority.cert_pem.write_to_path(files.ca)
+        issued.cert_chain_pems[0].write_to_path(files.certificate)
+        issued.private_key_pem.write_to_path(files.key)
+        sides.append(files)
+    return sides[0], sides[1]
+
+
 class EtcdServer:
     """One member; its data outlive its process."""
 
-    def __init__(self, name: str, folder: Path, tls: ServerTls | None, more: Sequence[str]) -> None:
+    def __init__(self, name: str, folder: Path, tls: Tls | None, more: Sequence[str]) -> None:
         self.name, self.endpoint = name, f"127.0.0.1:{free_port()}"
         self.peer_url = f"http://127.0.0.1:{free_port()}"
         self._folder, self._tls, self._more = folder, tls, more
@@ -66,9 +81,7 @@ class EtcdServer:
 class EtcdCluster:
     """A cluster of its own; use it as a context, at whose end its processes are gone."""
 
-    def __init__(
-        self, folder: Path, size: int = 1, tls: ServerTls | None = None, more: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, folder: Path, size: int = 1, tls: Tls | None = None, more: Sequence[str] = ()) -> None:
         self.servers = [EtcdServer(f"etcd{number}", folder, tls, more) for number in range(size)]
 
     def __enter__(self) -> EtcdCluster:

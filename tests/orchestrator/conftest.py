@@ -25,12 +25,12 @@ def etcd_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 class Coordinator:
     """A coordinator that can be killed and started again on the same state."""
 
-    def __init__(self, folder: Path, etcd_endpoint: str, **more: object) -> None:
+    def __init__(self, folder: Path, etcd: str | list[str], **more: object) -> None:
         self.address = f"127.0.0.1:{free_port()}"
         self._folder = folder
         config = {
             "listen": self.address,
-            "etcd": etcd_endpoint,
+            "etcd": etcd,
             "key_prefix": f"/{folder.name}-{free_port()}/",
             "zones": [{"id": "tianhe", "title": "Tianhe", "reflector": "127.0.0.1:9001"}],
             # Short, but longer than a busy machine keeps a process waiting.

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import itertools
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing
 from pathlib import Path
 
+import grpc
 import pytest
-from mumian_orchestrator.adapters.etcd.client import EtcdClient
+from mumian.api.v1 import job_pb2
+from mumian_orchestrator.adapters.etcd.client import Credentials, EtcdClient
+from mumian_orchestrator.adapters.etcd.health import EtcdHealth
 from mumian_orchestrator.adapters.etcd.key_value import EtcdKeyValue
+from mumian_orchestrator.ports.key_value import Get, NoAnswerError
 from mumian_orchestrator.ports.store import Change, Event, Write
 from mumian_orchestrator.services.leadership import Term, campaign
 from mumian_orchestrator.services.store.fenced import FencedStore
 from mumian_orchestrator.services.store.reader import StoreReader
 
-from tests.etcd_cluster import EtcdCluster, TcpProxy
+from tests.etcd_cluster import EtcdCluster, TcpProxy, Tls, make_certificates
+from tests.orchestrator.conftest import Coordinator
+from tests.orchestrator.tenant import Tenant, spec_of
 
 pytestmark = pytest.mark.etcd
 
@@ -179,3 +186,97 @@ async def test_a_watch_that_is_cut_for_10_000_writes_and_a_compaction_has_every_
         await follower.until_it_has(dict((await leader.load()).entries))
         await follower.stop()
     await client.close()
+
+
+async def test_a_cluster_goes_on_without_its_leader_and_comes_back_by_itself_when_two_were_away(
+    tmp_path: Path,
+) -> None:
+    with EtcdCluster(tmp_path, size=3) as cluster:
+        client = EtcdClient(cluster.endpoints)
+        _, store = await lead(EtcdKeyValue(client))
+        await store.commit([Write("a", b"1")])
+        [leads] = [server.endpoint for server in await EtcdHealth(client).servers() if server.leads]
+        leader = next(server for server in cluster.servers if server.endpoint == leads)
+        leader.kill()
+        async with asyncio.timeout(WITHIN_S):
+            await store.commit([Write("a", b"2")])
+        other = next(server for server in cluster.servers if server is not leader)
+        other.kill()
+        commit = asyncio.create_task(store.commit([Write("a", b"3")]))
+        await asyncio.sleep(2)
+        assert not commit.done(), "one member of three makes nothing durable"
+        for _ in cluster.servers:
+            with pytest.raises(NoAnswerError):
+                await EtcdKeyValue(client).transact([], [Get("a")])
+        cluster.restart(other)
+        async with asyncio.timeout(WITHIN_S):
+            await commit
+        assert (await store.load()).entries == {"a": b"3"}
+        await client.close()
+
+
+async def test_etcd_takes_only_coordinators_that_prove_themselves(tmp_path: Path) -> None:
+    server_files, client_files = make_certificates(tmp_path)
+    stranger = tmp_path / "stranger"
+    stranger.mkdir()
+    _, strange_files = make_certificates(stranger)
+    with EtcdCluster(tmp_path, tls=server_files) as cluster:
+        proven = EtcdClient(cluster.endpoints, credentials_of(client_files))
+        _, store = await lead(EtcdKeyValue(proven))
+        await store.commit([Write("a", b"1")])
+        [server] = await EtcdHealth(proven, credentials_of(client_files)).servers()
+        assert (server.problem, server.leads, server.quota_bytes) == ("", True, 2 * 1024**3)
+        for credentials in (
+            None,
+            dataclasses.replace(credentials_of(strange_files), ca=client_files.ca.read_bytes()),
+            credentials_of(strange_files),
+        ):
+            refused = EtcdClient(cluster.endpoints, credentials)
+            with pytest.raises(NoAnswerError):
+                await EtcdKeyValue(refused).list(PREFIX)
+            await refused.close()
+        await proven.close()
+
+
+async def test_a_coordinator_on_three_members_says_unavailable_while_two_are_away_and_then_goes_on(
+    tmp_path: Path,
+) -> None:
+    server_files, client_files = make_certificates(tmp_path)
+    with EtcdCluster(tmp_path, size=3, tls=server_files) as cluster:
+        tls = {
+            "etcd_ca": str(client_files.ca),
+            "etcd_cert": str(client_files.certificate),
+            "etcd_key": str(client_files.key),
+        }
+        coordinator = Coordinator(tmp_path, cluster.endpoints, lease_ttl_s=60, **tls)
+        try:
+            async with coordinator.channel() as channel:
+                tenant = Tenant(channel)
+                before = await tenant.create(spec_of("before"))
+                for server in cluster.servers[:2]:
+                    server.kill()
+                with pytest.raises(grpc.aio.AioRpcError) as refused:
+                    await tenant.create(spec_of("during"), "request-1")
+                assert refused.value.code() == grpc.StatusCode.UNAVAILABLE
+                assert "try again with the same request_id" in (refused.value.details() or "")
+                cluster.restart(cluster.servers[0])
+                during = await created_in_the_end(tenant, "request-1")
+                assert {job.id for job in (await tenant.list()).jobs} == {before.id, during.id}
+        finally:
+            coordinator.running.sweep()
+
+
+async def created_in_the_end(tenant: Tenant, request_id: str) -> job_pb2.Job:
+    async with asyncio.timeout(WITHIN_S):
+        while True:
+            try:
+                return await tenant.create(spec_of("during"), request_id)
+            except grpc.aio.AioRpcError as error:
+                assert error.code() == grpc.StatusCode.UNAVAILABLE
+                await asyncio.sleep(0.5)
+
+
+def credentials_of(files: Tls) -> Credentials:
+    return Credentials(
+        ca=files.ca.read_bytes(), certificate=files.certificate.read_bytes(), key=files.key.read_bytes()
+    )

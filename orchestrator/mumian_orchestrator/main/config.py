@@ -13,6 +13,7 @@ import yaml
 from mumian.api.v1.fleet_pb2 import Zone
 from mumian_core.v1 import engine_pb2
 
+from mumian_orchestrator.adapters.etcd.client import Credentials
 from mumian_orchestrator.domain.arrangement import SearchLimits
 from mumian_orchestrator.domain.job_spec import is_name
 
@@ -32,7 +33,10 @@ class Config:
     """What a coordinator needs to know. The defaults are those of one machine."""
 
     listen: str = "127.0.0.1:7070"
-    etcd: str = "127.0.0.1:2379"
+    etcd: tuple[str, ...] = ("127.0.0.1:2379",)
+    etcd_ca: str = ""  # files, in PEM: etcd's authority, and what this coordinator proves itself by
+    etcd_cert: str = ""
+    etcd_key: str = ""
     key_prefix: str = "/mumian/"
     zones: tuple[Zone, ...] = ()
     carbon_kg_microcny: int = 80_000  # CNY 80 a tonne, about the national market's price
@@ -81,6 +85,8 @@ def load(path: Path) -> Config:
             raise ConfigError(f"{name} in {path} is unknown; {advice}")
     if "zones" in raw:
         raw["zones"] = _zones(raw["zones"])
+    if "etcd" in raw:
+        raw["etcd"] = _endpoints(raw["etcd"])
     for name, value in raw.items():
         wanted = type(fields[name].default)
         if not isinstance(value, wanted) or isinstance(value, bool) != (wanted is bool):
@@ -90,9 +96,33 @@ def load(path: Path) -> Config:
     config = Config(**raw)
     if config.objective not in OBJECTIVES:
         raise ConfigError(f"objective ({config.objective!r}) is unknown; use one of {', '.join(OBJECTIVES)}")
-    for name in ("listen", "etcd"):
-        host_and_port(name, getattr(config, name))
+    host_and_port("listen", config.listen)
+    etcd_credentials(config)
     return config
+
+
+def etcd_credentials(config: Config) -> Credentials | None:
+    """What TLS to etcd needs, read from its files; None where it is not wanted.
+
+    Raises:
+        ConfigError: a part is missing or cannot be read.
+    """
+    files = {name: getattr(config, name) for name in ("etcd_ca", "etcd_cert", "etcd_key")}
+    missing = [name for name, file in files.items() if not file]
+    if len(missing) == len(files):
+        return None
+    if missing:
+        raise ConfigError(f"{' and '.join(missing)} must be set too: TLS to etcd needs {', '.join(files)}")
+    contents = []
+    for name, file in files.items():
+        try:
+            contents.append(Path(file).read_bytes())
+        except OSError as error:
+            raise ConfigError(f"{name} ({file}) cannot be read: {error.strerror}") from error
+        if b"-----BEGIN " not in contents[-1]:
+            raise ConfigError(f"{name} ({file}) is no PEM file")
+    ca, certificate, key = contents
+    return Credentials(ca=ca, certificate=certificate, key=key)
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
@@ -134,6 +164,15 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
+
+
+def _endpoints(raw: Any) -> tuple[str, ...]:
+    endpoints = [raw] if isinstance(raw, str) else raw
+    if not isinstance(endpoints, list) or not endpoints or not all(isinstance(e, str) for e in endpoints):
+        raise ConfigError(f"etcd ({raw!r}) must be host:port, or a list of the cluster's members")
+    for endpoint in endpoints:
+        host_and_port("etcd", endpoint)
+    return tuple(endpoints)
 
 
 def _zones(raw: Any) -> tuple[Zone, ...]:

@@ -22,7 +22,14 @@ from mumian_orchestrator.adapters.grpc.job_service import JobService
 from mumian_orchestrator.adapters.grpc.planning_service import PlanningService
 from mumian_orchestrator.adapters.grpc.server import PortTakenError, start_server
 from mumian_orchestrator.main.composition import compose, first_of
-from mumian_orchestrator.main.config import Config, ConfigError, host_and_port, is_loopback, load
+from mumian_orchestrator.main.config import (
+    Config,
+    ConfigError,
+    etcd_credentials,
+    host_and_port,
+    is_loopback,
+    load,
+)
 from mumian_orchestrator.ports.key_value import KeyValue
 from mumian_orchestrator.ports.store import SupersededError
 from mumian_orchestrator.services.leadership import Term, campaign
@@ -38,7 +45,7 @@ async def run(config: Config) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    client = EtcdClient([config.etcd])
+    client = EtcdClient(config.etcd, etcd_credentials(config))
     kv = EtcdKeyValue(client)
     name = f"{socket.gethostname()}/{os.getpid()} on {config.listen}"
     try:

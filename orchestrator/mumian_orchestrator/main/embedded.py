@@ -78,8 +78,6 @@ def start_etcd(processes: LocalProcesses, state_dir: Path) -> str:
         *("--listen-client-urls", client, "--advertise-client-urls", client),
         *("--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer),
         *("--initial-cluster", f"mumian={peer}"),
-        # Without it every version of every key is kept, until etcd is full and takes no more.
-        *("--auto-compaction-mode", "periodic", "--auto-compaction-retention", "10m"),
     ]
     processes.start("etcd", argv, lambda log: "ready to serve client requests" in log, _READY_WITHIN_S)
     return client.removeprefix("http://")
@@ -107,19 +105,26 @@ def has_ready_line(log: str) -> bool:
 
 @click.command()
 @click.option("--listen", default=LISTEN_DEFAULT, show_default=True, help="Where the coordinator listens.")
+@click.option(
+    "--etcd", metavar="HOST:PORT,...", help="Members of an etcd to use instead of a private one, with commas."
+)
+@click.option("--etcd-ca", metavar="FILE", help="The authority of that etcd, for TLS; then also:")
+@click.option("--etcd-cert", metavar="FILE", help="What the coordinator proves itself by.")
+@click.option("--etcd-key", metavar="FILE", help="The key of that certificate.")
 @StateDir
 @output_option
 @pass_session
-def up(session: Session, listen: str, state_dir: Path) -> None:
+def up(session: Session, /, listen: str, state_dir: Path, **etcd: str | None) -> None:
     """Start the platform on this machine: etcd, a coordinator, and this machine as a site."""
     state_dir = state_dir.absolute()
     with _failures_told(state_dir):
         host_and_port("--listen", listen)
+        own_etcd = _etcd_given(**etcd)
         processes = LocalProcesses(state_dir)
         with processes.alone():
             started = not processes.running()
             if started:
-                _start_all(processes, state_dir, listen)
+                _start_all(processes, state_dir, listen, own_etcd)
             elif processes.ended():
                 gone = " and ".join(
                     f"{name} (its log is {processes.log(name)})" for name in processes.ended()
@@ -175,11 +180,11 @@ def _failures_told(state_dir: Path) -> Iterator[None]:
         raise MumianError("INVALID_FIELD", f"state_dir ({state_dir}) cannot be used: {reason}") from None
 
 
-def _start_all(processes: LocalProcesses, state_dir: Path, listen: str) -> None:
+def _start_all(processes: LocalProcesses, state_dir: Path, listen: str, own_etcd: Mapping[str, Any]) -> None:
     """Start everything, or nothing: whatever breaks it off, what was started is stopped again."""
     site = _site_facts(state_dir / "site.yaml")
     try:
-        _start_each(processes, state_dir, listen, site)
+        _start_each(processes, state_dir, listen, own_etcd, site)
     except BaseException as reason:
         if isinstance(reason, KeyboardInterrupt):
             click.echo("interrupted; stopping what was started", err=True)
@@ -187,12 +192,18 @@ def _start_all(processes: LocalProcesses, state_dir: Path, listen: str) -> None:
         raise
 
 
-def _start_each(processes: LocalProcesses, state_dir: Path, listen: str, site: Mapping[str, Any]) -> None:
+def _start_each(
+    processes: LocalProcesses,
+    state_dir: Path,
+    listen: str,
+    own_etcd: Mapping[str, Any],
+    site: Mapping[str, Any],
+) -> None:
     reflector = f"127.0.0.1:{free_port()}"
-    etcd = start_etcd(processes, state_dir)
+    etcd = own_etcd or {"etcd": start_etcd(processes, state_dir)}
     coordinator_yaml = state_dir / "coordinator.yaml"
     zones = [{"id": ZONE_ID, "title": "this machine", "reflector": reflector}]
-    coordinator_yaml.write_text(yaml.safe_dump({"listen": listen, "etcd": etcd, "zones": zones}))
+    coordinator_yaml.write_text(yaml.safe_dump({"listen": listen, **etcd, "zones": zones}))
     start_script(processes, "coordinator", "mumian-coordinator", "--config", str(coordinator_yaml))
     start_script(processes, "reflector", "mumian-agent", "reflector", "--listen", reflector)
     agent_yaml = state_dir / "agent.yaml"
@@ -203,6 +214,26 @@ def _start_each(processes: LocalProcesses, state_dir: Path, listen: str, site: M
     }
     agent_yaml.write_text(yaml.safe_dump({**own, **site}))
     start_script(processes, "agent", "mumian-agent", "run", "--config", str(agent_yaml))
+
+
+def _etcd_given(**options: str | None) -> Mapping[str, Any]:
+    """The coordinator's fields of an etcd that is there already; none where a private one is wanted.
+
+    Raises:
+        ConfigError: they do not go together.
+    """
+    given: dict[str, Any] = {name: value for name, value in options.items() if value}
+    if given and "etcd" not in given:
+        raise ConfigError(
+            f"--{' --'.join(given).replace('_', '-')} says nothing without --etcd HOST:PORT,..."
+        )
+    for name in given.keys() - {"etcd"}:
+        given[name] = str(Path(given[name]).absolute())
+    if "etcd" in given:
+        given["etcd"] = given["etcd"].split(",")
+        for endpoint in given["etcd"]:
+            host_and_port("--etcd", endpoint)
+    return given
 
 
 def _site_facts(site_yaml: Path) -> Mapping[str, Any]:

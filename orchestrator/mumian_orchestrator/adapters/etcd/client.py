@@ -15,9 +15,11 @@ from mumian_orchestrator.ports.key_value import NoAnswerError, NoSpaceError
 ATTEMPT_S = 0.5
 _MESSAGE_BYTES_MAX = 64 * 1024 * 1024
 _CHANNEL_OPTIONS = (
-    ("grpc.keepalive_time_ms", 2000),
+    # etcd ends the connections of clients that ping more than every 5 s, or while they ask for nothing. What
+    # is sent and not acknowledged within a second ends the connection too, so a busy one breaks sooner.
+    ("grpc.keepalive_time_ms", 6000),
     ("grpc.keepalive_timeout_ms", 1000),
-    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.keepalive_permit_without_calls", 0),
     ("grpc.http2.max_pings_without_data", 0),
     # Also the connect timeout: below a second a slow machine never connects.
     ("grpc.min_reconnect_backoff_ms", 1000),

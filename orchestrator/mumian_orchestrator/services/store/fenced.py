@@ -56,7 +56,8 @@ class FencedStore(StoreReader):
         return await super().load()
 
     async def commit(self, writes: Sequence[Write]) -> int:
-        """Store all writes in one transaction; returns its revision.
+        """Store all writes in one transaction; returns its revision. One at a time; whoever cancels one does
+        not know whether it happened, and cannot commit another.
 
         Raises:
             SupersededError: this leader's term is over.

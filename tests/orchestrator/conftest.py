@@ -25,7 +25,7 @@ def etcd_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 class Coordinator:
     """A coordinator that can be killed and started again on the same state."""
 
-    def __init__(self, folder: Path, etcd: str | list[str], **more: object) -> None:
+    def __init__(self, folder: Path, etcd: str | list[str], *, start: bool = True, **more: object) -> None:
         self.address = f"127.0.0.1:{free_port()}"
         self._folder = folder
         config = {
@@ -39,13 +39,14 @@ class Coordinator:
             "lease_ttl_s": 5,
             **more,
         }
-        self._config = folder / "coordinator.yaml"
-        self._config.write_text(yaml.safe_dump(config))
-        self.start()
+        self.config = folder / "coordinator.yaml"
+        self.config.write_text(yaml.safe_dump(config))
+        if start:
+            self.start()
 
     def start(self) -> None:
         """Start it and wait until it leads."""
-        argv = [str(SCRIPTS / "mumian-coordinator"), "--config", str(self._config)]
+        argv = [str(SCRIPTS / "mumian-coordinator"), "--config", str(self.config)]
         self.running = Running(argv, self._folder, "coordinator")
         self.running.wait_ready()
 

@@ -73,6 +73,11 @@ class FaultyKeyValue:
     async def list(self, prefix: str) -> Listing:
         return await self._kv.list(prefix)
 
+    async def pages(self, prefix: str) -> AsyncGenerator[Listing, None]:
+        async with aclosing(self._kv.pages(prefix)) as pages:
+            async for page in pages:
+                yield page
+
     async def grant_lease(self, ttl_s: int) -> int:
         return await self._kv.grant_lease(ttl_s)
 
@@ -238,7 +243,7 @@ class StoreContract:
         commit = asyncio.create_task(old.commit([Write("a", b"old")]))
         await asyncio.sleep(0.2)
         # As when its process is stopped: its lease ends, and it knows nothing of it.
-        await kv.transact([CreatedAt(old_term.key, old_term.number)], [Delete(old_term.key)])
+        await kv.transact([old_term.in_office], [Delete(old_term.key)])
         term, store = await self.lead(kv, prefix)
         late = await faulty.deliver_late()
         assert late

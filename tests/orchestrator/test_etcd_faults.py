@@ -8,6 +8,7 @@ import itertools
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -243,7 +244,7 @@ async def test_a_coordinator_on_three_members_says_unavailable_while_two_are_awa
 ) -> None:
     server_files, client_files = make_certificates(tmp_path)
     with EtcdCluster(tmp_path, size=3, tls=server_files) as cluster:
-        tls = {
+        tls: dict[str, Any] = {
             "etcd_ca": str(client_files.ca),
             "etcd_cert": str(client_files.certificate),
             "etcd_key": str(client_files.key),

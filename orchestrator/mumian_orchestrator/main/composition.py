@@ -25,6 +25,7 @@ from mumian_orchestrator.services.reconciler import Reconciler
 from mumian_orchestrator.services.reoptimisation import Reoptimisation
 from mumian_orchestrator.services.scheduler import Scheduler
 from mumian_orchestrator.services.what_if import WhatIf
+from mumian_orchestrator.services.store.history import forget_old_history
 
 _SILENCE_CHECK_S = 0.5
 
@@ -40,6 +41,7 @@ class Services:
     admission: Admission
     reoptimisation: Reoptimisation
     what_if: WhatIf
+    _store: TermStore
     _commit_log: CommitLog
     _preemptions: Preemptions
     _scheduler: Scheduler
@@ -58,7 +60,11 @@ class Services:
             SupersededError: another leader writes; the term is over.
         """
         await first_of(
-            self._commit_log.run(), self._scheduler.run(), self.reoptimisation.run(), self._watch_silence()
+            self._commit_log.run(),
+            self._scheduler.run(),
+            self.reoptimisation.run(),
+            self._watch_silence(),
+            forget_old_history(self._store),
         )
 
     async def _watch_silence(self) -> None:
@@ -92,6 +98,7 @@ def compose(config: Config, term_number: int, store: TermStore, engine: Engine, 
             table, engine, arrangements, applier, handovers, clock, limits, interval_s
         ),
         what_if=WhatIf(fleet, table, engine, arrangements),
+        _store=store,
         _commit_log=commit_log,
         _preemptions=preemptions,
         _scheduler=scheduler,

@@ -124,6 +124,13 @@ class KeyValue(Protocol):
             NoAnswerError: nobody answered.
         """
 
+    def pages(self, prefix: str) -> AsyncGenerator[Listing, None]:
+        """The same in parts, all of one revision, for those who would not hold all of it in memory.
+
+        Raises:
+            NoAnswerError: nobody answered, or that revision was compacted meanwhile.
+        """
+
     async def transact(
         self,
         conditions: Sequence[Condition],

@@ -63,6 +63,10 @@ class SupersededError(Exception):
     """
 
 
+class HalfRestoredError(Exception):
+    """A restore of a backup did not come to its end; nobody may lead with what there is."""
+
+
 class Store(Protocol):
     """What anybody may do with the store: read."""
 
@@ -93,4 +97,11 @@ class LeaderStore(Protocol):
 
 
 class TermStore(Store, LeaderStore, Protocol):
-    """Both: what the services of a leader are given."""
+    """Both, and history: what the services of a leader are given."""
+
+    @property
+    def revision(self) -> int:
+        """Of the newest commit."""
+
+    async def compact(self, revision: int) -> None:
+        """Forget history before a revision; what is stored stays. Left for later while the store is away."""

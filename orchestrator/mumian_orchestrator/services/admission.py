@@ -19,7 +19,7 @@ from mumian_orchestrator.domain.job_spec import normalise
 from mumian_orchestrator.domain.job_state import TERMINAL_JOB_STATES, task_of, tasks_of, unplaced_tasks
 from mumian_orchestrator.ports.clock import Clock
 from mumian_orchestrator.ports.engine import Engine
-from mumian_orchestrator.ports.store import Store
+from mumian_orchestrator.ports.store import TermStore
 from mumian_orchestrator.services.agent_sessions import AgentSessions
 from mumian_orchestrator.services.fleet import Fleet
 from mumian_orchestrator.services.job_table import ALLOCATIONS_PER_COMMIT, JobTable, event_prefix
@@ -29,6 +29,7 @@ from mumian_orchestrator.services.scheduler import Scheduler
 REQUEST_ID_LENGTH_MAX = 64
 # A caller is told to try again rather than left to wait for a store that does not answer.
 DURABLE_WITHIN_S = 5.0
+_LOOKS = 10  # in that time, whether the store says that it is full
 
 
 class Admission:
@@ -42,7 +43,7 @@ class Admission:
         scheduler: Scheduler,
         reconciler: Reconciler,
         sessions: AgentSessions,
-        store: Store,
+        store: TermStore,
         clock: Clock,
     ) -> None:
         self._store = store
@@ -55,7 +56,8 @@ class Admission:
         """Store a job durably, once for each request_id.
 
         Raises:
-            RequestRefusedError: INVALID_FIELD, UNKNOWN_ZONE, REQUEST_ID_REUSED or STORE_UNAVAILABLE.
+            RequestRefusedError: INVALID_FIELD, UNKNOWN_ZONE, REQUEST_ID_REUSED, STORE_UNAVAILABLE or
+                STORE_FULL.
         """
         if not 0 < len(request_id) <= REQUEST_ID_LENGTH_MAX:
             length = len(request_id)
@@ -73,9 +75,10 @@ class Admission:
                     [FieldFault("request_id", "was used with another spec")],
                 )
         else:
+            self._refuse_when_full()
             job_id = self._add(tenant_id, key, digest, spec)
         if key in self._in_flight:
-            await _durable(self._in_flight[key])
+            await self._durable(self._in_flight[key])
         return self._published(tenant_id, job_id)
 
     def _add(self, tenant_id: str, key: str, digest: str, spec: JobSpec) -> str:
@@ -132,12 +135,13 @@ class Admission:
         """Record durably that the job is to stop. A job that has ended stays as it ended.
 
         Raises:
-            RequestRefusedError: JOB_NOT_FOUND or STORE_UNAVAILABLE.
+            RequestRefusedError: JOB_NOT_FOUND, STORE_UNAVAILABLE or STORE_FULL.
         """
         self._published(tenant_id, job_id)
         job = self._table.get(job_id)
         if job is not None and job.state not in TERMINAL_JOB_STATES and not job.cancel_requested:
-            await _durable(self._reconciler.cancel(job))
+            self._refuse_when_full()
+            await self._durable(self._reconciler.cancel(job))
         return self._published(tenant_id, job_id)
 
     async def plan(self, spec: JobSpec) -> Decision:
@@ -206,6 +210,22 @@ class Admission:
             raise invalid([FieldFault("task_groups", advice)])
         return full
 
+    async def _durable(self, future: asyncio.Future[None]) -> None:
+        for _ in range(_LOOKS):
+            await asyncio.wait([future], timeout=DURABLE_WITHIN_S / _LOOKS)
+            if future.done():
+                return future.result()
+            self._refuse_when_full()
+        raise _store_unavailable("not stored")
+
+    def _refuse_when_full(self) -> None:
+        if self._store.is_full:
+            raise RequestRefusedError(
+                error_pb2.ERROR_REASON_STORE_FULL,
+                "the store is full: it can be read, and takes nothing new. An operator makes room by "
+                "`mumian-coordinator defragment`; then try again with the same request_id",
+            )
+
     def _published(self, tenant_id: str, job_id: str) -> Job:
         job = self._table.published(job_id)
         if job is None or job.tenant_id != tenant_id:
@@ -216,13 +236,6 @@ class Admission:
 def _of_first_task(job: Job) -> list[Allocation]:
     first = next(iter(tasks_of(job.spec)))
     return [a for a in job.allocations if task_of(a) == first and not a.takes_over_from]
-
-
-async def _durable(future: asyncio.Future[None]) -> None:
-    try:
-        await asyncio.wait_for(asyncio.shield(future), DURABLE_WITHIN_S)
-    except TimeoutError:
-        raise _store_unavailable("not stored") from None
 
 
 def _store_unavailable(what: str) -> RequestRefusedError:

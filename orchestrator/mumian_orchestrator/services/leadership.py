@@ -22,11 +22,26 @@ log = logging.getLogger(__name__)
 _RETRY_S = 0.2
 
 
-class Term:
-    """One leader's time in office. `number` is the leader key's create_revision: it only ever grows."""
+def leader_key(prefix: str) -> str:
+    """Where the leader's name is, for as long as its lease lasts."""
+    return f"{prefix}leader"
 
-    def __init__(self, kv: KeyValue, key: str, number: int, lease_id: int, ttl_s: int) -> None:
-        self.key, self.number = key, number
+
+def term_base_key(leader_key: str) -> str:
+    """Where a restored store keeps what is added to its revisions, so that terms go on growing."""
+    return f"{leader_key}/term_base"
+
+
+class Term:
+    """One leader's time in office. `number` only ever grows: it is the leader key's create_revision, and on a
+    restored store, whose revisions began anew, more.
+    """
+
+    def __init__(
+        self, kv: KeyValue, key: str, create_revision: int, base: int, lease_id: int, ttl_s: int
+    ) -> None:
+        self.key, self.number = key, base + create_revision
+        self.in_office = CreatedAt(key, create_revision)  # the condition of every write
         self.over = asyncio.Event()
         self._kv, self._lease_id, self._ttl_s = kv, lease_id, ttl_s
         self._keeper = asyncio.create_task(self._keep())
@@ -36,7 +51,7 @@ class Term:
         self._keeper.cancel()
         self.over.set()
         with contextlib.suppress(NoAnswerError):
-            await self._kv.transact([CreatedAt(self.key, self.number)], [Delete(self.key)])
+            await self._kv.transact([self.in_office], [Delete(self.key)])
             await self._kv.revoke_lease(self._lease_id)
 
     async def _keep(self) -> None:
@@ -65,12 +80,15 @@ async def campaign(kv: KeyValue, key: str, name: str, ttl_s: int) -> Term:
             if not lease_id or await kv.renew_lease(lease_id) <= 0:
                 lease_id = await kv.grant_lease(ttl_s)
             outcome = await kv.transact(
-                [CreatedAt(key, 0)], [Put(key, name.encode(), lease_id), Get(key)], [Get(key)]
+                [CreatedAt(key, 0)],
+                [Put(key, name.encode(), lease_id), Get(key), Get(term_base_key(key))],
+                [Get(key), Get(term_base_key(key))],
             )
-            [held] = outcome.found
+            held, *bases = outcome.found
             # The lease is ours alone: an attempt that timed out and yet happened is ours too.
             if held.lease_id == lease_id:
-                return Term(kv, key, held.create_revision, lease_id, ttl_s)
+                base = int(bases[0].value) if bases else 0
+                return Term(kv, key, held.create_revision, base, lease_id, ttl_s)
             if not waiting:
                 log.info("waiting for leadership: %s leads", held.value.decode())
                 waiting = True

@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from email.utils import parsedate_to_datetime
+from typing import Any
 
 import grpc
 
@@ -18,6 +19,7 @@ from mumian_orchestrator.adapters.etcd.messages import rpc
 from mumian_orchestrator.ports.store_health import Alarm, ServerHealth
 
 _QUOTA = re.compile(r"^etcd_server_quota_backend_bytes (\S+)$", re.MULTILINE)
+_ALARMS = {rpc.NOSPACE: "NOSPACE", rpc.CORRUPT: "CORRUPT"}
 _WITHIN_S = 2.0
 _DEFRAGMENT_WITHIN_S = 600.0  # 10 s for a gigabyte and more, on a slow disk
 
@@ -34,12 +36,14 @@ class EtcdHealth:
 
     async def alarms(self) -> Sequence[Alarm]:
         """What the cluster has raised."""
-        request = rpc.AlarmRequest(action=rpc.AlarmRequest.GET)
-        answer = await self._client.ask(lambda member: member.maintenance.Alarm, request)
+        raised = await self._raised()
         names = await self._endpoints_by_id()
         return [
-            Alarm(rpc.AlarmType.Name(alarm.alarm), names.get(alarm.memberID, f"member {alarm.memberID:x}"))
-            for alarm in answer.alarms
+            Alarm(
+                _ALARMS.get(alarm.alarm, f"alarm {alarm.alarm}"),
+                names.get(alarm.memberID, f"member {alarm.memberID:x}"),
+            )
+            for alarm in raised
         ]
 
     async def defragment(self, endpoint: str) -> None:
@@ -60,8 +64,15 @@ class EtcdHealth:
         Raises:
             NoAnswerError: nobody answered.
         """
-        request = rpc.AlarmRequest(action=rpc.AlarmRequest.DEACTIVATE, alarm=rpc.NOSPACE)
-        await self._client.ask(lambda member: member.maintenance.Alarm, request)
+        for alarm in await self._raised():
+            if alarm.alarm == rpc.NOSPACE:
+                deactivate = rpc.AlarmRequest.DEACTIVATE
+                request = rpc.AlarmRequest(action=deactivate, memberID=alarm.memberID, alarm=alarm.alarm)
+                await self._client.ask(lambda member: member.maintenance.Alarm, request)
+
+    async def _raised(self) -> Sequence[Any]:
+        request = rpc.AlarmRequest(action=rpc.AlarmRequest.GET)
+        return list((await self._client.ask(lambda member: member.maintenance.Alarm, request)).alarms)
 
     async def _server(self, member: Member) -> ServerHealth:
         try:

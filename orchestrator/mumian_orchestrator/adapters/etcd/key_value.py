@@ -27,7 +27,7 @@ from mumian_orchestrator.ports.key_value import (
 )
 
 _PAGE_KEYS = 1000
-_PAGE_PATIENCE = 10
+_PAGE_PATIENCE, _COMPACTION_PATIENCE = 10, 60
 # A member that has lost its leader then ends our streams, rather than leaving them open and silent.
 _NEEDS_LEADER = (("hasleader", "true"),)
 
@@ -39,19 +39,25 @@ class EtcdKeyValue:
         self._client = client
 
     async def list(self, prefix: str) -> Listing:
-        """Everything below a prefix at one revision, read in pages."""
-        entries: list[Entry] = []
+        """Everything below a prefix at one revision."""
+        found = [page async for page in self.pages(prefix)]
+        return Listing(found[0].revision, [entry for page in found for entry in page.entries])
+
+    async def pages(self, prefix: str) -> AsyncGenerator[Listing, None]:
+        """The same in pages; at least one."""
         start, end, revision = prefix.encode(), _end_of_prefix(prefix), 0
         while True:
-            page = await self._client.ask(
-                lambda member: member.kv.Range,
-                rpc.RangeRequest(key=start, range_end=end, limit=_PAGE_KEYS, revision=revision),
-                _PAGE_PATIENCE,
-            )
+            request = rpc.RangeRequest(key=start, range_end=end, limit=_PAGE_KEYS, revision=revision)
+            try:
+                page = await self._client.ask(lambda member: member.kv.Range, request, _PAGE_PATIENCE)
+            except grpc.aio.AioRpcError as error:
+                if error.code() == grpc.StatusCode.OUT_OF_RANGE:
+                    raise NoAnswerError(f"{prefix} was compacted while it was read") from None
+                raise
             revision = revision or page.header.revision
-            entries.extend(_entry(pair) for pair in page.kvs)
+            yield Listing(revision, [_entry(pair) for pair in page.kvs])
             if not page.more:
-                return Listing(revision, entries)
+                return
             start = page.kvs[-1].key + b"\0"
 
     async def transact(
@@ -115,11 +121,10 @@ class EtcdKeyValue:
                 raise
 
     async def compact(self, revision: int) -> None:
-        """Forget the history before a revision."""
+        """Forget the history before a revision; it has left etcd's file when this returns."""
+        request = rpc.CompactionRequest(revision=revision, physical=True)
         try:
-            await self._client.ask(
-                lambda member: member.kv.Compact, rpc.CompactionRequest(revision=revision), _PAGE_PATIENCE
-            )
+            await self._client.ask(lambda member: member.kv.Compact, request, _COMPACTION_PATIENCE)
         except grpc.aio.AioRpcError as error:
             # It has been compacted further before.
             if error.code() != grpc.StatusCode.OUT_OF_RANGE:

@@ -180,6 +180,10 @@ class MemoryKeyValue:
         """Everything below a prefix at one revision."""
         return await self._network.call("list", lambda: self._cluster.list(prefix))
 
+    async def pages(self, prefix: str) -> AsyncGenerator[Listing, None]:
+        """The same in one part."""
+        yield await self.list(prefix)
+
     async def transact(
         self,
         conditions: Sequence[Condition],

@@ -7,7 +7,6 @@ import logging
 from collections.abc import Sequence
 
 from mumian_orchestrator.ports.key_value import (
-    CreatedAt,
     Delete,
     Get,
     KeyValue,
@@ -20,6 +19,7 @@ from mumian_orchestrator.ports.key_value import (
 from mumian_orchestrator.ports.store import (
     COMMIT_BYTES_MAX,
     COMMIT_WRITES_MAX,
+    HalfRestoredError,
     Snapshot,
     SupersededError,
     Write,
@@ -28,6 +28,11 @@ from mumian_orchestrator.services.leadership import Term
 from mumian_orchestrator.services.store.reader import FIRST_RETRY_S, LAST_RETRY_S, StoreReader
 
 log = logging.getLogger(__name__)
+
+
+def restoring_key(prefix: str) -> str:
+    """What exists while a restore is under way."""
+    return f"{prefix}restoring"
 
 
 class FencedStore(StoreReader):
@@ -42,6 +47,7 @@ class FencedStore(StoreReader):
         super().__init__(kv, prefix)
         self._term = term
         self._mark = f"{prefix}commit"
+        self._restoring = restoring_key(prefix)
         self._mark_revision = 0
         self._commits = 0
         self.is_full = False
@@ -51,6 +57,7 @@ class FencedStore(StoreReader):
 
         Raises:
             SupersededError: this leader's term is over.
+            HalfRestoredError: what is stored is not the whole.
         """
         self._mark_revision = await self._read_mark()
         return await super().load()
@@ -76,7 +83,7 @@ class FencedStore(StoreReader):
         while not self._term.over.is_set():
             try:
                 outcome = await self._kv.transact(
-                    [self._in_office, ModifiedAt(self._mark, self._mark_revision)],
+                    [self._term.in_office, ModifiedAt(self._mark, self._mark_revision)],
                     operations,
                     [Get(self._mark)],
                 )
@@ -99,8 +106,18 @@ class FencedStore(StoreReader):
         raise SupersededError(f"term {self._term.number} is over")
 
     @property
-    def _in_office(self) -> CreatedAt:
-        return CreatedAt(self._term.key, self._term.number)
+    def revision(self) -> int:
+        """Of the newest commit."""
+        return self._mark_revision
+
+    async def compact(self, revision: int) -> None:
+        """Forget history before a revision. Nobody is harmed if another leader has compacted further."""
+        if revision <= 0:
+            return
+        try:
+            await self._kv.compact(revision)
+        except NoAnswerError as error:
+            log.warning("history before revision %d not compacted: %s", revision, error)
 
     def _operation(self, write: Write) -> Operation:
         key = self._absolute(write.key)
@@ -109,12 +126,20 @@ class FencedStore(StoreReader):
     async def _read_mark(self) -> int:
         while not self._term.over.is_set():
             try:
-                outcome = await self._kv.transact([self._in_office], [Get(self._mark)])
+                outcome = await self._kv.transact(
+                    [self._term.in_office], [Get(self._mark), Get(self._restoring)]
+                )
             except NoAnswerError as error:
                 log.warning("commit mark not read: %s; trying again", error)
                 await asyncio.sleep(FIRST_RETRY_S)
             else:
-                if outcome.succeeded:
-                    return max((mark.mod_revision for mark in outcome.found), default=0)
-                break
+                if not outcome.succeeded:
+                    break
+                revisions = {entry.key: entry.mod_revision for entry in outcome.found}
+                if self._restoring in revisions:
+                    raise HalfRestoredError(
+                        "the store is half restored: a restore was broken off; `mumian-coordinator restore "
+                        "--replace` does it again"
+                    )
+                return revisions.get(self._mark, 0)
         raise SupersededError(f"term {self._term.number} is over")

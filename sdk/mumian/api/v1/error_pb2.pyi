@@ -57,6 +57,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """set by the CLI: tasks have no place now; the job is kept and waits"""
     ERROR_REASON_START_FAILED: _ErrorReason.ValueType  # 17
     """set by the CLI: a process of `mumian up` does not start; nothing was left running"""
+    ERROR_REASON_STORE_FULL: _ErrorReason.ValueType  # 18
+    """RESOURCE_EXHAUSTED; reads go on, nothing new is taken until an operator makes room"""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The `reason` of google.rpc.ErrorInfo (domain "mumian.dev"), without the prefix.
@@ -99,4 +101,6 @@ ERROR_REASON_NO_PLACE: ErrorReason.ValueType  # 16
 """set by the CLI: tasks have no place now; the job is kept and waits"""
 ERROR_REASON_START_FAILED: ErrorReason.ValueType  # 17
 """set by the CLI: a process of `mumian up` does not start; nothing was left running"""
+ERROR_REASON_STORE_FULL: ErrorReason.ValueType  # 18
+"""RESOURCE_EXHAUSTED; reads go on, nothing new is taken until an operator makes room"""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -1,0 +1,126 @@
+"""What an operator does to the store from a coordinator's machine: back up, restore, make room."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from mumian_orchestrator.adapters.clock import SystemClock
+from mumian_orchestrator.adapters.etcd.client import EtcdClient
+from mumian_orchestrator.adapters.etcd.health import EtcdHealth
+from mumian_orchestrator.adapters.etcd.key_value import EtcdKeyValue
+from mumian_orchestrator.main.config import Config, ConfigError, etcd_credentials, load
+from mumian_orchestrator.ports.key_value import NoAnswerError, NoSpaceError
+from mumian_orchestrator.services.store import backup as backups
+from mumian_orchestrator.services.store.backup_file import BackupFileError
+
+# No service waits for these commands, so one attempt may take longer than a coordinator's.
+_ATTEMPT_S = 5.0
+_MIB = 1024 * 1024
+
+ConfigOption = click.option(
+    "--config",
+    "config_path",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="The coordinator's YAML file: where its etcd is.",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Store:
+    config: Config
+    kv: EtcdKeyValue
+    health: EtcdHealth
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@ConfigOption
+def backup(file: Path, config_path: Path) -> None:
+    """Write all that the platform has stored, as it is at one moment, to FILE. Work goes on meanwhile."""
+
+    async def do(store: _Store) -> str:
+        facts = await backups.back_up(store.kv, store.config.key_prefix, file, SystemClock())
+        return f"backed up {facts.keys} keys at revision {facts.revision} to {file}"
+
+    _run(config_path, do)
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@ConfigOption
+@click.option("--replace", is_flag=True, help="Lose what is stored now, and restore over it.")
+def restore(file: Path, config_path: Path, replace: bool) -> None:
+    """Put the backup FILE into an empty store. Stop every coordinator first; start them again after it."""
+
+    async def do(store: _Store) -> str:
+        prefix, clock = store.config.key_prefix, SystemClock()
+        facts = await backups.restore(store.kv, prefix, file, clock, replace=replace)
+        return f"restored {facts.keys} keys of {facts.created} below {prefix}; start the coordinators"
+
+    _run(config_path, do)
+
+
+@click.command()
+@ConfigOption
+def defragment(config_path: Path) -> None:
+    """Make room in etcd: forget history, give free space back to the disk, take the NOSPACE alarm back."""
+
+    async def do(store: _Store) -> str:
+        now = (await store.kv.list(store.config.key_prefix)).revision
+        await store.kv.compact(now)
+        for server in await store.health.servers():
+            if server.problem:
+                raise NoAnswerError(f"etcd {server.endpoint}: {server.problem}")
+            # One after the other: a member answers nobody while it does this.
+            await store.health.defragment(server.endpoint)
+        await store.health.disarm()
+        return "\n".join(
+            f"etcd {server.endpoint}: {server.size_bytes / _MIB:.1f} MiB, "
+            f"of which {server.in_use_bytes / _MIB:.1f} MiB are in use"
+            for server in await store.health.servers()
+        )
+
+    _run(config_path, do)
+
+
+def _run(config_path: Path, do: Callable[[_Store], Awaitable[str]]) -> None:
+    """Do it on the configured store, and print what was done; 2 for what the caller can put right."""
+    logging.getLogger().setLevel(logging.WARNING)
+
+    async def on_store() -> str:
+        async with _opened(load(config_path)) as store:
+            return await do(store)
+
+    try:
+        click.echo(asyncio.run(on_store()))
+    except (ConfigError, BackupFileError, backups.RestoreRefusedError) as error:
+        _fail(2, str(error))
+    except OSError as error:
+        _fail(2, f"{error.filename}: {error.strerror}")
+    except NoSpaceError as error:
+        _fail(1, f"{error}; `mumian-coordinator defragment` makes room")
+    except NoAnswerError as error:
+        _fail(1, str(error))
+
+
+@contextlib.asynccontextmanager
+async def _opened(config: Config) -> AsyncIterator[_Store]:
+    credentials = etcd_credentials(config)
+    client = EtcdClient(config.etcd, credentials, attempt_s=_ATTEMPT_S)
+    try:
+        yield _Store(config, EtcdKeyValue(client), EtcdHealth(client, credentials))
+    finally:
+        await client.close()
+
+
+def _fail(code: int, message: str) -> None:
+    click.echo(f"mumian-coordinator: {message}", err=True)
+    raise SystemExit(code)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mumian.agent.v1.agent_pb2 import AgentReport
 from mumian.api.v1 import job_pb2
 from mumian_orchestrator.adapters.memory.key_value import MemoryCluster
 from mumian_orchestrator.adapters.memory.virtual_time import run_in_virtual_time
+from mumian_orchestrator.domain.errors import RequestRefusedError
 
 from tests.memory.leader import leading, replayed_jobs_are_the_stored_ones
 from tests.memory.site import Site, status_of
@@ -70,13 +72,13 @@ async def test_a_welcome_lists_nothing_that_is_not_stored() -> None:
         site = Site(services)
         await site.connect()
         cluster.is_full = True
-        creating = asyncio.create_task(services.admission.create("acme", "r", spec_of()))
-        await asyncio.sleep(0.5)
+        with pytest.raises(RequestRefusedError, match="the store is full"):
+            await services.admission.create("acme", "r", spec_of())
         await site.connect()
         assert site.welcomed() == []
         cluster.is_full = False
-        job = await creating
         await asyncio.sleep(2)
+        job = await services.admission.create("acme", "r", spec_of())
         assert site.runs() == [f"{job.id}.main.0"]
         await site.connect()
         assert site.welcomed() == [f"{job.id}.main.0"]

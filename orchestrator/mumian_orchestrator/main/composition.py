@@ -24,8 +24,8 @@ from mumian_orchestrator.services.preemptions import Preemptions
 from mumian_orchestrator.services.reconciler import Reconciler
 from mumian_orchestrator.services.reoptimisation import Reoptimisation
 from mumian_orchestrator.services.scheduler import Scheduler
-from mumian_orchestrator.services.what_if import WhatIf
 from mumian_orchestrator.services.store.history import forget_old_history
+from mumian_orchestrator.services.what_if import WhatIf
 
 _SILENCE_CHECK_S = 0.5
 

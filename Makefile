@@ -61,7 +61,7 @@ types: setup ## mypy strict, and the native module's stub against the module
 
 bench: setup etcd ## The short benchmarks: one line `name value unit` each
 	$(BIN)/mumian-bench openb --seeds 2
-	$(BIN)/mumian-bench store
+	$(BIN)/python -m bench.store
 	$(BIN)/mumian-bench submit
 
 bench-online: setup ## The online placer against scans and NumPy: ten seeds, three fleets (10 minutes)

@@ -6,7 +6,6 @@ import click
 
 from mumian_orchestrator.bench.gap.command import gap
 from mumian_orchestrator.bench.openb.command import openb
-from mumian_orchestrator.bench.store import store
 from mumian_orchestrator.bench.submit import submit
 
 
@@ -17,5 +16,4 @@ def main() -> None:
 
 main.add_command(gap)
 main.add_command(openb)
-main.add_command(store)
 main.add_command(submit)

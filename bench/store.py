@@ -1,4 +1,4 @@
-"""`mumian-bench store`: durable writes a second on a real etcd, one by one and in batches, in the same run.
+"""Durable writes a second on a real etcd, one by one and in batches, in the same run: `python -m bench.store`.
 
 Each write is one key of 300 bytes, about what a job's status is. One by one: the next is committed when the
 one before is durable. Batched: so many callers each append a write to the commit log and wait for it before
@@ -18,7 +18,6 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import click
-
 from mumian_orchestrator.adapters.etcd.client import EtcdClient
 from mumian_orchestrator.adapters.etcd.key_value import EtcdKeyValue
 from mumian_orchestrator.main.embedded import start_etcd
@@ -102,3 +101,7 @@ async def _again_and_again(
             return
         await store_one(Write(f"{name}/{number}", _VALUE))
         waits_s.append(time.perf_counter() - begun_s)
+
+
+if __name__ == "__main__":
+    store()

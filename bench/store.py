@@ -1,4 +1,4 @@
-"""Durable writes a second on a real etcd, one by one and in batches, in the same run: `python -m bench.store`.
+"""Durable writes a second on a real etcd, one by one and in batches, in one run: `python -m bench.store`.
 
 Each write is one key of 300 bytes, about what a job's status is. One by one: the next is committed when the
 one before is durable. Batched: so many callers each append a write to the commit log and wait for it before

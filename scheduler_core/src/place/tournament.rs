@@ -7,9 +7,9 @@ use std::ops::Range;
 
 use crate::cluster::{At, NodeState};
 use crate::filter::{self, Beside};
-use crate::model::{models, Demand};
+use crate::model::{models, Candidate, Demand};
 use crate::place::Found;
-use crate::room::Ask;
+use crate::room::{Ask, Room};
 use crate::score::{Score, Scorer, NO_SCORE};
 use crate::trial::Trial;
 
@@ -34,13 +34,15 @@ impl Leaf {
         Self { found: Found { at, ..self.found }, ..*self }
     }
 
-    /// As the node is now.
-    fn score(&self, trial: &Trial<'_>, demand: &Demand, scorer: &Scorer) -> Score {
-        let candidate = trial.candidate(self.found.at, demand, self.found.model);
-        match self.fixed {
-            Some(fixed) if candidate.room().fits(&Ask::of(demand)) => scorer.score(&candidate, fixed, 0),
-            _ => NO_SCORE,
+    /// As its node is now.
+    fn score(&self, node: &NodeState, trial: &Trial<'_>, demand: &Demand, scorer: &Scorer) -> Score {
+        let Some(fixed) = self.fixed else { return NO_SCORE };
+        let (ask, Found { at, model }) = (Ask::of(demand), self.found);
+        if node.free_cpu_milli() < ask.cpu_milli || !Room::of(node, model).fits(&ask) {
+            return NO_SCORE;
         }
+        let candidate = Candidate { at, site: trial.cluster.site(at), node, demand, model, context: None };
+        scorer.score(&candidate, fixed, 0)
     }
 }
 
@@ -75,13 +77,13 @@ impl Tournament {
                 let is_alike = node.has_room_of(other);
                 for position in of_other.clone() {
                     let leaf = leaves[position].on(at);
-                    scores.push(if is_alike { scores[position] } else { leaf.score(trial, demand, scorer) });
+                    scores.push(if is_alike { scores[position] } else { leaf.score(node, trial, demand, scorer) });
                     leaves.push(leaf);
                 }
             } else {
                 for model in models(node, demand) {
                     let leaf = Leaf::of(Found { at, model }, trial, demand, scorer);
-                    scores.push(leaf.score(trial, demand, scorer));
+                    scores.push(leaf.score(node, trial, demand, scorer));
                     leaves.push(leaf);
                 }
             }
@@ -165,7 +167,7 @@ impl Tournament {
         if facts {
             *leaf = Leaf::of(leaf.found, trial, demand, scorer);
         }
-        let score = leaf.score(trial, demand, scorer);
+        let score = leaf.score(trial.node(leaf.found.at), trial, demand, scorer);
         std::mem::replace(&mut self.scores[position], score) != score
     }
 

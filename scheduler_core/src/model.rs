@@ -72,6 +72,8 @@ impl Demand {
             kind: _,
             priority: _,
             task_groups: _,
+            on_disconnect: _, // the coordinator follows silent sites, and places what is lost anew
+            at_most_once: _,
             pinned: _, // asked by whoever moves what runs
         } = job;
         let api::TaskGroup {

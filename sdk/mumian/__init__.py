@@ -30,6 +30,7 @@ __all__ = [
     "job",
     "latency",
     "load_spec",
+    "on_disconnect",
     "task_group",
 ]
 
@@ -45,6 +46,7 @@ _HOMES = {
     "job": "mumian.builder",
     "latency": "mumian.builder",
     "load_spec": "mumian.spec",
+    "on_disconnect": "mumian.builder",
     "task_group": "mumian.builder",
 }
 

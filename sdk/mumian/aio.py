@@ -14,11 +14,10 @@ import grpc.aio
 
 from mumian import calls
 from mumian.api.v1 import job_pb2
-from mumian.api.v1.explanation_pb2 import Explanation
-from mumian.api.v1.fleet_pb2 import Link, Node, Site, Zone
+from mumian.api.v1.fleet_pb2 import DisconnectBrake, Link, Node, Site, Zone
 from mumian.api.v1.job_event_pb2 import JobEvent
 from mumian.api.v1.job_pb2 import Job, JobSpec
-from mumian.api.v1.job_service_pb2 import PlanJobResponse, ReadLogsResponse
+from mumian.api.v1.job_service_pb2 import ExplainJobResponse, PlanJobResponse, ReadLogsResponse
 from mumian.calls import TERMINAL_STATES, Call, Item, Listing, Result
 from mumian.connection import Attempts, Connection, no_end_in_time
 
@@ -127,7 +126,7 @@ class AsyncClient:
         """The same as `logs`, each chunk with its allocation and stream."""
         return self._stream(calls.logs(job_id, allocation_id, follow, tail_bytes), job_id)
 
-    async def explain(self, job_id: str) -> Sequence[Explanation]:
+    async def explain(self, job_id: str) -> ExplainJobResponse:
         """Why a job is where it is, or why it waits as things are now."""
         return await self._unary(calls.explain(job_id))
 
@@ -138,6 +137,14 @@ class AsyncClient:
     def sites(self) -> AsyncIterator[Site]:
         """The fleet's sites in order of id."""
         return self._pages(calls.sites())
+
+    async def disconnect_brake(self) -> DisconnectBrake:
+        """Whether the replacement of lost tasks is held back, and why."""
+        return await self._unary(calls.disconnect_brake())
+
+    async def release_disconnect_brake(self) -> DisconnectBrake:
+        """Let lost tasks be replaced though many sites are silent. For operators."""
+        return await self._unary(calls.release_disconnect_brake())
 
     def nodes(self, site_id: str = "") -> AsyncIterator[Node]:
         """The nodes of one site, or of all."""

@@ -13,7 +13,7 @@ from typing import Literal, TypeVar
 
 from mumian import names, quantities
 from mumian.api.v1 import job_pb2
-from mumian.api.v1.job_pb2 import ComputeTime, Deferral, JobSpec, LatencySlo, TaskGroup
+from mumian.api.v1.job_pb2 import ComputeTime, Deferral, JobSpec, LatencySlo, OnDisconnect, TaskGroup
 from mumian.api.v1.resources_pb2 import Resources
 from mumian.errors import invalid_field
 from mumian.quantities import Quantity
@@ -29,6 +29,13 @@ TOPOLOGIES: Mapping[str, job_pb2.Topology.ValueType] = {
     "node": job_pb2.TOPOLOGY_NODE,
     "site": job_pb2.TOPOLOGY_SITE,
     "operator": job_pb2.TOPOLOGY_OPERATOR,
+}
+Reconcile = Literal["best_score", "keep_original", "keep_replacement", "longest_running"]
+RECONCILES: Mapping[str, job_pb2.Reconcile.ValueType] = {
+    "best_score": job_pb2.RECONCILE_BEST_SCORE,
+    "keep_original": job_pb2.RECONCILE_KEEP_ORIGINAL,
+    "keep_replacement": job_pb2.RECONCILE_KEEP_REPLACEMENT,
+    "longest_running": job_pb2.RECONCILE_LONGEST_RUNNING,
 }
 PRIORITY_MAX = 100
 COUNT_MAX = 1000
@@ -53,6 +60,8 @@ def job(
     operators_denied: Sequence[str] = (),
     deferral: Deferral | None = None,
     pinned: bool = False,
+    on_disconnect: OnDisconnect | None = None,
+    at_most_once: bool = False,
 ) -> JobSpec:
     """A job of one or more task groups.
 
@@ -62,6 +71,8 @@ def job(
         pue_max: the highest average PUE of a site, such as 1.25.
         deferral: from `mumian.deferral`: a batch or gang job that may wait for cheaper hours.
         pinned: a service whose tasks are never moved to better places.
+        on_disconnect: from `mumian.on_disconnect`: what becomes of tasks on a site that is cut off.
+        at_most_once: a task on a silent site is not replaced before it has surely stopped.
 
     Raises:
         MumianError: INVALID_FIELD.
@@ -78,6 +89,8 @@ def job(
         operators_denied=_texts("operators_denied", operators_denied),
         deferral=deferral,
         pinned=pinned,
+        on_disconnect=on_disconnect,
+        at_most_once=at_most_once,
     )
     if pue_max is not None:
         spec.pue_max_permille = _parsed("pue_max", pue_max, quantities.pue_permille)
@@ -102,6 +115,36 @@ def deferral(*, finish_within: Quantity, run_time: Quantity) -> Deferral:
     )
     if made.finish_within_s < made.run_time_s:
         raise invalid_field("finish_within", f"({finish_within}) is less than run_time ({run_time})")
+    return made
+
+
+def on_disconnect(
+    *,
+    lost_after: Quantity | None = None,
+    stop_after: Quantity | None = None,
+    replace: bool | None = None,
+    reconcile: Reconcile | None = None,
+) -> OnDisconnect:
+    """What becomes of a job's tasks on a site that is cut off; what is left out is as the job's kind has it.
+
+    Args:
+        lost_after: silence after which a task is lost, "5m"; "0s": as soon as its site is unreachable.
+        stop_after: the site has ended the task by itself when it has been cut off for so long.
+        replace: whether a lost task is replaced elsewhere.
+        reconcile: which of the two goes on when the site comes back.
+
+    Raises:
+        MumianError: INVALID_FIELD.
+    """
+    made = OnDisconnect(replace=replace)
+    if lost_after is not None:
+        made.lost_after_s = _parsed("lost_after", lost_after, quantities.duration_s_or_none)
+    if stop_after is not None:
+        made.stop_after_s = _parsed("stop_after", stop_after, quantities.duration_s)
+    if reconcile is not None:
+        if reconcile not in RECONCILES:
+            raise invalid_field("reconcile", f"({reconcile!r}) is unknown; use {', '.join(RECONCILES)}")
+        made.reconcile = RECONCILES[reconcile]
     return made
 
 

@@ -12,8 +12,7 @@ from google.protobuf.message import Message
 from mumian.api.v1 import fleet_service_pb2 as fleet
 from mumian.api.v1 import job_pb2
 from mumian.api.v1 import job_service_pb2 as jobs
-from mumian.api.v1.explanation_pb2 import Explanation
-from mumian.api.v1.fleet_pb2 import Link, Node, Site, Zone
+from mumian.api.v1.fleet_pb2 import DisconnectBrake, Link, Node, Site, Zone
 from mumian.api.v1.job_event_pb2 import JobEvent
 from mumian.api.v1.job_pb2 import Job, JobSpec
 
@@ -81,10 +80,10 @@ def cancel(job_id: str) -> Call[Job]:
     return Call(_JOBS, "CancelJob", request, lambda b: jobs.CancelJobResponse.FromString(b).job)
 
 
-def explain(job_id: str) -> Call[Sequence[Explanation]]:
+def explain(job_id: str) -> Call[jobs.ExplainJobResponse]:
     """Why a job is where it is."""
     request = jobs.ExplainJobRequest(job_id=job_id)
-    return Call(_JOBS, "ExplainJob", request, lambda b: jobs.ExplainJobResponse.FromString(b).explanations)
+    return Call(_JOBS, "ExplainJob", request, jobs.ExplainJobResponse.FromString)
 
 
 def events(job_id: str) -> Listing[JobEvent]:
@@ -136,6 +135,24 @@ def sites() -> Listing[Site]:
 
     return lambda token: Call(
         _FLEET, "ListSites", fleet.ListSitesRequest(page_size=PAGE_SIZE, page_token=token), parse
+    )
+
+
+def disconnect_brake() -> Call[DisconnectBrake]:
+    """The brake on replacements, which comes with every list of sites."""
+    request = fleet.ListSitesRequest(page_size=1)
+    return Call(
+        _FLEET, "ListSites", request, lambda b: fleet.ListSitesResponse.FromString(b).disconnect_brake
+    )
+
+
+def release_disconnect_brake() -> Call[DisconnectBrake]:
+    """An operator's wish that lost tasks are replaced."""
+    return Call(
+        _FLEET,
+        "ReleaseDisconnectBrake",
+        fleet.ReleaseDisconnectBrakeRequest(),
+        lambda b: fleet.ReleaseDisconnectBrakeResponse.FromString(b).disconnect_brake,
     )
 
 

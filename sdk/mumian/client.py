@@ -11,11 +11,10 @@ import grpc
 
 from mumian import calls
 from mumian.api.v1 import job_pb2
-from mumian.api.v1.explanation_pb2 import Explanation
-from mumian.api.v1.fleet_pb2 import Link, Node, Site, Zone
+from mumian.api.v1.fleet_pb2 import DisconnectBrake, Link, Node, Site, Zone
 from mumian.api.v1.job_event_pb2 import JobEvent
 from mumian.api.v1.job_pb2 import Job, JobSpec
-from mumian.api.v1.job_service_pb2 import PlanJobResponse, ReadLogsResponse
+from mumian.api.v1.job_service_pb2 import ExplainJobResponse, PlanJobResponse, ReadLogsResponse
 from mumian.calls import TERMINAL_STATES, Call, Item, Listing, Result
 from mumian.connection import Attempts, Connection, no_end_in_time
 
@@ -122,7 +121,7 @@ class Client:
         """The same as `logs`, each chunk with its allocation and stream."""
         return self._stream(calls.logs(job_id, allocation_id, follow, tail_bytes), job_id)
 
-    def explain(self, job_id: str) -> Sequence[Explanation]:
+    def explain(self, job_id: str) -> ExplainJobResponse:
         """Why a job is where it is, or why it waits as things are now."""
         return self._unary(calls.explain(job_id))
 
@@ -133,6 +132,14 @@ class Client:
     def sites(self) -> Iterator[Site]:
         """The fleet's sites in order of id."""
         return self._pages(calls.sites())
+
+    def disconnect_brake(self) -> DisconnectBrake:
+        """Whether the replacement of lost tasks is held back, and why."""
+        return self._unary(calls.disconnect_brake())
+
+    def release_disconnect_brake(self) -> DisconnectBrake:
+        """Let lost tasks be replaced though many sites are silent. For operators."""
+        return self._unary(calls.release_disconnect_brake())
 
     def nodes(self, site_id: str = "") -> Iterator[Node]:
         """The nodes of one site, or of all."""

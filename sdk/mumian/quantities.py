@@ -78,6 +78,11 @@ def duration_s(value: Quantity) -> int:
     return seconds
 
 
+def duration_s_or_none(value: Quantity) -> int:
+    """A duration ("5m") in seconds; "0s" is none at all."""
+    return 0 if not duration_us(value) else duration_s(value)
+
+
 def bandwidth_kbps(value: Quantity) -> int:
     """A bandwidth ("50Mbit/s") in kilobits a second, at least one."""
     kbps = _whole(_scaled(value, _KBPS, "a bandwidth with its unit, such as 50Mbit/s or 1Gbit/s"))

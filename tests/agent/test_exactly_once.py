@@ -22,7 +22,9 @@ from mumian_agent.runtime.task import Task, TaskView
 from tests.agent.scripted_coordinator import run_of
 
 RUNNING, CANCELLED = job_pb2.ALLOCATION_STATE_RUNNING, job_pb2.ALLOCATION_STATE_CANCELLED
-NODE = NodeFacts(host="127.0.0.1", core_active_power_mw=0, accelerators=(), stop_grace_s=0.0)
+NODE = NodeFacts(
+    host="127.0.0.1", core_active_power_mw=0, accelerators=(), stop_grace_s=0.0, contact=Path("/nonexistent")
+)
 
 
 class EndlessRunner:

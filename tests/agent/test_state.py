@@ -22,7 +22,13 @@ from tests.agent.scripted_coordinator import run_of
 
 RUNNING, SUCCEEDED = job_pb2.ALLOCATION_STATE_RUNNING, job_pb2.ALLOCATION_STATE_SUCCEEDED
 FAILED, CANCELLED = job_pb2.ALLOCATION_STATE_FAILED, job_pb2.ALLOCATION_STATE_CANCELLED
-NODE = NodeFacts(host="127.0.0.1", core_active_power_mw=5000, accelerators=(), stop_grace_s=0.2)
+NODE = NodeFacts(
+    host="127.0.0.1",
+    core_active_power_mw=5000,
+    accelerators=(),
+    stop_grace_s=0.2,
+    contact=Path("/nonexistent"),
+)
 
 
 class LocalRunner:

@@ -16,6 +16,7 @@ from mumian.agent.v1.agent_pb2 import RunAllocation
 from mumian.api.v1 import job_pb2
 from mumian.api.v1.resources_pb2 import Accelerator, DeviceShare
 from mumian_agent.runtime import log_files, process_tree
+from mumian_agent.runtime.contact import Contact, now_ns
 from mumian_agent.runtime.environment import devices_active_power_mw, environment_of
 from mumian_agent.runtime.supervisor import Supervisor
 from mumian_agent.runtime.task import Task, TaskView
@@ -46,6 +47,7 @@ class Supervised:
             "core_active_power_mw": 5000,
             "devices_active_power_mw": 0,
             "stop_grace_s": 0.3,
+            "contact": str(folder / "contact"),
             **task,
         }
         self.task = Task(**fields)
@@ -323,3 +325,43 @@ async def test_a_latency_promise_goes_before_services_and_those_before_batch(
     assert niceness_of_session(view.process.pid) in (None, niceness)
     supervised.supervisor.stop()
     await supervised.ended()
+
+
+def cut_off_run(stop_after_s: int, *argv: str) -> RunAllocation:
+    """A task that must end when its site is cut off."""
+    run = run_of(f"cut-{next(_numbers)}", *argv)
+    run.on_disconnect.stop_after_s = stop_after_s
+    return run
+
+
+async def test_a_task_ends_by_itself_when_its_site_is_cut_off_for_too_long(tmp_path: Path) -> None:
+    contact = Contact(tmp_path / "contact")
+    contact.heard(now_ns())
+    supervised = Supervised(tmp_path, cut_off_run(3600, "sleep", "100"))
+    await supervised.until(lambda view: view.status.state == RUNNING)
+    newest_ns = now_ns() - 3600 * 10**9
+    # The newest contact is what was noted, not what this file said before.
+    contact.path.write_text(contact.path.read_text().split()[0] + f" {newest_ns}")
+    view = await supervised.until(lambda view: view.status.state == CANCELLED)
+    assert view.status.cut_off
+    assert "cut off" in view.status.message
+
+
+async def test_a_task_is_not_even_started_when_its_site_has_been_cut_off_for_too_long(tmp_path: Path) -> None:
+    Contact(tmp_path / "contact").heard(now_ns() - 3600 * 10**9)
+    mark = tmp_path / "mark"
+    supervised = Supervised(tmp_path, cut_off_run(3600, "touch", str(mark)))
+    view = await supervised.until(lambda view: view.status.state == CANCELLED)
+    assert (view.status.cut_off, mark.exists()) == (True, False)
+
+
+async def test_a_contact_of_an_earlier_boot_says_nothing_and_an_old_one_changes_nothing(
+    tmp_path: Path,
+) -> None:
+    contact = Contact(tmp_path / "contact")
+    assert contact.last_ns() is None
+    contact.heard(20)
+    contact.heard(10)
+    assert Contact(tmp_path / "contact").last_ns() == 20
+    contact.path.write_text("another-boot 30")
+    assert contact.last_ns() is None

@@ -36,6 +36,7 @@ class Site:
         )
         self.commands: list[pb.CoordinatorCommand] = []
         self.sent: list[pb.AgentReport] = []  # of this stream
+        self.closed = ""  # why the coordinator has ended the stream
 
     # The coordinator's side.
 
@@ -45,14 +46,14 @@ class Site:
         self.commands.append(copy)
 
     def close(self, reason: str) -> None:
-        pass
+        self.closed = reason
 
     # The agent's side.
 
     async def connect(self, *running: pb.AllocationStatus) -> None:
         """Say hello, with what runs here."""
         hello = pb.Hello(site=self.site, agent_time=CLOCK.now(), allocations=running, nodes=[self._node])
-        self.sent = []
+        self.sent, self.closed = [], ""
         self._session = await self.services.sessions.open(hello, 1, self)
         self.services.reports.hello(self._session, hello)
 

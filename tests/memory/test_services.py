@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from mumian.agent.v1.agent_pb2 import AgentReport, AllocationStatus, CoordinatorCommand, Hello
+from mumian.agent.v1.agent_pb2 import AgentReport, AllocationStatus, CoordinatorCommand, Heartbeat, Hello
 from mumian.api.v1 import fleet_pb2, job_pb2
 from mumian_orchestrator.adapters.core.engine import CoreEngine
 from mumian_orchestrator.adapters.memory.key_value import MemoryCluster, MemoryKeyValue
@@ -53,6 +53,11 @@ class Agent:
         self._session = await self._services.sessions.open(hello, 1, self)
         self._services.reports.hello(self._session, hello)
 
+    async def beat(self) -> None:
+        while True:
+            await asyncio.sleep(1)
+            self._services.reports.take(self._session, AgentReport(heartbeat=Heartbeat()))
+
     def send(self, command: CoordinatorCommand) -> None:
         if command.HasField("run"):
             allocation_id = command.run.allocation.id
@@ -72,12 +77,15 @@ class Agent:
 async def test_a_job_of_an_hour_runs_to_its_end_and_the_next_leader_knows_it() -> None:
     cluster = MemoryCluster()
     async with leading(cluster) as services:
-        await Agent(services).join()
+        agent = Agent(services)
+        await agent.join()
+        beating = asyncio.create_task(agent.beat())
         begun_s = CLOCK.monotonic_s()
         job = await services.admission.create("acme", "request-1", spec_of())
         [*_, last] = [seen.state async for seen in services.admission.watch("acme", job.id)]
         assert last == job_pb2.JOB_STATE_SUCCEEDED
         assert 3600 <= CLOCK.monotonic_s() - begun_s < 3610
+        beating.cancel()
     async with leading(cluster) as services:
         assert services.admission.get("acme", job.id).state == job_pb2.JOB_STATE_SUCCEEDED
         again = await services.admission.create("acme", "request-1", spec_of())

@@ -12,6 +12,7 @@ from mumian.api.v1 import job_event_pb2, job_pb2
 from mumian.api.v1.job_event_pb2 import JobEvent
 from mumian.api.v1.job_pb2 import Allocation, Job
 from mumian_orchestrator.domain.job_events import replay, without
+from mumian_orchestrator.domain.job_spec import normalise
 from mumian_orchestrator.ports.store import LOG, Write
 from mumian_orchestrator.services.commit_log import CommitLog
 from mumian_orchestrator.services.job_table import JobTable, event_prefix
@@ -66,7 +67,8 @@ class Changes:
         self.store, self.clock = Entries(), ManualClock()
         self.log = CommitLog(self.store)
         self.table = JobTable(self.log, self.clock, events_kept=lambda _: kept)
-        self.job = Job(id="j", tenant_id="acme", spec=spec_of("j", count=TASKS), create_time=self.clock.now())
+        spec = normalise(spec_of("j", count=TASKS), [])
+        self.job = Job(id="j", tenant_id="acme", spec=spec, create_time=self.clock.now())
         self.table.create(self.job, "acme/r", "j digest")
 
     def place(self, index: int) -> None:

@@ -34,6 +34,33 @@ def _deferral(
     return change
 
 
+def _on_disconnect(**fields: object) -> Callable[[JobSpec], None]:
+    def change(spec: JobSpec) -> None:
+        spec.on_disconnect.MergeFrom(job_pb2.OnDisconnect(**fields))  # type: ignore[arg-type]
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("kind", "lost_after_s", "reconcile"),
+    [
+        (job_pb2.JOB_KIND_SERVICE, 60, job_pb2.RECONCILE_BEST_SCORE),
+        (job_pb2.JOB_KIND_BATCH, 300, job_pb2.RECONCILE_KEEP_ORIGINAL),
+        (job_pb2.JOB_KIND_GANG, 300, job_pb2.RECONCILE_KEEP_ORIGINAL),
+    ],
+)
+def test_a_disconnect_contract_is_filled_in_by_the_kind_of_job(
+    kind: job_pb2.JobKind.ValueType, lost_after_s: int, reconcile: job_pb2.Reconcile.ValueType
+) -> None:
+    spec = _spec()
+    spec.kind = kind
+    full = normalise(spec, {"tianhe", "nansha"}).on_disconnect
+    assert (full.lost_after_s, full.replace, full.reconcile) == (lost_after_s, True, reconcile)
+    spec.on_disconnect.lost_after_s, spec.on_disconnect.replace = 0, False
+    full = normalise(spec, {"tianhe", "nansha"}).on_disconnect
+    assert (full.lost_after_s, full.replace) == (0, False)
+
+
 @pytest.mark.parametrize(
     ("change", "field"),
     [
@@ -44,6 +71,9 @@ def _deferral(
         (_deferral(101, 100), "deferral.finish_within_s"),
         (_deferral(1, 2**41), "deferral.finish_within_s"),
         (_deferral(1, 2, job_pb2.JOB_KIND_SERVICE), "deferral"),
+        (_on_disconnect(lost_after_s=2**41), "on_disconnect.lost_after_s"),
+        (_on_disconnect(stop_after_s=9), "on_disconnect.stop_after_s"),
+        (_on_disconnect(reconcile=9), "on_disconnect.reconcile"),
         (_slo(soft_microcny_per_ms_hour=2**41), "task_groups[0].latency_slo.soft_microcny_per_ms_hour"),
     ],
 )

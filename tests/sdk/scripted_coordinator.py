@@ -67,6 +67,8 @@ class ScriptedCoordinator(
         self.jobs: list[Job] = []
         self.events: list[JobEvent] = []
         self.sites: list[fleet_pb2.Site] = []
+        self.brake = fleet_pb2.DisconnectBrake()
+        self.disconnects: list[str] = []
         self.nodes: list[fleet_pb2.Node] = []
         self.zones: list[fleet_pb2.Zone] = []
         self.links: list[fleet_pb2.Link] = []
@@ -150,7 +152,9 @@ class ScriptedCoordinator(
 
     def ExplainJob(self, request: Any, context: Context) -> job_service_pb2.ExplainJobResponse:
         self._enter("ExplainJob", request, context)
-        return job_service_pb2.ExplainJobResponse(explanations=self.planned.explanations)
+        return job_service_pb2.ExplainJobResponse(
+            explanations=self.planned.explanations, disconnects=self.disconnects
+        )
 
     def ListJobEvents(self, request: Any, context: Context) -> job_service_pb2.ListJobEventsResponse:
         self._enter("ListJobEvents", request, context)
@@ -160,7 +164,16 @@ class ScriptedCoordinator(
     def ListSites(self, request: Any, context: Context) -> fleet_service_pb2.ListSitesResponse:
         self._enter("ListSites", request, context)
         page, token = self._page(self.sites, request.page_token)
-        return fleet_service_pb2.ListSitesResponse(sites=page, next_page_token=token)
+        return fleet_service_pb2.ListSitesResponse(
+            sites=page, next_page_token=token, disconnect_brake=self.brake
+        )
+
+    def ReleaseDisconnectBrake(
+        self, request: Any, context: Context
+    ) -> fleet_service_pb2.ReleaseDisconnectBrakeResponse:
+        self._enter("ReleaseDisconnectBrake", request, context)
+        self.brake.Clear()
+        return fleet_service_pb2.ReleaseDisconnectBrakeResponse(disconnect_brake=self.brake)
 
     def ListNodes(self, request: Any, context: Context) -> fleet_service_pb2.ListNodesResponse:
         self._enter("ListNodes", request, context)

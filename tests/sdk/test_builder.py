@@ -85,6 +85,15 @@ def test_a_wrong_job_is_refused_in_the_same_way() -> None:
         mumian.job("job")
 
 
+def test_a_disconnect_contract_says_only_what_it_was_told() -> None:
+    assert not mumian.on_disconnect().ListFields()
+    made = mumian.on_disconnect(lost_after="0s", stop_after="2m", replace=False, reconcile="keep_original")
+    assert (made.lost_after_s, made.stop_after_s, made.replace) == (0, 120, False)
+    assert made.HasField("lost_after_s")
+    with pytest.raises(MumianError, match="use best_score"):
+        mumian.on_disconnect(reconcile="newest")
+
+
 def test_what_resources_leave_out_gets_its_default() -> None:
     group = mumian.task_group(command="echo", accelerators=1)
     assert (group.resources.cpu_milli, group.resources.memory_mib) == (1000, 256)

@@ -304,6 +304,19 @@ def test_every_list_verb_prints_a_table_and_json(mumian: Any, coordinator: Scrip
         assert len(mumian(*argv, "--output", "json").json[name]) == 1
 
 
+def test_the_brake_is_shown_with_the_sites_and_released_when_asked(
+    mumian: Any, coordinator: ScriptedCoordinator
+) -> None:
+    coordinator.sites = [fleet_pb2.Site(id="gz", health=fleet_pb2.HEALTH_UNREACHABLE)]
+    coordinator.brake.engaged, coordinator.brake.summary = True, "5 of 8 sites vanished"
+    coordinator.disconnects = ["task main.0: site gz is silent"]
+    assert "brake: 5 of 8 sites vanished" in mumian("sites").out
+    assert mumian("brake").out == "5 of 8 sites vanished\n"
+    assert "task main.0: site gz is silent" in mumian("explain", "hello-1").out
+    assert "the brake is released" in mumian("brake", "--release").out
+    assert coordinator.requests("ReleaseDisconnectBrake")
+
+
 def test_nothing_to_list_says_what_to_do(mumian: Any) -> None:
     assert "mumian submit FILE" in mumian("jobs").out
     assert "mumian-agent run" in mumian("sites").out

@@ -161,7 +161,7 @@ async def test_the_async_client_reads_the_same(coordinator: ScriptedCoordinator)
         assert (await client.wait("job-1")).state == SUCCEEDED
         assert [chunk async for chunk in client.logs("job-1")] == [b"a", b"b"]
         assert (await client.plan(HELLO)).explanations[0].task_group == "main"
-        assert (await client.explain("job-1"))[0].task_group == "main"
+        assert (await client.explain("job-1")).explanations[0].task_group == "main"
         assert (await client.cancel("job-1")).cancel_requested
 
 

@@ -14,6 +14,7 @@ NESTED: Mapping[str, Mapping[str, object]] = {
     "resources.accelerators": loader._ACCELERATORS,
     "latency": loader._LATENCY,
     "compute": loader._COMPUTE,
+    "on_disconnect": loader._ON_DISCONNECT,
 }
 
 

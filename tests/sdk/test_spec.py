@@ -55,6 +55,8 @@ def test_every_key_fills_its_field(tmp_path: Path) -> None:
         operators: {allow: [a], deny: b}
         deferral: {finish_within: 8h, run_time: 90m}
         pinned: true
+        on_disconnect: {lost_after: 0s, stop_after: 2m, replace: false, reconcile: longest_running}
+        at_most_once: true
         task_groups:
         - name: render
           count: 2
@@ -86,7 +88,10 @@ def test_every_key_fills_its_field(tmp_path: Path) -> None:
         """
         name: "vr" kind: JOB_KIND_SERVICE priority: 70 jurisdictions: "CN-GD" jurisdictions: "CN-HK"
         pue_max_permille: 1250 operators_allowed: "a" operators_denied: "b"
-        deferral { finish_within_s: 28800 run_time_s: 5400 } pinned: true
+        deferral { finish_within_s: 28800 run_time_s: 5400 } pinned: true at_most_once: true
+        on_disconnect {
+          lost_after_s: 0 stop_after_s: 120 replace: false reconcile: RECONCILE_LONGEST_RUNNING
+        }
         task_groups {
           name: "render" count: 2
           command {

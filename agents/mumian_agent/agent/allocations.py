@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -35,6 +36,7 @@ class NodeFacts:
     core_active_power_mw: int
     accelerators: Sequence[Accelerator]
     stop_grace_s: float
+    contact: Path  # where the newest contact with the coordinator is noted
 
 
 class Allocations:
@@ -258,6 +260,7 @@ class Allocations:
             core_active_power_mw=self._node.core_active_power_mw,
             devices_active_power_mw=devices_active_power_mw(run, self._node.accelerators),
             stop_grace_s=self._node.stop_grace_s,
+            contact=str(self._node.contact),
             restart_count=entry.status.restart_count,
             it_energy_j=entry.status.it_energy_j,
         )

@@ -11,6 +11,7 @@ from mumian_agent.agent.allocations import Allocations
 from mumian_agent.agent.log_reads import LogReads
 from mumian_agent.agent.site_reports import SiteReports
 from mumian_agent.domain.allocation import AllocationKey
+from mumian_agent.runtime.contact import Contact, now_ns
 from mumian_agent.runtime.identity import Identity
 from mumian_agent.runtime.prober import Prober
 
@@ -27,13 +28,17 @@ class SiteAgent:
         log_reads: LogReads,
         site_reports: SiteReports,
         prober: Prober,
+        contact: Contact,
         on_welcome: Callable[[], None],
     ) -> None:
         self._identity, self._allocations, self._log_reads = identity, allocations, log_reads
         self._site_reports, self._prober, self._on_welcome = site_reports, prober, on_welcome
+        self._contact = contact
+        self._hello_ns = 0
 
     def hello(self) -> AgentReport:
         """How every stream begins."""
+        self._hello_ns = now_ns()
         return self._site_reports.hello()
 
     def disconnected(self) -> None:
@@ -53,6 +58,7 @@ class SiteAgent:
             return
         match name:
             case "welcome":
+                self._contact.heard(self._hello_ns)
                 self._site_reports.set_heartbeat_interval(command.welcome.heartbeat_interval_ms)
                 self._allocations.welcome(command.welcome.allocations)
                 self._on_welcome()
@@ -66,6 +72,8 @@ class SiteAgent:
                 self._log_reads.start(command.read_logs)
             case "stop_reading_logs":
                 self._log_reads.stop(command.stop_reading_logs.read_id)
+            case "heartbeat_seen":
+                self._contact.heard(command.heartbeat_seen.sent_ns)
             case "status_stored":
                 self._allocations.stored(command.status_stored)
             case _:

@@ -14,6 +14,7 @@ from mumian_agent.agent.allocations import Allocations, now
 from mumian_agent.agent.ports import ReportSink
 from mumian_agent.domain.config import AgentConfig
 from mumian_agent.domain.hours import forecast_from
+from mumian_agent.runtime import contact
 from mumian_agent.runtime.environment import devices_active_power_mw
 from mumian_agent.runtime.machine import Machine, Usage, arch
 from mumian_agent.runtime.prober import Prober
@@ -87,7 +88,8 @@ class SiteReports:
 
     async def _beat(self) -> None:
         while True:
-            self._reports.put("heartbeat", AgentReport(heartbeat=Heartbeat(agent_time=now())))
+            beat = Heartbeat(agent_time=now(), sent_ns=contact.now_ns())
+            self._reports.put("heartbeat", AgentReport(heartbeat=beat))
             await asyncio.sleep(self._heartbeat_interval_s)
 
     async def _report_links(self) -> None:

@@ -19,6 +19,7 @@ from mumian_agent.agent.log_reads import LogReads
 from mumian_agent.agent.site_agent import SiteAgent
 from mumian_agent.agent.site_reports import SiteReports
 from mumian_agent.domain.config import AgentConfig
+from mumian_agent.runtime.contact import Contact
 from mumian_agent.runtime.identity import Identity
 from mumian_agent.runtime.journal import Journal
 from mumian_agent.runtime.machine import Machine
@@ -44,11 +45,13 @@ async def run_site(config: AgentConfig, identity: Identity) -> None:
     _set_at_signals(stop)  # again: Ray has put its own handlers in their place
     runners = RayRunners(cluster.node_id(), config.warm_workers)
     journal, outbox = Journal(config.state_dir), Outbox()
+    contact = Contact(config.state_dir / "contact")
     node = NodeFacts(
         host=_HOST,
         core_active_power_mw=config.node.core_active_power_mw,
         accelerators=config.node.accelerators,
         stop_grace_s=config.stop_grace_ms / 1000,
+        contact=contact.path,
     )
     allocations = Allocations(journal, runners, outbox, node)
     await runners.open(allocations.runners_in_use())
@@ -60,7 +63,9 @@ async def run_site(config: AgentConfig, identity: Identity) -> None:
         config, identity.agent_epoch, machine, allocations, prober, outbox, cluster.processes
     )
     log_reads = LogReads(config.site.id, allocations, journal, outbox)
-    agent = SiteAgent(identity, allocations, log_reads, reports, prober, functools.cache(_ready(config)))
+    agent = SiteAgent(
+        identity, allocations, log_reads, reports, prober, contact, functools.cache(_ready(config))
+    )
     stream = CoordinatorStream(config.coordinator, identity.agent_epoch, outbox)
     works = [
         asyncio.create_task(work) for work in (stream.run(agent), reports.run(), _watch(cluster), stop.wait())

@@ -17,6 +17,7 @@ from mumian.api.v1.job_pb2 import AllocationState
 from mumian_agent.domain.allocation import RestartPolicy, is_terminal
 from mumian_agent.runtime import ports, precedence, process_tree
 from mumian_agent.runtime.child import NOT_FOUND, CannotStartError, Child
+from mumian_agent.runtime.cut_off import CutOff
 from mumian_agent.runtime.task import Task, TaskView
 
 _METER_EVERY_S = 1.0
@@ -41,6 +42,7 @@ class Supervisor:
         self._version = 1
         self._changed = asyncio.Condition()
         self._stop = asyncio.Event()
+        self._cut_off = CutOff(task)
         self._child: Child | None = None
         self._port = self._group.listen_port
         self._cpu_s_booked = 0.0
@@ -80,6 +82,9 @@ class Supervisor:
 
     async def _run_until_done(self) -> None:
         meter = asyncio.create_task(self._meter())
+        cut_off = asyncio.create_task(self._stop_when_cut_off())
+        if self._cut_off.look():
+            self._stop.set()
         try:
             while not self._stop.is_set():
                 try:
@@ -104,9 +109,16 @@ class Supervisor:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._stop.wait(), delay_s)
             await self._end_tree()
-            await self._finish(job_pb2.ALLOCATION_STATE_CANCELLED, "stopped as asked")
+            self._status.cut_off = self._cut_off.is_over
+            why = self._cut_off.reason if self._cut_off.is_over else "stopped as asked"
+            await self._finish(job_pb2.ALLOCATION_STATE_CANCELLED, why)
         finally:
             meter.cancel()
+            cut_off.cancel()
+
+    async def _stop_when_cut_off(self) -> None:
+        await self._cut_off.wait()
+        self._stop.set()
 
     async def _run_once(self) -> tuple[int, str, float]:
         """Start the child and wait for its end; its exit code, what happened, and its seconds of life.
@@ -171,7 +183,8 @@ class Supervisor:
         child = self._child
         if child is None:
             return
-        deadline_s = time.monotonic() + self._task.stop_grace_s
+        grace_s = self._cut_off.grace_s if self._cut_off.is_over else self._task.stop_grace_s
+        deadline_s = time.monotonic() + grace_s
         process_tree.send(self._tree(child), signal.SIGTERM)
         while time.monotonic() < deadline_s and self._tree(child):  # noqa: ASYNC110
             await asyncio.sleep(_STOP_LOOK_EVERY_S)

@@ -22,6 +22,7 @@ class Task:
     core_active_power_mw: int
     devices_active_power_mw: int  # of its shares of devices, all of the time that it runs
     stop_grace_s: float  # from SIGTERM to SIGKILL
+    contact: str  # the file in which the newest contact with the coordinator is noted
     restart_count: int = 0  # of this attempt, before this runner
     it_energy_j: int = 0  # of this attempt, before this runner
 

@@ -16,11 +16,13 @@ def successor_of(job: Job, allocation: Allocation) -> Allocation | None:
 def is_movable(job: Job, allocation: Allocation) -> bool:
     """Whether a second copy of the task may start elsewhere while this one runs on.
 
-    Only of services: a batch or gang task must not run twice at once, and would lose what it has done.
+    Only of services, and not of those that run at most once: a batch or gang task must not run twice at
+    once, and would lose what it has done.
     """
     return (
         job.spec.kind == job_pb2.JOB_KIND_SERVICE
         and not job.spec.pinned
+        and not job.spec.at_most_once
         and not is_doomed(job)
         and allocation.state == job_pb2.ALLOCATION_STATE_RUNNING
         and stands(allocation)

@@ -9,6 +9,7 @@ from mumian.api.v1 import error_pb2, job_pb2
 from mumian.api.v1.job_pb2 import JobSpec, TaskGroup
 from mumian.api.v1.resources_pb2 import AcceleratorRequest
 
+from mumian_orchestrator.domain import disconnect
 from mumian_orchestrator.domain.coupling import QUANTITY_MAX, coupling_faults
 from mumian_orchestrator.domain.errors import FieldFault, RequestRefusedError, invalid
 
@@ -53,6 +54,7 @@ def normalise(spec: JobSpec, zone_ids: Collection[str]) -> JobSpec:
     full.CopyFrom(spec)
     full.kind = full.kind or job_pb2.JOB_KIND_BATCH
     full.priority = full.priority or PRIORITY_DEFAULT
+    disconnect.fill(full.on_disconnect, full.kind)
     for group in full.task_groups:
         _fill(group, full.kind)
     if len(full.task_groups) == 1:
@@ -100,6 +102,7 @@ def _job_faults(spec: JobSpec) -> Iterator[FieldFault]:
         )
     if spec.HasField("deferral"):
         yield from _deferral_faults(spec)
+    yield from disconnect.faults(spec.on_disconnect)
     if not spec.task_groups:
         yield FieldFault("task_groups", "is empty; add a group with a command or an entry_point")
     if len(spec.task_groups) > GROUPS_MAX:

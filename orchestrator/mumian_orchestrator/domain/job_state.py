@@ -19,11 +19,20 @@ TERMINAL_ALLOCATION_STATES = frozenset(
         job_pb2.ALLOCATION_STATE_CANCELLED,
     }
 )
+# What is there of an allocation on a silent site.
+SILENT_ALLOCATION_STATES = frozenset({job_pb2.ALLOCATION_STATE_UNKNOWN, job_pb2.ALLOCATION_STATE_LOST})
 
 
 def is_live(allocation: Allocation) -> bool:
-    """Whether it still holds its resources."""
+    """Whether it has not ended, as far as is known."""
     return allocation.state not in TERMINAL_ALLOCATION_STATES
+
+
+def holds_room(allocation: Allocation) -> bool:
+    """Whether its resources are kept for it. For what is lost they are not: nobody gets them either, as long
+    as its site is silent.
+    """
+    return is_live(allocation) and allocation.state != job_pb2.ALLOCATION_STATE_LOST
 
 
 def task_of(allocation: Allocation) -> TaskId:
@@ -44,19 +53,32 @@ def is_displaced(allocation: Allocation) -> bool:
 
 
 def stands(allocation: Allocation) -> bool:
-    """Whether it is its task's allocation: neither still to take over nor taken over from."""
-    return not allocation.takes_over_from and not allocation.moved
+    """Whether it is its task's allocation: neither still to take over, nor taken over from."""
+    return not (allocation.takes_over_from or allocation.moved or allocation.superseded)
+
+
+def is_set_aside(job: Job, allocation: Allocation) -> bool:
+    """Whether it does not hold its task: another allocation does, or is to."""
+    is_lost = allocation.state == job_pb2.ALLOCATION_STATE_LOST
+    gives_way = is_displaced(allocation) or (is_lost and job.spec.on_disconnect.replace)
+    return gives_way or not stands(allocation)
 
 
 def unplaced_tasks(job: Job) -> tuple[TaskId, ...]:
-    """The tasks that have no allocation, but for those that were displaced."""
-    placed = {task_of(a) for a in job.allocations if stands(a) and not is_displaced(a)}
+    """The tasks that have no allocation, but for those that are set aside."""
+    placed = {task_of(allocation) for allocation in job.allocations if not is_set_aside(job, allocation)}
     return tuple(task for task in tasks_of(job.spec) if task not in placed)
+
+
+def lost_tasks(job: Job) -> frozenset[TaskId]:
+    """The tasks that have an allocation on a site that has been silent for too long."""
+    lost = (a for a in job.allocations if a.state == job_pb2.ALLOCATION_STATE_LOST and not a.superseded)
+    return frozenset(task_of(allocation) for allocation in lost)
 
 
 def wants_placement(job: Job) -> bool:
     """Whether tasks of it are still to be placed."""
-    if job.state in TERMINAL_JOB_STATES or job.cancel_requested or _failed(job.allocations):
+    if job.state in TERMINAL_JOB_STATES or job.cancel_requested or _failed(job):
         return False
     # A gang is placed whole, so when it makes room its last task has to end first.
     is_gang = job.spec.kind == job_pb2.JOB_KIND_GANG
@@ -67,14 +89,15 @@ def wants_placement(job: Job) -> bool:
 
 def is_doomed(job: Job) -> bool:
     """Whether what still runs of it is to be stopped: it was cancelled, or one of its tasks failed."""
-    return job.cancel_requested or _failed(job.allocations) is not None
+    return job.cancel_requested or _failed(job) is not None
 
 
 def derive(job: Job) -> tuple[JobState.ValueType, str]:
     """The job's state and the sentence that goes with it."""
-    failed = _failed(job.allocations)
-    live = [allocation for allocation in job.allocations if is_live(allocation)]
-    if is_doomed(job) and live:
+    failed = _failed(job)
+    doomed = is_doomed(job)
+    live = [allocation for allocation in job.allocations if _is_awaited(job, allocation, doomed)]
+    if doomed and live:
         wish = "cancelled" if job.cancel_requested else "failed"
         return _while_alive(live), f"{wish}; {_count(len(live), 'task')} still to stop"
     if job.cancel_requested:
@@ -90,6 +113,9 @@ def derive(job: Job) -> tuple[JobState.ValueType, str]:
         total = sum(group.count for group in job.spec.task_groups)
         deferred = min(waiting, sum(explanation.deferred_task_count for explanation in job.explanations))
         told = [f"{deferred} of {_count(total, 'task')} deferred to a cheaper hour"] if deferred else []
+        lost = len(lost_tasks(job) & set(unplaced_tasks(job)))
+        if lost:
+            told.append(f"{_count(lost, 'task')} lost with a silent site")
         displaced = sum(explanation.evicted_allocation_count for explanation in job.explanations)
         if displaced:
             told.append(f"waits for {_count(displaced, 'allocation')} of lower priority to stop")
@@ -98,7 +124,19 @@ def derive(job: Job) -> tuple[JobState.ValueType, str]:
         return job_pb2.JOB_STATE_PENDING, ", ".join(told)
     if not live:
         return job_pb2.JOB_STATE_SUCCEEDED, ""
-    return _while_alive([a for a in live if stands(a)] or live), ""
+    silent = [allocation for allocation in live if allocation.state in SILENT_ALLOCATION_STATES]
+    sites = ", ".join(sorted({allocation.site_id for allocation in silent}))
+    state = _while_alive([a for a in live if stands(a)] or live)
+    return state, f"{_count(len(silent), 'task')} on silent site {sites}" if silent else ""
+
+
+def _is_awaited(job: Job, allocation: Allocation, doomed: bool) -> bool:
+    """Whether the job goes on for as long as it does. Nobody waits for what is lost, but for its replacement
+    or, where the contract wants none, for its site.
+    """
+    if allocation.state == job_pb2.ALLOCATION_STATE_LOST:
+        return not doomed and not is_set_aside(job, allocation)
+    return is_live(allocation)
 
 
 def _while_alive(live: Iterable[Allocation]) -> JobState.ValueType:
@@ -108,8 +146,9 @@ def _while_alive(live: Iterable[Allocation]) -> JobState.ValueType:
     return job_pb2.JOB_STATE_RUNNING
 
 
-def _failed(allocations: Iterable[Allocation]) -> Allocation | None:
-    return next((a for a in allocations if a.state == job_pb2.ALLOCATION_STATE_FAILED and stands(a)), None)
+def _failed(job: Job) -> Allocation | None:
+    failed = (a for a in job.allocations if a.state == job_pb2.ALLOCATION_STATE_FAILED)
+    return next((allocation for allocation in failed if stands(allocation)), None)
 
 
 def _count(number: int, noun: str) -> str:

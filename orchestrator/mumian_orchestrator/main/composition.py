@@ -15,7 +15,9 @@ from mumian_orchestrator.services.admission import Admission
 from mumian_orchestrator.services.agent_reports import AgentReports
 from mumian_orchestrator.services.agent_sessions import AgentSessions
 from mumian_orchestrator.services.arrangements import Arrangements
+from mumian_orchestrator.services.brake import Brake
 from mumian_orchestrator.services.commit_log import CommitLog
+from mumian_orchestrator.services.disconnections import Disconnections
 from mumian_orchestrator.services.fleet import Fleet
 from mumian_orchestrator.services.handovers import Handovers
 from mumian_orchestrator.services.job_table import JobTable
@@ -41,6 +43,7 @@ class Services:
     admission: Admission
     reoptimisation: Reoptimisation
     what_if: WhatIf
+    disconnections: Disconnections
     _store: TermStore
     _commit_log: CommitLog
     _preemptions: Preemptions
@@ -71,8 +74,10 @@ class Services:
         while True:
             await asyncio.sleep(_SILENCE_CHECK_S)
             if silent := self.fleet.mark_silent():
+                self.disconnections.lost_contact(silent)
                 self._preemptions.lose_sites(silent)
                 self._scheduler.evaluate_waiting()
+            self.disconnections.tick()
 
 
 def compose(config: Config, term_number: int, store: TermStore, engine: Engine, clock: Clock) -> Services:
@@ -83,7 +88,9 @@ def compose(config: Config, term_number: int, store: TermStore, engine: Engine, 
     sessions = AgentSessions(term_number, fleet, table, clock, config.heartbeat_interval_ms)
     preemptions = Preemptions(table, engine, sessions)
     applier = PlanApplier(table, engine, sessions, preemptions, clock)
-    scheduler = Scheduler(table, engine, applier, preemptions, clock)
+    brake = Brake(config.brake, clock)
+    scheduler = Scheduler(table, engine, applier, preemptions, brake, clock)
+    disconnections = Disconnections(table, fleet, engine, sessions, scheduler, brake, clock)
     reconciler = Reconciler(table, engine, sessions, scheduler, preemptions)
     arrangements = Arrangements(table, fleet, preemptions)
     handovers = Handovers(table, sessions, clock)
@@ -92,8 +99,11 @@ def compose(config: Config, term_number: int, store: TermStore, engine: Engine, 
         table=table,
         fleet=fleet,
         sessions=sessions,
-        reports=AgentReports(fleet, sessions, reconciler, scheduler),
-        admission=Admission(table, fleet, engine, scheduler, reconciler, sessions, store, clock),
+        reports=AgentReports(fleet, sessions, disconnections, reconciler, scheduler),
+        admission=Admission(
+            table, fleet, engine, scheduler, reconciler, sessions, disconnections, store, clock
+        ),
+        disconnections=disconnections,
         reoptimisation=Reoptimisation(
             table, engine, arrangements, applier, handovers, clock, limits, interval_s
         ),

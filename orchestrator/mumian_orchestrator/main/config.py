@@ -16,6 +16,7 @@ from mumian_core.v1 import engine_pb2
 from mumian_orchestrator.adapters.etcd.client import Credentials
 from mumian_orchestrator.domain.arrangement import SearchLimits
 from mumian_orchestrator.domain.job_spec import is_name
+from mumian_orchestrator.services.brake import BrakePolicy
 
 OBJECTIVES = {
     name.removeprefix("OBJECTIVE_").lower(): value
@@ -51,6 +52,10 @@ class Config:
     heartbeat_interval_ms: int = 1000
     unreachable_after_ms: int = 10_000
     lease_ttl_s: int = 5
+    # No replacements while more than this share of the sites has vanished within the window.
+    brake_share_percent: int = 50
+    brake_window_ms: int = 60_000
+    brake_release_after_ms: int = 600_000
 
     @property
     def search_limits(self) -> SearchLimits:
@@ -67,6 +72,13 @@ class Config:
             migration_microcny=self.migration_microcny,
             migration_horizon_h=self.migration_horizon_h,
             fragmentation_microcny_per_device_hour=self.fragmentation_microcny_per_device_hour,
+        )
+
+    @property
+    def brake(self) -> BrakePolicy:
+        """When the vanishing of many sites holds back replacements."""
+        return BrakePolicy(
+            self.brake_share_percent, self.brake_window_ms / 1000, self.brake_release_after_ms / 1000
         )
 
 

@@ -62,7 +62,7 @@ async def _lead(config: Config, kv: KeyValue, term: Term, stop: asyncio.Event) -
     server = await start_server(
         config.listen,
         JobService(services.admission),
-        FleetService(services.fleet),
+        FleetService(services.fleet, services.disconnections),
         PlanningService(services.reoptimisation, services.what_if, config.search_limits),
         AgentService(services.sessions, services.reports),
     )

@@ -21,6 +21,7 @@ from mumian_orchestrator.ports.clock import Clock
 from mumian_orchestrator.ports.engine import Engine
 from mumian_orchestrator.ports.store import TermStore
 from mumian_orchestrator.services.agent_sessions import AgentSessions
+from mumian_orchestrator.services.disconnections import Disconnections
 from mumian_orchestrator.services.fleet import Fleet
 from mumian_orchestrator.services.job_table import ALLOCATIONS_PER_COMMIT, JobTable, event_prefix
 from mumian_orchestrator.services.reconciler import Reconciler
@@ -43,10 +44,11 @@ class Admission:
         scheduler: Scheduler,
         reconciler: Reconciler,
         sessions: AgentSessions,
+        disconnections: Disconnections,
         store: TermStore,
         clock: Clock,
     ) -> None:
-        self._store = store
+        self._disconnections, self._store = disconnections, store
         self._table, self._fleet, self._engine = table, fleet, engine
         self._scheduler, self._reconciler, self._sessions = scheduler, reconciler, sessions
         self._clock = clock
@@ -155,18 +157,19 @@ class Admission:
         job = PendingJob(full.name, full, tuple(tasks_of(full)), created_unix_s=now_unix_s)
         return await self._engine.place("plan", [job], now_unix_s, may_evict=True)
 
-    async def explain(self, tenant_id: str, job_id: str) -> Sequence[Explanation]:
-        """Why the job is where it is, or why it waits as things are now.
+    async def explain(self, tenant_id: str, job_id: str) -> tuple[Sequence[Explanation], Sequence[str]]:
+        """Why the job is where it is, or why it waits as things are now; and what its tasks on silent sites
+        wait for, one sentence each.
 
         Raises:
             RequestRefusedError: JOB_NOT_FOUND.
         """
         job = self._published(tenant_id, job_id)
-        waiting = unplaced_tasks(job)
+        waiting, disconnects = unplaced_tasks(job), self._disconnections.describe(job)
         if not waiting or job.state in TERMINAL_JOB_STATES:
-            return job.explanations
+            return job.explanations, disconnects
         pending = PendingJob(job.id, job.spec, waiting, job.create_time.seconds)
-        return await self._engine.explain(pending, self._clock.now().seconds)
+        return await self._engine.explain(pending, self._clock.now().seconds), disconnects
 
     async def events(self, tenant_id: str, job_id: str) -> Sequence[JobEvent]:
         """What has happened to a job, oldest first.

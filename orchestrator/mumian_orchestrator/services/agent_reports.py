@@ -5,6 +5,7 @@ from __future__ import annotations
 from mumian.agent.v1.agent_pb2 import AgentReport, Hello
 
 from mumian_orchestrator.services.agent_sessions import AgentSessions, Session
+from mumian_orchestrator.services.disconnections import Disconnections
 from mumian_orchestrator.services.fleet import Fleet
 from mumian_orchestrator.services.reconciler import Reconciler
 from mumian_orchestrator.services.scheduler import Scheduler
@@ -14,21 +15,32 @@ class AgentReports:
     """One method for each report of the stream that needs more than noting that the site is alive."""
 
     def __init__(
-        self, fleet: Fleet, sessions: AgentSessions, reconciler: Reconciler, scheduler: Scheduler
+        self,
+        fleet: Fleet,
+        sessions: AgentSessions,
+        disconnections: Disconnections,
+        reconciler: Reconciler,
+        scheduler: Scheduler,
     ) -> None:
-        self._fleet, self._sessions = fleet, sessions
+        self._fleet, self._sessions, self._disconnections = fleet, sessions, disconnections
         self._reconciler, self._scheduler = reconciler, scheduler
 
     def hello(self, session: Session, hello: Hello) -> None:
         """A site has joined: take over what it runs, and let those who wait try it."""
+        self._disconnections.returned(session.site_id, hello.allocations)
         for status in hello.allocations:
             self._reconciler.status(session.site_id, status)
+        self._sessions.welcome(session)
         self._scheduler.evaluate_waiting()
 
     def take(self, session: Session, report: AgentReport) -> None:
         """One report that is newer than all before it."""
         site_id = session.site_id
-        changed = self._fleet.seen(site_id)
+        if not self._fleet.seen(site_id):
+            session.link.close("it was silent for too long, and has to say hello again")
+            self._sessions.close(session)
+            return
+        changed = False
         match report.WhichOneof("report"):
             case "nodes":
                 self._fleet.set_nodes(site_id, report.nodes.nodes)
@@ -44,7 +56,9 @@ class AgentReports:
                 self._reconciler.status(site_id, report.allocation_status)
             case "log_chunk":
                 self._sessions.log_chunk(session, report.log_chunk)
+            case "heartbeat":
+                self._sessions.heartbeat(session, report.heartbeat)
             case _:
-                pass  # a heartbeat says no more than that the site is alive
+                pass
         if changed:
             self._scheduler.evaluate_waiting()

@@ -12,6 +12,8 @@ from mumian.agent.v1.agent_pb2 import (
     AllocationStatus,
     AllocationStatusStored,
     CoordinatorCommand,
+    Heartbeat,
+    HeartbeatSeen,
     Hello,
     LogChunk,
     ProbeTarget,
@@ -36,6 +38,8 @@ log = logging.getLogger(__name__)
 
 # Leases and measurements are compared across clocks; beyond this the comparison means nothing.
 CLOCK_SKEW_MAX_S = 60
+# An agent that is cut off ends what has a stop_after no earlier than it must.
+HEARTBEAT_SEEN_EVERY_S = 2.0
 _LOG_CHUNKS_QUEUED_MAX = 1024
 _OVERRUN = "they came faster than they were read; read the last part with tail_bytes"
 
@@ -47,6 +51,9 @@ class Session:
         self.site_id, self.agent_epoch, self.link = site_id, agent_epoch, link
         # The newest sequence taken, by what the report is about: a late report is old news only there.
         self.newest: dict[object, int] = {}
+        # Until it is welcomed, what is to be sent waits: the welcome comes first.
+        self.held: list[CoordinatorCommand] | None = []
+        self.heartbeat_seen_s = 0.0
         self.heard = asyncio.Event()
 
 
@@ -73,10 +80,27 @@ class AgentSessions:
         session = Session(hello.site.id, agent_epoch, link)
         self._sessions[session.site_id] = session
         self._fleet.join(hello)
-        self._send(session.site_id, CoordinatorCommand(welcome=self._welcome(session.site_id)))
-        self._announce_probe_targets()
         log.info("site %s joined (agent epoch %d)", session.site_id, agent_epoch)
         return session
+
+    def welcome(self, session: Session) -> None:
+        """Tell a site what it is to run, once what it has told is taken in."""
+        held, session.held = session.held, None
+        self._send(session.site_id, CoordinatorCommand(welcome=self._welcome(session.site_id)))
+        for command in held or ():
+            session.link.send(command)
+        # A site that has never heard of these has nothing to stop or to tell; a stop makes it tell.
+        for allocation in self._table.unwanted_on(session.site_id):
+            self.stop(allocation)
+        self._announce_probe_targets()
+
+    def heartbeat(self, session: Session, heartbeat: Heartbeat) -> None:
+        """Tell the site, not too often, that it was heard."""
+        now_s = self._clock.monotonic_s()
+        if now_s - session.heartbeat_seen_s >= HEARTBEAT_SEEN_EVERY_S:
+            session.heartbeat_seen_s = now_s
+            seen = HeartbeatSeen(sent_ns=heartbeat.sent_ns)
+            self._send(session.site_id, CoordinatorCommand(heartbeat_seen=seen))
 
     def close(self, session: Session) -> None:
         """The stream has ended; the site stays as it was until it has been silent for too long."""
@@ -185,7 +209,10 @@ class AgentSessions:
         session = self._sessions.get(site_id)
         if session is not None:
             command.leader_term = self._term
-            session.link.send(command)
+            if session.held is not None:
+                session.held.append(command)
+            else:
+                session.link.send(command)
 
     def _welcome(self, site_id: str) -> Welcome:
         return Welcome(
@@ -252,4 +279,10 @@ def _about(report: AgentReport) -> object:
 
 def _run(job: Job, allocation: Allocation) -> RunAllocation:
     group = next(group for group in job.spec.task_groups if group.name == allocation.task_group)
-    return RunAllocation(allocation=allocation, kind=job.spec.kind, task_group=group, job_name=job.spec.name)
+    return RunAllocation(
+        allocation=allocation,
+        kind=job.spec.kind,
+        task_group=group,
+        job_name=job.spec.name,
+        on_disconnect=job.spec.on_disconnect,
+    )

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 
+from google.protobuf.timestamp_pb2 import Timestamp
 from mumian.agent.v1.agent_pb2 import Hello, PowerReport
 from mumian.api.v1 import fleet_pb2
 from mumian.api.v1.fleet_pb2 import Link, Node, Site, Zone
 from mumian.api.v1.job_pb2 import Allocation
 
-from mumian_orchestrator.domain.job_state import is_live
+from mumian_orchestrator.domain.job_state import holds_room
 from mumian_orchestrator.ports.clock import Clock
 from mumian_orchestrator.ports.engine import Engine
 from mumian_orchestrator.ports.store import Write
@@ -41,7 +42,9 @@ class Fleet:
         self._nodes: dict[str, dict[str, Node]] = {}
         self._links: dict[tuple[str, str], Link] = {}
         self._reflectors: dict[str, str] = {}
-        self._seen_s: dict[str, float] = {}
+        # When each site was last heard, by both clocks; and the sites that have been silent for too long.
+        self._heard: dict[str, tuple[float, Timestamp]] = {}
+        self._given_up: set[str] = set()
 
     def load(self, stored: Mapping[str, bytes]) -> None:
         """Take the stored sites; each is unreachable until its agent says hello."""
@@ -50,6 +53,7 @@ class Fleet:
                 site = Site.FromString(value)
                 site.health = fleet_pb2.HEALTH_UNREACHABLE
                 self._sites[site.id] = site
+                self._heard[site.id] = self._clock.monotonic_s(), self._clock.now()
         self._engine.update(sites=list(self._sites.values()))
 
     def join(self, hello: Hello) -> None:
@@ -62,7 +66,8 @@ class Fleet:
         self._engine.update(sites=[site])
         self.set_nodes(site.id, hello.nodes)
         self._log.append([Write(_SITES + site.id, site.SerializeToString())])
-        self.seen(site.id)
+        self._given_up.discard(site.id)
+        self._hear(site)
 
     def set_nodes(self, site_id: str, nodes: Sequence[Node]) -> None:
         """The site has exactly these nodes; allocations on one that appears are booked on it again."""
@@ -70,7 +75,11 @@ class Fleet:
         old = self._nodes.get(site_id, {})
         self._nodes[site_id] = new
         appeared = new.keys() - old.keys()
-        booked = [entry for entry in self._table.live_allocations() if entry[1].node_id in appeared]
+        booked = [
+            (job, allocation)
+            for job, allocation in self._table.live_allocations(site_id)
+            if allocation.node_id in appeared and holds_room(allocation)
+        ]
         self._engine.update(
             nodes=list(nodes), removed_node_ids=[n for n in old if n not in new], booked=booked
         )
@@ -93,14 +102,10 @@ class Fleet:
         return True
 
     def seen(self, site_id: str) -> bool:
-        """The site's agent has reported; whether the site is reachable again by it."""
-        site = self._sites[site_id]
-        self._seen_s[site_id] = self._clock.monotonic_s()
-        site.last_seen_time.CopyFrom(self._clock.now())
-        if site.health != fleet_pb2.HEALTH_UNREACHABLE:
+        """The site's agent has reported; False: it had been given up, and has to say hello again."""
+        if site_id in self._given_up:
             return False
-        site.health = fleet_pb2.HEALTH_READY
-        self._engine.update(sites=[site])
+        self._hear(self._sites[site_id])
         return True
 
     def is_reachable(self, site_id: str) -> bool:
@@ -108,20 +113,40 @@ class Fleet:
         site = self._sites.get(site_id)
         return site is not None and site.health != fleet_pb2.HEALTH_UNREACHABLE
 
+    def last_heard(self, site_id: str) -> tuple[float, Timestamp]:
+        """When the site last reported, by the monotonic clock and by the wall clock; of one that has not
+        reported since this leader began: when it began.
+        """
+        return self._heard[site_id]
+
+    def has_node(self, site_id: str, node_id: str) -> bool:
+        """Whether the site has told of this node."""
+        return node_id in self._nodes.get(site_id, {})
+
+    def reachable_count(self) -> int:
+        """The number of sites that are not given up."""
+        return len(self._sites) - len(self._given_up)
+
     def mark_silent(self) -> list[str]:
         """The sites that have become unreachable since the last call."""
         deadline_s = self._clock.monotonic_s() - self._unreachable_after_s
         silent = [
             site
             for site in self._sites.values()
-            if site.health != fleet_pb2.HEALTH_UNREACHABLE and self._seen_s[site.id] < deadline_s
+            if site.id not in self._given_up and self._heard[site.id][0] < deadline_s
         ]
         for site in silent:
             log.warning("site %s is unreachable: its agent has been silent too long", site.id)
             site.health = fleet_pb2.HEALTH_UNREACHABLE
+            self._given_up.add(site.id)
         if silent:
             self._engine.update(sites=silent)
         return [site.id for site in silent]
+
+    def _hear(self, site: Site) -> None:
+        now = self._clock.now()
+        self._heard[site.id] = self._clock.monotonic_s(), now
+        site.last_seen_time.CopyFrom(now)
 
     def probe_targets(self, site_id: str) -> dict[str, str]:
         """What a site's agent is to probe: every zone and every other site, by id, as host:port."""
@@ -145,7 +170,7 @@ class Fleet:
         chosen = [self._nodes.get(site_id, {})] if site_id else self._nodes.values()
         shown = {node_id: _fresh_node(node) for nodes in chosen for node_id, node in nodes.items()}
         for _, allocation in self._table.live_allocations():
-            if allocation.node_id in shown:
+            if allocation.node_id in shown and holds_room(allocation):
                 _promise(shown[allocation.node_id], allocation)
         return [shown[node_id] for node_id in sorted(shown)]
 
@@ -163,7 +188,7 @@ class Fleet:
             if node.site_id in copies:
                 _total(copies[node.site_id].usage, node)
         for _, allocation in self._table.live_allocations():
-            if allocation.site_id in copies and is_live(allocation):
+            if allocation.site_id in copies and holds_room(allocation):
                 copies[allocation.site_id].usage.allocation_count += 1
         return list(copies.values())
 

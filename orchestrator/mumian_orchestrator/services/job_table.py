@@ -10,8 +10,15 @@ from mumian.api.v1.explanation_pb2 import Explanation
 from mumian.api.v1.job_event_pb2 import JobEventKind
 from mumian.api.v1.job_pb2 import Allocation, Job
 
+from mumian_orchestrator.domain import disconnect
 from mumian_orchestrator.domain.job_events import event_of, events_kept, in_order, without
-from mumian_orchestrator.domain.job_state import TERMINAL_JOB_STATES, derive, is_live, wants_placement
+from mumian_orchestrator.domain.job_state import (
+    TERMINAL_JOB_STATES,
+    derive,
+    is_live,
+    is_set_aside,
+    wants_placement,
+)
 from mumian_orchestrator.ports.clock import Clock
 from mumian_orchestrator.ports.store import COMMIT_WRITES_MAX, LOG, Write
 from mumian_orchestrator.services.commit_log import CommitLog
@@ -50,6 +57,7 @@ class JobTable:
         for key, value in stored.items():
             if key.startswith(_JOBS):
                 job = Job.FromString(value)
+                disconnect.fill(job.spec.on_disconnect, job.spec.kind)  # it may be older than the contract
                 self._working[job.id] = job
             elif key.startswith(_REQUESTS):
                 self._requests[key.removeprefix(_REQUESTS)] = value.decode()
@@ -106,13 +114,36 @@ class JobTable:
         for site in sites:
             yield from list(site.values())
 
+    def live_allocation(self, site_id: str, allocation_id: str) -> tuple[Job, Allocation] | None:
+        """An allocation that has not ended, with its job."""
+        return self._live.get(site_id, {}).get(allocation_id)
+
+    def unwanted_on(self, site_id: str) -> list[Allocation]:
+        """What a site is to stop, as far as that is durable."""
+        stopping = [(job, a) for job, a in self.live_allocations(site_id) if a.stop_requested]
+        durable = {
+            allocation.id
+            for job_id in {job.id for job, _ in stopping}
+            for allocation in (self._published[job_id].allocations if job_id in self._published else ())
+            if allocation.stop_requested
+        }
+        return [allocation for _, allocation in stopping if allocation.id in durable]
+
     def wanted_on(self, site_id: str) -> Iterator[tuple[Job, Allocation]]:
         """What a site is to run, as far as that is durable, with its job."""
-        job_ids = {job.id for job, _ in self.live_allocations(site_id)}
-        for job in (self._published[job_id] for job_id in job_ids if job_id in self._published):
-            for allocation in job.allocations:
-                if allocation.site_id == site_id and is_live(allocation) and not allocation.stop_requested:
-                    yield job, allocation
+        wanted = [
+            (job, allocation)
+            for job, allocation in self.live_allocations(site_id)
+            if not allocation.stop_requested
+            and not is_set_aside(job, allocation)
+            and job.state not in TERMINAL_JOB_STATES
+        ]
+        durable = {
+            allocation.id
+            for job_id in {job.id for job, _ in wanted}
+            for allocation in (self._published[job_id].allocations if job_id in self._published else ())
+        }
+        yield from ((job, allocation) for job, allocation in wanted if allocation.id in durable)
 
     def request(self, key: str) -> str | None:
         """What `create` remembered under this request key."""
@@ -146,18 +177,40 @@ class JobTable:
                 shown.it_energy_j = allocation.it_energy_j
                 self._wake_watchers(job.id)
 
+    def show(self, job: Job, allocations: Sequence[Allocation]) -> None:
+        """Show allocations as they are now. Found again after a failover, so nothing is written."""
+        changed = {allocation.id: without(allocation) for allocation in allocations}
+
+        def apply(shown: Job) -> None:
+            for allocation in shown.allocations:
+                if allocation.id in changed:
+                    allocation.CopyFrom(changed[allocation.id])
+
+        self._show(job, apply)
+
     def publish_explanations(self, job: Job, explanations: Sequence[Explanation]) -> None:
         """Show newer reasons of a waiting job. Found again after a failover, so nothing is written."""
-        del job.explanations[:]
-        job.explanations.extend(explanations)
+
+        def apply(shown: Job) -> None:
+            del shown.explanations[:]
+            shown.explanations.extend(explanations)
+
+        apply(job)
+        self._show(job, apply)
+
+    def _show(self, job: Job, apply: Callable[[Job], None]) -> None:
         _, job.state_message = derive(job)
-        published = self._published.get(job.id)
-        if published is not None:
-            newer = _copy(published)
-            del newer.explanations[:]
-            newer.explanations.extend(explanations)
-            _, newer.state_message = derive(newer)
-            self._publish(newer)
+
+        def publish(_: object) -> None:
+            published = self._published.get(job.id)
+            if published is not None:
+                newer = _copy(published)
+                apply(newer)
+                _, newer.state_message = derive(newer)
+                self._publish(newer)
+
+        # Behind what is still to be stored, which would be shown over it later.
+        self._log.append([]).add_done_callback(publish)
 
     def _append(
         self,

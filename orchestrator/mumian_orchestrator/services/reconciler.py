@@ -63,6 +63,7 @@ class Reconciler:
             self._table.publish_meter(job, allocation)
             return
         ended = not is_live(allocation)
+        allocation.superseded |= status.cut_off
         handed_over = advance(job, allocation)
         why = handed_over[0].state_message if handed_over else ""
         durable = self._table.commit(
@@ -109,8 +110,9 @@ class Reconciler:
 
 def _take_over(allocation: Allocation, status: AllocationStatus) -> None:
     allocation.state = status.state
-    # Why it was evicted or moved tells more than that it was stopped.
-    if not (allocation.evicted or allocation.moved) or status.state == job_pb2.ALLOCATION_STATE_FAILED:
+    # Why another goes on in its stead tells more than that it was stopped.
+    gave_way = allocation.evicted or allocation.moved or allocation.superseded
+    if not gave_way or status.cut_off or status.state == job_pb2.ALLOCATION_STATE_FAILED:
         allocation.state_message = status.message[:MESSAGE_LENGTH_MAX]
     allocation.restart_count = status.restart_count
     allocation.it_energy_j = max(allocation.it_energy_j, status.it_energy_j)

@@ -8,10 +8,13 @@ import itertools
 import logging
 from collections.abc import Iterable
 
-from mumian_orchestrator.domain.decision import Decision, PendingJob
-from mumian_orchestrator.domain.job_state import unplaced_tasks, wants_placement
+from mumian.api.v1.job_pb2 import Job
+
+from mumian_orchestrator.domain.decision import Decision, PendingJob, TaskId
+from mumian_orchestrator.domain.job_state import lost_tasks, unplaced_tasks, wants_placement
 from mumian_orchestrator.ports.clock import Clock
 from mumian_orchestrator.ports.engine import Engine, EngineRefusedError
+from mumian_orchestrator.services.brake import Brake
 from mumian_orchestrator.services.job_table import JobTable
 from mumian_orchestrator.services.plan_applier import PlanApplier
 from mumian_orchestrator.services.preemptions import Preemptions
@@ -31,8 +34,10 @@ class Scheduler:
         engine: Engine,
         applier: PlanApplier,
         preemptions: Preemptions,
+        brake: Brake,
         clock: Clock,
     ) -> None:
+        self._brake = brake
         self._table, self._engine, self._applier, self._clock = table, engine, applier, clock
         self._preemptions = preemptions
         self._queue: dict[str, None] = {}
@@ -83,9 +88,10 @@ class Scheduler:
             del self._queue[job_id]
         jobs = [self._table.get(job_id) for job_id in batch]
         pending = [
-            PendingJob(job.id, job.spec, unplaced_tasks(job), job.create_time.seconds)
+            PendingJob(job.id, job.spec, tasks, job.create_time.seconds)
             for job in jobs
             if job and wants_placement(job) and not self._preemptions.is_waiting(job.id)
+            if (tasks := self._tasks_to_place(job))
         ]
         if not pending:
             return
@@ -98,6 +104,12 @@ class Scheduler:
                     await self._decide([alone])
                 except EngineRefusedError:
                     log.exception("the engine refused job %s; it stays pending", alone.job_id)
+
+    def _tasks_to_place(self, job: Job) -> tuple[TaskId, ...]:
+        if not self._brake.is_engaged:
+            return unplaced_tasks(job)
+        held = lost_tasks(job)
+        return tuple(task for task in unplaced_tasks(job) if task not in held)
 
     async def _decide(self, pending: list[PendingJob]) -> None:
         evaluation_id = f"evaluation-{next(self._numbers)}"

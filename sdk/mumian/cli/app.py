@@ -27,6 +27,7 @@ _VERBS = {
     "cancel": "mumian.cli.jobs:cancel",
     "explain": "mumian.cli.jobs:explain",
     "sites": "mumian.cli.fleet:sites",
+    "brake": "mumian.cli.fleet:brake",
     "nodes": "mumian.cli.fleet:nodes",
     "zones": "mumian.cli.fleet:zones",
     "links": "mumian.cli.fleet:links",

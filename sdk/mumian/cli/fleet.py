@@ -1,4 +1,4 @@
-"""`mumian sites`, `nodes`, `zones` and `links`."""
+"""`mumian sites`, `brake`, `nodes`, `zones` and `links`."""
 
 from __future__ import annotations
 
@@ -22,13 +22,30 @@ if TYPE_CHECKING:
 @pass_session
 def sites(session: Session) -> None:
     """List the sites: health, PUE, prices, power and what is free."""
-    found = list(session.client.sites())
+    found, brake = list(session.client.sites()), session.client.disconnect_brake()
     if session.json:
-        print_json(pb.ListSitesResponse(sites=found))
+        print_json(pb.ListSitesResponse(sites=found, disconnect_brake=brake))
     elif not found:
         session.console.print("no site is connected; `mumian-agent run --config site.yaml` connects one")
     else:
         session.console.print(site_table(found))
+        if brake.engaged:
+            session.console.print(f"brake: {brake.summary}", style="bold red", soft_wrap=True)
+
+
+@click.command()
+@click.option("--release", is_flag=True, help="Replace lost tasks now, whatever is silent.")
+@shared_options
+@pass_session
+def brake(session: Session, release: bool) -> None:
+    """Show, or release, the brake on replacements that many silent sites engage."""
+    client = session.client
+    shown = client.release_disconnect_brake() if release else client.disconnect_brake()
+    if session.json:
+        print_json(shown)
+    else:
+        told = shown.summary or f"the brake is released; {shown.site_count} sites are known"
+        session.console.print(told, soft_wrap=True)
 
 
 @click.command()

@@ -8,7 +8,7 @@ import click
 
 from mumian.api.v1 import job_pb2
 from mumian.api.v1.job_pb2 import Allocation, Job
-from mumian.api.v1.job_service_pb2 import ExplainJobResponse, ListJobsResponse
+from mumian.api.v1.job_service_pb2 import ListJobsResponse
 from mumian.calls import TERMINAL_STATES
 from mumian.cli import figures, words
 from mumian.cli.json_output import print_json
@@ -114,18 +114,20 @@ def cancel(session: Session, job_id: str) -> None:
 @pass_session
 def explain(session: Session, job_id: str) -> None:
     """Show why a job is where it is, or why it waits as things are now."""
-    explanations = session.client.explain(job_id)
+    answer = session.client.explain(job_id)
     if session.json:
-        print_json(ExplainJobResponse(explanations=explanations))
+        print_json(answer)
         return
     from mumian.cli.considered import print_considered, waiting
 
-    if not explanations:
+    if not answer.explanations:
         session.console.print(f"job {job_id} has not been considered yet; try again", style="dim")
-    print_considered(session.console, explanations)
-    for explanation in explanations:
+    print_considered(session.console, answer.explanations)
+    for explanation in answer.explanations:
         if told := waiting(explanation):
             session.console.print(told, style="yellow")
+    for told in answer.disconnects:
+        session.console.print(told, style="yellow")
 
 
 def tasks_running(job: Job) -> str:
@@ -145,6 +147,7 @@ def is_live(allocation: Allocation) -> bool:
         job_pb2.ALLOCATION_STATE_PENDING,
         job_pb2.ALLOCATION_STATE_STARTING,
         job_pb2.ALLOCATION_STATE_RUNNING,
+        job_pb2.ALLOCATION_STATE_UNKNOWN,
     )
 
 

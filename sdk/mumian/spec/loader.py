@@ -59,6 +59,8 @@ _ALIASES = {
     "deadline": "finish_within",
     "duration": "run_time",
     "defer": "deferral",
+    "disconnect": "on_disconnect",
+    "stop_on_client_after": "stop_after",
 }
 
 
@@ -123,6 +125,16 @@ def _scalar(field: str, parse: Callable[[str], object]) -> Reader:
         parsed = value.parsed(parse)
         if parsed is not None:
             setattr(target.message, field, parsed)
+
+    return read
+
+
+def _truth(field: str) -> Reader:
+    def read(target: _Target, value: Value) -> None:
+        target.note(field, value)
+        word = value.choice(("true", "false"))
+        if word is not None:
+            setattr(target.message, field, word == "true")
 
     return read
 
@@ -284,6 +296,18 @@ def _read_deferral(target: _Target, value: Value) -> None:
         )
 
 
+def _read_on_disconnect(target: _Target, value: Value) -> None:
+    target.note("", value)
+    _fill(target, value, _ON_DISCONNECT, "{lost_after: 5m, reconcile: keep_original}")
+
+
+def _read_reconcile(target: _Target, value: Value) -> None:
+    target.note("reconcile", value)
+    reconcile = value.choice(builder.RECONCILES)
+    if reconcile is not None:
+        target.message.reconcile = builder.RECONCILES[reconcile]
+
+
 def _read_command(target: _Target, value: Value) -> None:
     target.note("", value)
     target.note("argv", value)
@@ -349,11 +373,6 @@ def _read_compute(target: _Target, value: Value) -> None:
         )
 
 
-def _read_pinned(target: _Target, value: Value) -> None:
-    target.note("pinned", value)
-    target.message.pinned = value.choice(("true", "false")) == "true"
-
-
 def _read_spread(target: _Target, value: Value) -> None:
     target.note("spreads", value)
     for name, item in value.fields(builder.TOPOLOGIES, "{site: 2}", {}):
@@ -413,7 +432,15 @@ _JOB: dict[str, Reader] = {
     "pue_max": _scalar("pue_max_permille", quantities.pue_permille),
     "operators": _read_operators,
     "deferral": _within("deferral", _read_deferral),
-    "pinned": _read_pinned,
+    "pinned": _truth("pinned"),
+    "on_disconnect": _within("on_disconnect", _read_on_disconnect),
+    "at_most_once": _truth("at_most_once"),
+}
+_ON_DISCONNECT: dict[str, Reader] = {
+    "lost_after": _scalar("lost_after_s", quantities.duration_s_or_none),
+    "stop_after": _scalar("stop_after_s", quantities.duration_s),
+    "replace": _truth("replace"),
+    "reconcile": _read_reconcile,
 }
 _DEFERRAL: dict[str, Reader] = {
     "finish_within": _scalar("finish_within_s", quantities.duration_s),

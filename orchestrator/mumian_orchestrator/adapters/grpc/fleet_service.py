@@ -1,4 +1,4 @@
-"""The fleet, read-only."""
+"""The fleet, for everybody to see, and the brake on replacements, for operators to release."""
 
 from __future__ import annotations
 
@@ -11,23 +11,31 @@ from mumian.api.v1.fleet_service_pb2_grpc import FleetServiceServicer
 from mumian_orchestrator.adapters.grpc.errors import Context, unary
 from mumian_orchestrator.domain.errors import RequestRefusedError
 from mumian_orchestrator.domain.pages import page
+from mumian_orchestrator.services.disconnections import Disconnections
 from mumian_orchestrator.services.fleet import Fleet
 
 
 class FleetService(FleetServiceServicer):
-    """`FleetService` over the fleet."""
+    """`FleetService` over the fleet and its silent sites."""
 
-    def __init__(self, fleet: Fleet) -> None:
-        self._fleet = fleet
+    def __init__(self, fleet: Fleet, disconnections: Disconnections) -> None:
+        self._fleet, self._disconnections = fleet, disconnections
 
     @unary
     async def ListSites(self, request: pb.ListSitesRequest, context: Context) -> pb.ListSitesResponse:
         sites, token = page(self._fleet.sites(), lambda site: site.id, request.page_size, request.page_token)
-        return pb.ListSitesResponse(sites=sites, next_page_token=token)
+        brake = self._disconnections.brake()
+        return pb.ListSitesResponse(sites=sites, next_page_token=token, disconnect_brake=brake)
 
     @unary
     async def GetSite(self, request: pb.GetSiteRequest, context: Context) -> pb.GetSiteResponse:
         return pb.GetSiteResponse(site=self._fleet.site(self._known(request.site_id)))
+
+    @unary
+    async def ReleaseDisconnectBrake(
+        self, request: pb.ReleaseDisconnectBrakeRequest, context: Context
+    ) -> pb.ReleaseDisconnectBrakeResponse:
+        return pb.ReleaseDisconnectBrakeResponse(disconnect_brake=self._disconnections.release_brake())
 
     @unary
     async def ListNodes(self, request: pb.ListNodesRequest, context: Context) -> pb.ListNodesResponse:

@@ -81,8 +81,8 @@ class JobService(JobServiceServicer):
 
     @unary
     async def ExplainJob(self, request: pb.ExplainJobRequest, context: Context) -> pb.ExplainJobResponse:
-        explanations = await self._admission.explain(_tenant(context), request.job_id)
-        return pb.ExplainJobResponse(explanations=explanations)
+        explanations, disconnects = await self._admission.explain(_tenant(context), request.job_id)
+        return pb.ExplainJobResponse(explanations=explanations, disconnects=disconnects)
 
     @unary
     async def ListJobEvents(

@@ -127,16 +127,20 @@ class Heartbeat(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     AGENT_TIME_FIELD_NUMBER: _builtins.int
+    SENT_NS_FIELD_NUMBER: _builtins.int
+    sent_ns: _builtins.int
+    """When it was sent, by a clock of the agent's own; comes back in HeartbeatSeen."""
     @_builtins.property
     def agent_time(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
         self,
         *,
         agent_time: _timestamp_pb2.Timestamp | None = ...,
+        sent_ns: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["agent_time", b"agent_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_time", b"agent_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_time", b"agent_time", "sent_ns", b"sent_ns"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -229,6 +233,7 @@ class AllocationStatus(_message.Message):
     END_TIME_FIELD_NUMBER: _builtins.int
     IT_ENERGY_J_FIELD_NUMBER: _builtins.int
     RESTART_COUNT_FIELD_NUMBER: _builtins.int
+    CUT_OFF_FIELD_NUMBER: _builtins.int
     allocation_id: _builtins.str
     attempt: _builtins.int
     state: _job_pb2.AllocationState.ValueType
@@ -238,6 +243,8 @@ class AllocationStatus(_message.Message):
     it_energy_j: _builtins.int
     restart_count: _builtins.int
     """Times the agent itself has restarted the task in this attempt."""
+    cut_off: _builtins.bool
+    """The site has ended it by itself, because it was cut off for stop_after: the task is placed anew."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -255,10 +262,11 @@ class AllocationStatus(_message.Message):
         end_time: _timestamp_pb2.Timestamp | None = ...,
         it_energy_j: _builtins.int = ...,
         restart_count: _builtins.int = ...,
+        cut_off: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "end_time", b"end_time", "exit_code", b"exit_code", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "allocation_id", b"allocation_id", "attempt", b"attempt", "end_time", b"end_time", "endpoint", b"endpoint", "exit_code", b"exit_code", "it_energy_j", b"it_energy_j", "message", b"message", "restart_count", b"restart_count", "start_time", b"start_time", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "allocation_id", b"allocation_id", "attempt", b"attempt", "cut_off", b"cut_off", "end_time", b"end_time", "endpoint", b"endpoint", "exit_code", b"exit_code", "it_energy_j", b"it_energy_j", "message", b"message", "restart_count", b"restart_count", "start_time", b"start_time", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__exit_code: _TypeAlias = _typing.Literal["exit_code"]  # noqa: Y015
     _WhichOneofArgType__exit_code: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code"]  # noqa: Y015
@@ -314,6 +322,7 @@ class CoordinatorCommand(_message.Message):
     READ_LOGS_FIELD_NUMBER: _builtins.int
     STOP_READING_LOGS_FIELD_NUMBER: _builtins.int
     STATUS_STORED_FIELD_NUMBER: _builtins.int
+    HEARTBEAT_SEEN_FIELD_NUMBER: _builtins.int
     leader_term: _builtins.int
     """The leader's fencing number; a command of an older one is refused."""
     @_builtins.property
@@ -334,6 +343,8 @@ class CoordinatorCommand(_message.Message):
     def status_stored(self) -> Global___AllocationStatusStored:
         """A status report is durable: the agent may forget a terminal allocation."""
 
+    @_builtins.property
+    def heartbeat_seen(self) -> Global___HeartbeatSeen: ...
     def __init__(
         self,
         *,
@@ -345,16 +356,40 @@ class CoordinatorCommand(_message.Message):
         read_logs: Global___ReadLogs | None = ...,
         stop_reading_logs: Global___StopReadingLogs | None = ...,
         status_stored: Global___AllocationStatusStored | None = ...,
+        heartbeat_seen: Global___HeartbeatSeen | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "probe_targets", b"probe_targets", "read_logs", b"read_logs", "run", b"run", "status_stored", b"status_stored", "stop", b"stop", "stop_reading_logs", b"stop_reading_logs", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "heartbeat_seen", b"heartbeat_seen", "probe_targets", b"probe_targets", "read_logs", b"read_logs", "run", b"run", "status_stored", b"status_stored", "stop", b"stop", "stop_reading_logs", b"stop_reading_logs", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "leader_term", b"leader_term", "probe_targets", b"probe_targets", "read_logs", b"read_logs", "run", b"run", "status_stored", b"status_stored", "stop", b"stop", "stop_reading_logs", b"stop_reading_logs", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "heartbeat_seen", b"heartbeat_seen", "leader_term", b"leader_term", "probe_targets", b"probe_targets", "read_logs", b"read_logs", "run", b"run", "status_stored", b"status_stored", "stop", b"stop", "stop_reading_logs", b"stop_reading_logs", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["welcome", "run", "stop", "probe_targets", "read_logs", "stop_reading_logs", "status_stored"]  # noqa: Y015
+    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["welcome", "run", "stop", "probe_targets", "read_logs", "stop_reading_logs", "status_stored", "heartbeat_seen"]  # noqa: Y015
     _WhichOneofArgType_command: _TypeAlias = _typing.Literal["command", b"command"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_command) -> _WhichOneofReturnType_command | None: ...
 
 Global___CoordinatorCommand: _TypeAlias = CoordinatorCommand  # noqa: Y015
+
+@_typing.final
+class HeartbeatSeen(_message.Message):
+    """The coordinator has heard the site. What must end when the site is cut off counts from the
+    moment that the newest heartbeat seen was sent, so the site stops before the coordinator counts on it.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SENT_NS_FIELD_NUMBER: _builtins.int
+    sent_ns: _builtins.int
+    def __init__(
+        self,
+        *,
+        sent_ns: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sent_ns", b"sent_ns"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HeartbeatSeen: _TypeAlias = HeartbeatSeen  # noqa: Y015
 
 @_typing.final
 class Welcome(_message.Message):
@@ -391,12 +426,15 @@ class RunAllocation(_message.Message):
     KIND_FIELD_NUMBER: _builtins.int
     TASK_GROUP_FIELD_NUMBER: _builtins.int
     JOB_NAME_FIELD_NUMBER: _builtins.int
+    ON_DISCONNECT_FIELD_NUMBER: _builtins.int
     kind: _job_pb2.JobKind.ValueType
     job_name: _builtins.str
     @_builtins.property
     def allocation(self) -> _job_pb2.Allocation: ...
     @_builtins.property
     def task_group(self) -> _job_pb2.TaskGroup: ...
+    @_builtins.property
+    def on_disconnect(self) -> _job_pb2.OnDisconnect: ...
     def __init__(
         self,
         *,
@@ -404,10 +442,11 @@ class RunAllocation(_message.Message):
         kind: _job_pb2.JobKind.ValueType = ...,
         task_group: _job_pb2.TaskGroup | None = ...,
         job_name: _builtins.str = ...,
+        on_disconnect: _job_pb2.OnDisconnect | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["allocation", b"allocation", "task_group", b"task_group"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["allocation", b"allocation", "on_disconnect", b"on_disconnect", "task_group", b"task_group"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocation", b"allocation", "job_name", b"job_name", "kind", b"kind", "task_group", b"task_group"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocation", b"allocation", "job_name", b"job_name", "kind", b"kind", "on_disconnect", b"on_disconnect", "task_group", b"task_group"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -324,6 +324,49 @@ class Site(_message.Message):
 Global___Site: _TypeAlias = Site  # noqa: Y015
 
 @_typing.final
+class DisconnectBrake(_message.Message):
+    """Holds back the replacement of lost tasks when many sites vanish at once: most likely it is the
+    coordinator's own network, and a storm of replacements would make things worse.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENGAGED_FIELD_NUMBER: _builtins.int
+    ENGAGE_TIME_FIELD_NUMBER: _builtins.int
+    RELEASE_TIME_FIELD_NUMBER: _builtins.int
+    SILENT_SITE_COUNT_FIELD_NUMBER: _builtins.int
+    SITE_COUNT_FIELD_NUMBER: _builtins.int
+    SUMMARY_FIELD_NUMBER: _builtins.int
+    engaged: _builtins.bool
+    silent_site_count: _builtins.int
+    site_count: _builtins.int
+    summary: _builtins.str
+    """One sentence for people."""
+    @_builtins.property
+    def engage_time(self) -> _timestamp_pb2.Timestamp:
+        """Since when; and when it releases by itself, unless the sites come back or an operator releases it before."""
+
+    @_builtins.property
+    def release_time(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        engaged: _builtins.bool = ...,
+        engage_time: _timestamp_pb2.Timestamp | None = ...,
+        release_time: _timestamp_pb2.Timestamp | None = ...,
+        silent_site_count: _builtins.int = ...,
+        site_count: _builtins.int = ...,
+        summary: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["engage_time", b"engage_time", "release_time", b"release_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["engage_time", b"engage_time", "engaged", b"engaged", "release_time", b"release_time", "silent_site_count", b"silent_site_count", "site_count", b"site_count", "summary", b"summary"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DisconnectBrake: _TypeAlias = DisconnectBrake  # noqa: Y015
+
+@_typing.final
 class SiteUsage(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

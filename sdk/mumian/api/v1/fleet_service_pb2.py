@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from mumian.api.v1 import fleet_pb2 as mumian_dot_api_dot_v1_dot_fleet__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!mumian/api/v1/fleet_service.proto\x12\rmumian.api.v1\x1a\x19mumian/api/v1/fleet.proto\"9\n\x10ListSitesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"P\n\x11ListSitesResponse\x12\"\n\x05sites\x18\x01 \x03(\x0b\x32\x13.mumian.api.v1.Site\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"!\n\x0eGetSiteRequest\x12\x0f\n\x07site_id\x18\x01 \x01(\t\"4\n\x0fGetSiteResponse\x12!\n\x04site\x18\x01 \x01(\x0b\x32\x13.mumian.api.v1.Site\"J\n\x10ListNodesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0f\n\x07site_id\x18\x03 \x01(\t\"P\n\x11ListNodesResponse\x12\"\n\x05nodes\x18\x01 \x03(\x0b\x32\x13.mumian.api.v1.Node\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"9\n\x10ListZonesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"P\n\x11ListZonesResponse\x12\"\n\x05zones\x18\x01 \x03(\x0b\x32\x13.mumian.api.v1.Zone\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"J\n\x10ListLinksRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0f\n\x07\x66rom_id\x18\x03 \x01(\t\"P\n\x11ListLinksResponse\x12\"\n\x05links\x18\x01 \x03(\x0b\x32\x13.mumian.api.v1.Link\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\x98\x03\n\x0c\x46leetService\x12N\n\tListSites\x12\x1f.mumian.api.v1.ListSitesRequest\x1a .mumian.api.v1.ListSitesResponse\x12H\n\x07GetSite\x12\x1d.mumian.api.v1.GetSiteRequest\x1a\x1e.mumian.api.v1.GetSiteResponse\x12N\n\tListNodes\x12\x1f.mumian.api.v1.ListNodesRequest\x1a .mumian.api.v1.ListNodesResponse\x12N\n\tListZones\x12\x1f.mumian.api.v1.ListZonesRequest\x1a .mumian.api.v1.ListZonesResponse\x12N\n\tListLinks\x12\x1f.mumian.api.v1.ListLinksRequest\x1a .mumian.api.v1.ListLinksResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!mumian/api/v1/fleet_service.proto\x12\rmumian.api.v1\x1a\x19mumian/api/v1/fleet.proto\"9\n\x10ListSitesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"\x8a\x01\n\x11ListSitesResponse\x12\"\n\x05sites\x18\x01 \x03(\x0b\x32\x13.mumian.api.v1.Site\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x38\n\x10\x64isconnect_brake\x18\x03 \x01(\x0b\x32\x1e.mumian.api.v1.DisconnectBrake\"\x1f\n\x1dReleaseDisconnectBrakeRequest\"Z\n\x1eReleaseDisconnectBrakeResponse\x12\x38\n\x10\x64isconnect_brake\x18\x01 \x01(\x0b\x32\x1e.mumian.api.v1.DisconnectBrake\"!\n\x0eGetSiteRequest\x12\x0f\n\x07site_id\x18\x01 \x01(\t\"4\n\x0fGetSiteResponse\x12!\n\x04site\x18\x01 \x01(\x0b\x32\x13.mumian.api.v1.Site\"J\n\x10ListNodesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0f\n\x07site_id\x18\x03 \x01(\t\"P\n\x11ListNodesResponse\x12\"\n\x05nodes\x18\x01 \x03(\x0b\x32\x13.mumian.api.v1.Node\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"9\n\x10ListZonesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"P\n\x11ListZonesResponse\x12\"\n\x05zones\x18\x01 \x03(\x0b\x32\x13.mumian.api.v1.Zone\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"J\n\x10ListLinksRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0f\n\x07\x66rom_id\x18\x03 \x01(\t\"P\n\x11ListLinksResponse\x12\"\n\x05links\x18\x01 \x03(\x0b\x32\x13.mumian.api.v1.Link\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\x8f\x04\n\x0c\x46leetService\x12N\n\tListSites\x12\x1f.mumian.api.v1.ListSitesRequest\x1a .mumian.api.v1.ListSitesResponse\x12H\n\x07GetSite\x12\x1d.mumian.api.v1.GetSiteRequest\x1a\x1e.mumian.api.v1.GetSiteResponse\x12N\n\tListNodes\x12\x1f.mumian.api.v1.ListNodesRequest\x1a .mumian.api.v1.ListNodesResponse\x12N\n\tListZones\x12\x1f.mumian.api.v1.ListZonesRequest\x1a .mumian.api.v1.ListZonesResponse\x12N\n\tListLinks\x12\x1f.mumian.api.v1.ListLinksRequest\x1a .mumian.api.v1.ListLinksResponse\x12u\n\x16ReleaseDisconnectBrake\x12,.mumian.api.v1.ReleaseDisconnectBrakeRequest\x1a-.mumian.api.v1.ReleaseDisconnectBrakeResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,24 +34,28 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_LISTSITESREQUEST']._serialized_start=79
   _globals['_LISTSITESREQUEST']._serialized_end=136
-  _globals['_LISTSITESRESPONSE']._serialized_start=138
-  _globals['_LISTSITESRESPONSE']._serialized_end=218
-  _globals['_GETSITEREQUEST']._serialized_start=220
-  _globals['_GETSITEREQUEST']._serialized_end=253
-  _globals['_GETSITERESPONSE']._serialized_start=255
-  _globals['_GETSITERESPONSE']._serialized_end=307
-  _globals['_LISTNODESREQUEST']._serialized_start=309
-  _globals['_LISTNODESREQUEST']._serialized_end=383
-  _globals['_LISTNODESRESPONSE']._serialized_start=385
-  _globals['_LISTNODESRESPONSE']._serialized_end=465
-  _globals['_LISTZONESREQUEST']._serialized_start=467
-  _globals['_LISTZONESREQUEST']._serialized_end=524
-  _globals['_LISTZONESRESPONSE']._serialized_start=526
-  _globals['_LISTZONESRESPONSE']._serialized_end=606
-  _globals['_LISTLINKSREQUEST']._serialized_start=608
-  _globals['_LISTLINKSREQUEST']._serialized_end=682
-  _globals['_LISTLINKSRESPONSE']._serialized_start=684
-  _globals['_LISTLINKSRESPONSE']._serialized_end=764
-  _globals['_FLEETSERVICE']._serialized_start=767
-  _globals['_FLEETSERVICE']._serialized_end=1175
+  _globals['_LISTSITESRESPONSE']._serialized_start=139
+  _globals['_LISTSITESRESPONSE']._serialized_end=277
+  _globals['_RELEASEDISCONNECTBRAKEREQUEST']._serialized_start=279
+  _globals['_RELEASEDISCONNECTBRAKEREQUEST']._serialized_end=310
+  _globals['_RELEASEDISCONNECTBRAKERESPONSE']._serialized_start=312
+  _globals['_RELEASEDISCONNECTBRAKERESPONSE']._serialized_end=402
+  _globals['_GETSITEREQUEST']._serialized_start=404
+  _globals['_GETSITEREQUEST']._serialized_end=437
+  _globals['_GETSITERESPONSE']._serialized_start=439
+  _globals['_GETSITERESPONSE']._serialized_end=491
+  _globals['_LISTNODESREQUEST']._serialized_start=493
+  _globals['_LISTNODESREQUEST']._serialized_end=567
+  _globals['_LISTNODESRESPONSE']._serialized_start=569
+  _globals['_LISTNODESRESPONSE']._serialized_end=649
+  _globals['_LISTZONESREQUEST']._serialized_start=651
+  _globals['_LISTZONESREQUEST']._serialized_end=708
+  _globals['_LISTZONESRESPONSE']._serialized_start=710
+  _globals['_LISTZONESRESPONSE']._serialized_end=790
+  _globals['_LISTLINKSREQUEST']._serialized_start=792
+  _globals['_LISTLINKSREQUEST']._serialized_end=866
+  _globals['_LISTLINKSRESPONSE']._serialized_start=868
+  _globals['_LISTLINKSRESPONSE']._serialized_end=948
+  _globals['_FLEETSERVICE']._serialized_start=951
+  _globals['_FLEETSERVICE']._serialized_end=1478
 # @@protoc_insertion_point(module_scope)

@@ -48,22 +48,63 @@ class ListSitesResponse(_message.Message):
 
     SITES_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    DISCONNECT_BRAKE_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     @_builtins.property
     def sites(self) -> _containers.RepeatedCompositeFieldContainer[_fleet_pb2.Site]: ...
+    @_builtins.property
+    def disconnect_brake(self) -> _fleet_pb2.DisconnectBrake: ...
     def __init__(
         self,
         *,
         sites: _abc.Iterable[_fleet_pb2.Site] | None = ...,
         next_page_token: _builtins.str = ...,
+        disconnect_brake: _fleet_pb2.DisconnectBrake | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["disconnect_brake", b"disconnect_brake"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "sites", b"sites"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["disconnect_brake", b"disconnect_brake", "next_page_token", b"next_page_token", "sites", b"sites"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListSitesResponse: _TypeAlias = ListSitesResponse  # noqa: Y015
+
+@_typing.final
+class ReleaseDisconnectBrakeRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReleaseDisconnectBrakeRequest: _TypeAlias = ReleaseDisconnectBrakeRequest  # noqa: Y015
+
+@_typing.final
+class ReleaseDisconnectBrakeResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DISCONNECT_BRAKE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def disconnect_brake(self) -> _fleet_pb2.DisconnectBrake:
+        """As it is after the release."""
+
+    def __init__(
+        self,
+        *,
+        disconnect_brake: _fleet_pb2.DisconnectBrake | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["disconnect_brake", b"disconnect_brake"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["disconnect_brake", b"disconnect_brake"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReleaseDisconnectBrakeResponse: _TypeAlias = ReleaseDisconnectBrakeResponse  # noqa: Y015
 
 @_typing.final
 class GetSiteRequest(_message.Message):

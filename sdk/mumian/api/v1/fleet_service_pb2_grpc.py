@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class FleetServiceStub:
-    """The fleet, read-only. Lists are in order of id.
+    """The fleet. Lists are in order of id.
     """
 
     def __init__(self, channel):
@@ -60,10 +60,15 @@ class FleetServiceStub:
                 request_serializer=mumian_dot_api_dot_v1_dot_fleet__service__pb2.ListLinksRequest.SerializeToString,
                 response_deserializer=mumian_dot_api_dot_v1_dot_fleet__service__pb2.ListLinksResponse.FromString,
                 _registered_method=True)
+        self.ReleaseDisconnectBrake = channel.unary_unary(
+                '/mumian.api.v1.FleetService/ReleaseDisconnectBrake',
+                request_serializer=mumian_dot_api_dot_v1_dot_fleet__service__pb2.ReleaseDisconnectBrakeRequest.SerializeToString,
+                response_deserializer=mumian_dot_api_dot_v1_dot_fleet__service__pb2.ReleaseDisconnectBrakeResponse.FromString,
+                _registered_method=True)
 
 
 class FleetServiceServicer:
-    """The fleet, read-only. Lists are in order of id.
+    """The fleet. Lists are in order of id.
     """
 
     def ListSites(self, request, context):
@@ -96,6 +101,13 @@ class FleetServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReleaseDisconnectBrake(self, request, context):
+        """Lets lost tasks be replaced though many sites are silent. Idempotent.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_FleetServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -124,6 +136,11 @@ def add_FleetServiceServicer_to_server(servicer, server):
                     request_deserializer=mumian_dot_api_dot_v1_dot_fleet__service__pb2.ListLinksRequest.FromString,
                     response_serializer=mumian_dot_api_dot_v1_dot_fleet__service__pb2.ListLinksResponse.SerializeToString,
             ),
+            'ReleaseDisconnectBrake': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReleaseDisconnectBrake,
+                    request_deserializer=mumian_dot_api_dot_v1_dot_fleet__service__pb2.ReleaseDisconnectBrakeRequest.FromString,
+                    response_serializer=mumian_dot_api_dot_v1_dot_fleet__service__pb2.ReleaseDisconnectBrakeResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'mumian.api.v1.FleetService', rpc_method_handlers)
@@ -133,7 +150,7 @@ def add_FleetServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class FleetService:
-    """The fleet, read-only. Lists are in order of id.
+    """The fleet. Lists are in order of id.
     """
 
     @staticmethod
@@ -261,6 +278,33 @@ class FleetService:
             '/mumian.api.v1.FleetService/ListLinks',
             mumian_dot_api_dot_v1_dot_fleet__service__pb2.ListLinksRequest.SerializeToString,
             mumian_dot_api_dot_v1_dot_fleet__service__pb2.ListLinksResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReleaseDisconnectBrake(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mumian.api.v1.FleetService/ReleaseDisconnectBrake',
+            mumian_dot_api_dot_v1_dot_fleet__service__pb2.ReleaseDisconnectBrakeRequest.SerializeToString,
+            mumian_dot_api_dot_v1_dot_fleet__service__pb2.ReleaseDisconnectBrakeResponse.FromString,
             options,
             channel_credentials,
             insecure,

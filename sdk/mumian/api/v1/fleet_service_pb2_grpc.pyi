@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class FleetServiceStub:
-    """The fleet, read-only. Lists are in order of id."""
+    """The fleet. Lists are in order of id."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -38,10 +38,12 @@ class FleetServiceStub:
     ListNodes: _grpc.UnaryUnaryMultiCallable[_fleet_service_pb2.ListNodesRequest, _fleet_service_pb2.ListNodesResponse]
     ListZones: _grpc.UnaryUnaryMultiCallable[_fleet_service_pb2.ListZonesRequest, _fleet_service_pb2.ListZonesResponse]
     ListLinks: _grpc.UnaryUnaryMultiCallable[_fleet_service_pb2.ListLinksRequest, _fleet_service_pb2.ListLinksResponse]
+    ReleaseDisconnectBrake: _grpc.UnaryUnaryMultiCallable[_fleet_service_pb2.ReleaseDisconnectBrakeRequest, _fleet_service_pb2.ReleaseDisconnectBrakeResponse]
+    """Lets lost tasks be replaced though many sites are silent. Idempotent."""
 
 @_typing.type_check_only
 class FleetServiceAsyncStub(FleetServiceStub):
-    """The fleet, read-only. Lists are in order of id."""
+    """The fleet. Lists are in order of id."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListSites: _aio.UnaryUnaryMultiCallable[_fleet_service_pb2.ListSitesRequest, _fleet_service_pb2.ListSitesResponse]  # type: ignore[assignment]
@@ -49,9 +51,11 @@ class FleetServiceAsyncStub(FleetServiceStub):
     ListNodes: _aio.UnaryUnaryMultiCallable[_fleet_service_pb2.ListNodesRequest, _fleet_service_pb2.ListNodesResponse]  # type: ignore[assignment]
     ListZones: _aio.UnaryUnaryMultiCallable[_fleet_service_pb2.ListZonesRequest, _fleet_service_pb2.ListZonesResponse]  # type: ignore[assignment]
     ListLinks: _aio.UnaryUnaryMultiCallable[_fleet_service_pb2.ListLinksRequest, _fleet_service_pb2.ListLinksResponse]  # type: ignore[assignment]
+    ReleaseDisconnectBrake: _aio.UnaryUnaryMultiCallable[_fleet_service_pb2.ReleaseDisconnectBrakeRequest, _fleet_service_pb2.ReleaseDisconnectBrakeResponse]  # type: ignore[assignment]
+    """Lets lost tasks be replaced though many sites are silent. Idempotent."""
 
 class FleetServiceServicer(metaclass=_abc_1.ABCMeta):
-    """The fleet, read-only. Lists are in order of id."""
+    """The fleet. Lists are in order of id."""
 
     @_abc_1.abstractmethod
     def ListSites(
@@ -87,5 +91,13 @@ class FleetServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _fleet_service_pb2.ListLinksRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_fleet_service_pb2.ListLinksResponse, _abc.Awaitable[_fleet_service_pb2.ListLinksResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ReleaseDisconnectBrake(
+        self,
+        request: _fleet_service_pb2.ReleaseDisconnectBrakeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_fleet_service_pb2.ReleaseDisconnectBrakeResponse, _abc.Awaitable[_fleet_service_pb2.ReleaseDisconnectBrakeResponse]]:
+        """Lets lost tasks be replaced though many sites are silent. Idempotent."""
 
 def add_FleetServiceServicer_to_server(servicer: FleetServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

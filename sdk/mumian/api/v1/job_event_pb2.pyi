@@ -40,6 +40,10 @@ class _JobEventKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobEvent
     """by the tenant"""
     JOB_EVENT_KIND_EVICTED: _JobEventKind.ValueType  # 7
     """allocations make room for another job"""
+    JOB_EVENT_KIND_LOST: _JobEventKind.ValueType  # 8
+    """the site of allocations has been silent for too long"""
+    JOB_EVENT_KIND_RECONCILED: _JobEventKind.ValueType  # 9
+    """a lost allocation came back, and it was settled which one goes on"""
 
 class JobEventKind(_JobEventKind, metaclass=_JobEventKindEnumTypeWrapper): ...
 
@@ -57,6 +61,10 @@ JOB_EVENT_KIND_CANCEL_REQUESTED: JobEventKind.ValueType  # 6
 """by the tenant"""
 JOB_EVENT_KIND_EVICTED: JobEventKind.ValueType  # 7
 """allocations make room for another job"""
+JOB_EVENT_KIND_LOST: JobEventKind.ValueType  # 8
+"""the site of allocations has been silent for too long"""
+JOB_EVENT_KIND_RECONCILED: JobEventKind.ValueType  # 9
+"""a lost allocation came back, and it was settled which one goes on"""
 Global___JobEventKind: _TypeAlias = JobEventKind  # noqa: Y015
 
 @_typing.final

@@ -49,6 +49,29 @@ JOB_KIND_GANG: JobKind.ValueType  # 3
 """all tasks of the job start, or none"""
 Global___JobKind: _TypeAlias = JobKind  # noqa: Y015
 
+class _Reconcile:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ReconcileEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reconcile.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    RECONCILE_UNSPECIFIED: _Reconcile.ValueType  # 0
+    RECONCILE_BEST_SCORE: _Reconcile.ValueType  # 1
+    """the one that costs less"""
+    RECONCILE_KEEP_ORIGINAL: _Reconcile.ValueType  # 2
+    RECONCILE_KEEP_REPLACEMENT: _Reconcile.ValueType  # 3
+    RECONCILE_LONGEST_RUNNING: _Reconcile.ValueType  # 4
+
+class Reconcile(_Reconcile, metaclass=_ReconcileEnumTypeWrapper): ...
+
+RECONCILE_UNSPECIFIED: Reconcile.ValueType  # 0
+RECONCILE_BEST_SCORE: Reconcile.ValueType  # 1
+"""the one that costs less"""
+RECONCILE_KEEP_ORIGINAL: Reconcile.ValueType  # 2
+RECONCILE_KEEP_REPLACEMENT: Reconcile.ValueType  # 3
+RECONCILE_LONGEST_RUNNING: Reconcile.ValueType  # 4
+Global___Reconcile: _TypeAlias = Reconcile  # noqa: Y015
+
 class _Topology:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -123,6 +146,10 @@ class _AllocationStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Alloc
     """terminal"""
     ALLOCATION_STATE_CANCELLED: _AllocationState.ValueType  # 6
     """terminal"""
+    ALLOCATION_STATE_UNKNOWN: _AllocationState.ValueType  # 7
+    """its site is silent; it most likely goes on there"""
+    ALLOCATION_STATE_LOST: _AllocationState.ValueType  # 8
+    """its site has been silent for longer than lost_after"""
 
 class AllocationState(_AllocationState, metaclass=_AllocationStateEnumTypeWrapper): ...
 
@@ -137,6 +164,10 @@ ALLOCATION_STATE_FAILED: AllocationState.ValueType  # 5
 """terminal"""
 ALLOCATION_STATE_CANCELLED: AllocationState.ValueType  # 6
 """terminal"""
+ALLOCATION_STATE_UNKNOWN: AllocationState.ValueType  # 7
+"""its site is silent; it most likely goes on there"""
+ALLOCATION_STATE_LOST: AllocationState.ValueType  # 8
+"""its site has been silent for longer than lost_after"""
 Global___AllocationState: _TypeAlias = AllocationState  # noqa: Y015
 
 @_typing.final
@@ -154,6 +185,8 @@ class JobSpec(_message.Message):
     OPERATORS_ALLOWED_FIELD_NUMBER: _builtins.int
     OPERATORS_DENIED_FIELD_NUMBER: _builtins.int
     DEFERRAL_FIELD_NUMBER: _builtins.int
+    ON_DISCONNECT_FIELD_NUMBER: _builtins.int
+    AT_MOST_ONCE_FIELD_NUMBER: _builtins.int
     PINNED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     kind: Global___JobKind.ValueType
@@ -161,6 +194,10 @@ class JobSpec(_message.Message):
     """0 to 100; higher is placed first. 0 means the default, 50."""
     pue_max_permille: _builtins.int
     """Highest average PUE of a site, in permille; 0: any."""
+    at_most_once: _builtins.bool
+    """No task is started elsewhere while an earlier start of it may still run: a lost one is replaced
+    only once it has surely stopped.
+    """
     pinned: _builtins.bool
     """What runs stays where it is: re-optimisation moves none of its tasks."""
     @_builtins.property
@@ -181,6 +218,10 @@ class JobSpec(_message.Message):
     def deferral(self) -> Global___Deferral:
         """Batch and gang only. Unset: it starts as soon as there is room."""
 
+    @_builtins.property
+    def on_disconnect(self) -> Global___OnDisconnect:
+        """What becomes of its tasks on a site that is cut off. Admission fills in the defaults."""
+
     def __init__(
         self,
         *,
@@ -193,15 +234,62 @@ class JobSpec(_message.Message):
         operators_allowed: _abc.Iterable[_builtins.str] | None = ...,
         operators_denied: _abc.Iterable[_builtins.str] | None = ...,
         deferral: Global___Deferral | None = ...,
+        on_disconnect: Global___OnDisconnect | None = ...,
+        at_most_once: _builtins.bool = ...,
         pinned: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["deferral", b"deferral"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["deferral", b"deferral", "on_disconnect", b"on_disconnect"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["deferral", b"deferral", "jurisdictions", b"jurisdictions", "kind", b"kind", "name", b"name", "operators_allowed", b"operators_allowed", "operators_denied", b"operators_denied", "pinned", b"pinned", "priority", b"priority", "pue_max_permille", b"pue_max_permille", "task_groups", b"task_groups"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_most_once", b"at_most_once", "deferral", b"deferral", "jurisdictions", b"jurisdictions", "kind", b"kind", "name", b"name", "on_disconnect", b"on_disconnect", "operators_allowed", b"operators_allowed", "operators_denied", b"operators_denied", "pinned", b"pinned", "priority", b"priority", "pue_max_permille", b"pue_max_permille", "task_groups", b"task_groups"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___JobSpec: _TypeAlias = JobSpec  # noqa: Y015
+
+@_typing.final
+class OnDisconnect(_message.Message):
+    """The contract for tasks on a site that the coordinator cannot hear."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LOST_AFTER_S_FIELD_NUMBER: _builtins.int
+    STOP_AFTER_S_FIELD_NUMBER: _builtins.int
+    REPLACE_FIELD_NUMBER: _builtins.int
+    RECONCILE_FIELD_NUMBER: _builtins.int
+    lost_after_s: _builtins.int
+    """Silence after which a task counts as lost; 0: as soon as its site is unreachable.
+    Unset: 60 for services, 300 for batch and gang.
+    """
+    stop_after_s: _builtins.int
+    """The site has ended the task by itself when it has been cut off for so long; 0: it goes on."""
+    replace: _builtins.bool
+    """Whether a lost task is replaced elsewhere. Unset: true."""
+    reconcile: Global___Reconcile.ValueType
+    """Which of the two goes on when the site comes back after a replacement was placed.
+    Unset: best score for services, keep original for batch and gang.
+    """
+    def __init__(
+        self,
+        *,
+        lost_after_s: _builtins.int | None = ...,
+        stop_after_s: _builtins.int = ...,
+        replace: _builtins.bool | None = ...,
+        reconcile: Global___Reconcile.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_lost_after_s", b"_lost_after_s", "_replace", b"_replace", "lost_after_s", b"lost_after_s", "replace", b"replace"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_lost_after_s", b"_lost_after_s", "_replace", b"_replace", "lost_after_s", b"lost_after_s", "reconcile", b"reconcile", "replace", b"replace", "stop_after_s", b"stop_after_s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__lost_after_s: _TypeAlias = _typing.Literal["lost_after_s"]  # noqa: Y015
+    _WhichOneofArgType__lost_after_s: _TypeAlias = _typing.Literal["_lost_after_s", b"_lost_after_s"]  # noqa: Y015
+    _WhichOneofReturnType__replace: _TypeAlias = _typing.Literal["replace"]  # noqa: Y015
+    _WhichOneofArgType__replace: _TypeAlias = _typing.Literal["_replace", b"_replace"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__lost_after_s) -> _WhichOneofReturnType__lost_after_s | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__replace) -> _WhichOneofReturnType__replace | None: ...
+
+Global___OnDisconnect: _TypeAlias = OnDisconnect  # noqa: Y015
 
 @_typing.final
 class Deferral(_message.Message):
@@ -733,6 +821,7 @@ class Allocation(_message.Message):
     STOP_REQUESTED_FIELD_NUMBER: _builtins.int
     IT_ENERGY_J_FIELD_NUMBER: _builtins.int
     EVICTED_FIELD_NUMBER: _builtins.int
+    SUPERSEDED_FIELD_NUMBER: _builtins.int
     TAKES_OVER_FROM_FIELD_NUMBER: _builtins.int
     MOVED_FIELD_NUMBER: _builtins.int
     id: _builtins.str
@@ -757,6 +846,8 @@ class Allocation(_message.Message):
     """IT-side energy so far, in joule, reported by the agent, and its source's kind."""
     evicted: _builtins.bool
     """Stopped to make room for a job of higher priority: the task is placed anew."""
+    superseded: _builtins.bool
+    """It counts for nothing any more: another allocation of its task goes on in its stead, or is to."""
     takes_over_from: _builtins.str
     """The allocation of the same task that goes on until this one runs (make before break); empty again
     once this one has taken over. Ended with it set, it never did, and counts for nothing.
@@ -803,12 +894,13 @@ class Allocation(_message.Message):
         stop_requested: _builtins.bool = ...,
         it_energy_j: _builtins.int = ...,
         evicted: _builtins.bool = ...,
+        superseded: _builtins.bool = ...,
         takes_over_from: _builtins.str = ...,
         moved: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "cost", b"cost", "create_time", b"create_time", "end_time", b"end_time", "exit_code", b"exit_code", "latency", b"latency", "resources", b"resources", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "attempt", b"attempt", "cost", b"cost", "create_time", b"create_time", "devices", b"devices", "end_time", b"end_time", "endpoint", b"endpoint", "evicted", b"evicted", "exit_code", b"exit_code", "id", b"id", "it_energy_j", b"it_energy_j", "job_id", b"job_id", "latency", b"latency", "moved", b"moved", "node_id", b"node_id", "resources", b"resources", "restart_count", b"restart_count", "site_id", b"site_id", "start_time", b"start_time", "state", b"state", "state_message", b"state_message", "stop_requested", b"stop_requested", "takes_over_from", b"takes_over_from", "task_group", b"task_group", "task_index", b"task_index", "tenant_id", b"tenant_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "attempt", b"attempt", "cost", b"cost", "create_time", b"create_time", "devices", b"devices", "end_time", b"end_time", "endpoint", b"endpoint", "evicted", b"evicted", "exit_code", b"exit_code", "id", b"id", "it_energy_j", b"it_energy_j", "job_id", b"job_id", "latency", b"latency", "moved", b"moved", "node_id", b"node_id", "resources", b"resources", "restart_count", b"restart_count", "site_id", b"site_id", "start_time", b"start_time", "state", b"state", "state_message", b"state_message", "stop_requested", b"stop_requested", "superseded", b"superseded", "takes_over_from", b"takes_over_from", "task_group", b"task_group", "task_index", b"task_index", "tenant_id", b"tenant_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__exit_code: _TypeAlias = _typing.Literal["exit_code"]  # noqa: Y015
     _WhichOneofArgType__exit_code: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code"]  # noqa: Y015

@@ -414,16 +414,22 @@ class ExplainJobResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     EXPLANATIONS_FIELD_NUMBER: _builtins.int
+    DISCONNECTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def explanations(self) -> _containers.RepeatedCompositeFieldContainer[_explanation_pb2.Explanation]: ...
+    @_builtins.property
+    def disconnects(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What its tasks on silent sites wait for, one sentence each."""
+
     def __init__(
         self,
         *,
         explanations: _abc.Iterable[_explanation_pb2.Explanation] | None = ...,
+        disconnects: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["explanations", b"explanations"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["disconnects", b"disconnects", "explanations", b"explanations"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -10,7 +10,7 @@ use crate::filter::{FIXED_STAGES, STAGES};
 use crate::model::{models, Candidate, Demand, WHOLE_DEVICE_MILLI};
 use crate::trial::Trial;
 use crate::wire::mumian::api::v1 as api;
-use crate::words::{ms, thousandths};
+use crate::words::{self, ms, thousandths};
 
 /// How much a change of words weighs beside one of a figure: as much as asking for nothing, or
 /// for twice as much.
@@ -195,19 +195,17 @@ impl Wanted {
             figure(F::PueCeiling, field, pue, to, thousandths, &|s| s.pue_max_permille = to as u32)
         });
         let cores = self.cpu_milli.into_iter().rev().take(VALUES_MAX).map(|to| {
-            let show = |milli| format!("{} {}", thousandths(milli), if milli == 1000 { "core" } else { "cores" });
             let set = |s: &mut api::JobSpec| resources(s, &|r| r.cpu_milli = to);
-            figure(F::Cpu, of_group("resources.cpu_milli"), demand.cpu_milli, to, show, &set)
+            figure(F::Cpu, of_group("resources.cpu_milli"), demand.cpu_milli, to, words::cpu, &set)
         });
         let memory = self.memory_mib.into_iter().rev().take(VALUES_MAX).map(|to| {
             let set = |s: &mut api::JobSpec| resources(s, &|r| r.memory_mib = to);
-            let show = |mib| format!("{mib} MiB");
-            figure(F::Memory, of_group("resources.memory_mib"), demand.memory_mib, to, show, &set)
+            figure(F::Memory, of_group("resources.memory_mib"), demand.memory_mib, to, words::memory, &set)
         });
         let devices = self.accelerator_milli.into_iter().rev().take(VALUES_MAX).map(|to| {
             let set = |s: &mut api::JobSpec| accelerators(s, &|a| a.milli = to);
             let from = demand.accelerator_milli();
-            figure(F::Accelerators, of_group("resources.accelerators.milli"), from, to, thousandths, &set)
+            figure(F::Accelerators, of_group("resources.accelerators.milli"), from, to, words::any_devices, &set)
         });
         let word = |filter, field: String, from: &[String], to: String, set: &dyn Fn(&mut api::JobSpec)| {
             change(filter, field, (from.join(" or "), to), spec, set)

@@ -233,7 +233,7 @@ fn the_verifier_takes_only_lawful_evictions() {
     assert_eq!((plan.placements[0].node_id.as_str(), &evicted[..]), ("s/n0", &["u1"][..]));
     assert_eq!(reason("s/n0", &["u1"]), "");
     assert_eq!(reason("s/n0", &["u0"]), "");
-    assert_eq!(reason("s/n0", &[]), "CPU: 0 m free < 2000 m asked");
+    assert_eq!(reason("s/n0", &[]), "0 CPU free < 2 CPU asked");
     assert_eq!(reason("s/n0", &["u7"]), "allocation u7, which it evicts, is gone");
     assert_eq!(reason("s/n1", &["u2"]), "allocation u2 is not of lower priority (9)");
     assert_eq!(

@@ -88,7 +88,7 @@ fn devices_of_two_models_for_one_task_are_refused() {
         devices: devices.into(),
         ..Default::default()
     });
-    assert_eq!(reasons(bad, job), ["accelerators: 1000 m free over 1 device of model fast, 2000 m asked"]);
+    assert_eq!(reasons(bad, job), ["accelerators: 2 fast asked, 1 of 1 wholly free"]);
 }
 
 #[test]
@@ -239,7 +239,7 @@ fn traffic_beyond_a_link_is_refused() {
     let cluster = two_sites(0);
     assert_eq!(verdicts(&cluster, asking(5000), None, "a/n"), ACCEPTED);
     assert_eq!(verdicts(&cluster, asking(6000), None, "b/n"), ACCEPTED);
-    let said = "link bandwidth: 6 of 10 Mbit/s from zone z used, 6 asked";
+    let said = "link bandwidth: 6 of 10 Mbit/s from zone z used, 6 Mbit/s asked";
     assert_refused(verdicts(&cluster, asking(6000), None, "a/n"), [said, said]);
 }
 
@@ -248,6 +248,6 @@ fn power_beyond_a_sites_cap_is_refused() {
     let plain = api::TaskGroup::default;
     assert_eq!(verdicts(&two_sites(10_000), plain(), None, "a/n"), ACCEPTED);
     assert_eq!(verdicts(&two_sites(9_999), plain(), None, "b/n"), ACCEPTED);
-    let said = "power cap: 0.005 kW + 0.005 kW > 0.009 kW at the meter";
+    let said = "power cap: 5 W held + 5 W asked > 9.999 W at the meter";
     assert_refused(verdicts(&two_sites(9_999), plain(), None, "a/n"), [said, said]);
 }

@@ -3,6 +3,7 @@
 use super::Filter;
 use crate::model::Candidate;
 use crate::wire::mumian::api::v1 as api;
+use crate::words::cpu;
 
 pub struct Cpu;
 
@@ -16,7 +17,7 @@ impl Filter for Cpu {
     }
 
     fn reason(&self, c: &Candidate<'_>) -> String {
-        format!("CPU: {} m free < {} m asked", c.node.free_cpu_milli(), c.demand.cpu_milli)
+        format!("{} free < {} asked", cpu(c.node.free_cpu_milli()), cpu(c.demand.cpu_milli))
     }
 
     fn curable_by_preemption(&self) -> bool {

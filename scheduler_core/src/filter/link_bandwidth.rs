@@ -26,7 +26,7 @@ impl Filter for LinkBandwidth {
             return String::new();
         };
         let (used, limit, asked) = (mbps(used), mbps(limit), mbps(traffic.bandwidth_kbps));
-        format!("link bandwidth: {used} of {limit} Mbit/s from zone {} used, {asked} asked", traffic.zone_id)
+        format!("link bandwidth: {used} of {limit} Mbit/s from zone {} used, {asked} Mbit/s asked", traffic.zone_id)
     }
 }
 

@@ -3,6 +3,7 @@
 use super::Filter;
 use crate::model::Candidate;
 use crate::wire::mumian::api::v1 as api;
+use crate::words::memory_pair;
 
 pub struct Memory;
 
@@ -16,7 +17,8 @@ impl Filter for Memory {
     }
 
     fn reason(&self, c: &Candidate<'_>) -> String {
-        format!("memory: {} MiB free < {} MiB asked", c.node.free_memory_mib(), c.demand.memory_mib)
+        let (free, asked) = memory_pair(c.node.free_memory_mib(), c.demand.memory_mib);
+        format!("memory: {free} free < {asked} asked")
     }
 
     fn curable_by_preemption(&self) -> bool {

@@ -4,7 +4,7 @@ use super::Filter;
 use crate::model::Candidate;
 use crate::occupancy::Context;
 use crate::wire::mumian::api::v1 as api;
-use crate::words::kw;
+use crate::words::power;
 
 pub struct PowerCap;
 
@@ -30,9 +30,9 @@ impl Filter for PowerCap {
     fn reason(&self, c: &Candidate<'_>) -> String {
         let Some(context) = c.context else { return String::new() };
         let (before, after) = (at_meter_nw(c, &context, 0), at_meter_nw(c, &context, c.it_power_uw()));
-        let show = |nw: u128| kw(nw / NW_PER_MW);
-        let cap = kw(c.site.site.power_cap_mw.into());
-        format!("power cap: {} kW + {} kW > {cap} kW at the meter", show(before), show(after - before))
+        let show = |nw: u128| power(nw / NW_PER_MW);
+        let cap = power(c.site.site.power_cap_mw.into());
+        format!("power cap: {} held + {} asked > {cap} at the meter", show(before), show(after - before))
     }
 }
 

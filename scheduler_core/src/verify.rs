@@ -5,9 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::cluster::{Allocated, At, Cluster};
+use crate::error::CoreError;
 use crate::filter::{rejection, stage, STAGES};
 use crate::model::{models, Candidate, Task, WHOLE_DEVICE_MILLI};
 use crate::trial::Trial;
+use crate::validate;
 use crate::wire::mumian::api::v1 as api;
 use crate::wire::mumian_core::v1 as border;
 use crate::words::plural;
@@ -39,6 +41,15 @@ pub fn verify(cluster: &Cluster, request: &border::VerifyRequest) -> border::Ver
         refused.gangs.extend(fallen.gangs);
         refused.tasks.extend(fallen.tasks);
     }
+}
+
+/// The same for a request from outside.
+///
+/// # Errors
+/// `InvalidField` for jobs that `place` refuses too: their numbers would keep the checks busy for ever.
+pub fn verify_checked(cluster: &Cluster, request: &border::VerifyRequest) -> Result<border::VerifyResponse, CoreError> {
+    validate::jobs(&request.jobs)?;
+    Ok(verify(cluster, request))
 }
 
 /// The task that a placement is about.

@@ -230,3 +230,36 @@ fn a_running_task_that_the_state_does_not_know_is_refused_with_its_field() {
     assert_eq!(error.code(), "INVALID_FIELD");
     assert_eq!(error.to_string(), "running[0].allocation_id (a) is not in the state; send what the state holds");
 }
+
+/// What runs on it may stay, so the bound allows for it; it proved more than that once.
+#[test]
+fn a_node_that_holds_more_than_it_has_does_not_make_the_bound_too_high() {
+    let site = api::Site {
+        id: "s".into(),
+        health: common::READY,
+        prices: Some(api::Prices { cpu_core_hour_microcny: 1000, ..Default::default() }),
+        ..Default::default()
+    };
+    let node = |cpu_milli| api::Node {
+        id: "s/n".into(),
+        site_id: "s".into(),
+        health: common::READY,
+        cpu_milli,
+        ..Default::default()
+    };
+    let fleet = border::Delta { sites: vec![site], nodes: vec![node(2000)], ..Default::default() };
+    let mut state = state(&fleet);
+    let resources = Some(api::Resources { cpu_milli: 1000, ..Default::default() });
+    let group = api::TaskGroup { name: "main".into(), count: 2, resources, ..Default::default() };
+    let spec = api::JobSpec { task_groups: vec![group], ..Default::default() };
+    let jobs = vec![border::PendingJob { job_id: "j".into(), spec: Some(spec), ..Default::default() }];
+    let placing = border::PlaceRequest { jobs, ..Default::default() };
+    let running = commit(&mut state, &placing);
+    let base_generation = state.generation();
+    let shrunk = border::Delta { base_generation, nodes: vec![node(1000)], ..Default::default() };
+    state.apply(shrunk).expect("the node is known");
+    let answer = answer(&state, &border::OptimizeRequest { running, ..request(&placing) }, 5, 1);
+    let found = answer.found.expect("always there");
+    assert_eq!((found.placed_task_count, found.cost_microcny_per_hour), (2, 2000));
+    assert_eq!(answer.bound_microcny_per_hour, 2000);
+}

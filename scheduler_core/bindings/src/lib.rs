@@ -78,7 +78,7 @@ mod _native {
 
         /// VerifyRequest to VerifyResponse.
         fn verify(&self, py: Python<'_>, request: &[u8]) -> PyResult<Vec<u8>> {
-            enter(py, || Ok(reply(verify::verify(&self.state.snapshot(), &message(request)?))))
+            enter(py, || verify::verify_checked(&self.state.snapshot(), &message(request)?).map(reply))
         }
 
         /// ExplainRequest to ExplainResponse.

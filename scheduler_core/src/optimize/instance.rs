@@ -62,6 +62,7 @@ impl<'a> Instance<'a> {
         let demands = instance.add_kinds();
         instance.add_costs(cluster, policy, &demands);
         instance.add_tasks(move_microcny);
+        instance.make_room_for_homes(cluster);
         instance
     }
 
@@ -173,6 +174,26 @@ impl<'a> Instance<'a> {
                 });
                 problem.gangs[facts.gang as usize].push(position as u32);
             }
+        }
+    }
+
+    /// A node that has shrunk may hold more than it has. To stay there is still a solution, so it
+    /// must be one of the problem's too, or the bound would prove too much.
+    fn make_room_for_homes(&mut self, cluster: &Cluster) {
+        let mut held: HashMap<u32, [i64; DIMS]> = HashMap::new();
+        for (t, task) in self.tasks.iter().enumerate() {
+            let home = task.home.as_ref().filter(|_| task.stays);
+            let Some(seat) = home.and_then(|home| self.seat(cluster, t, home.at, &home.devices)) else { continue };
+            let kind = &self.problem.kinds[self.problem.tasks[t].kind as usize];
+            let sums = held.entry(seat.node).or_default();
+            sums.iter_mut().zip(kind.amounts).for_each(|(sum, amount)| *sum += amount);
+            if let Some(sum) = sums.get_mut(self.problem.columns[seat.column as usize].device_dim as usize) {
+                *sum += kind.device_milli;
+            }
+        }
+        for (node, sums) in held {
+            let free = &mut self.problem.nodes[node as usize].free;
+            free.iter_mut().zip(sums).for_each(|(free, sum)| *free = sum.max(*free));
         }
     }
 

@@ -12,12 +12,15 @@ from google.protobuf.message import Message
 from mumian.api.v1 import fleet_service_pb2 as fleet
 from mumian.api.v1 import job_pb2
 from mumian.api.v1 import job_service_pb2 as jobs
+from mumian.api.v1 import planning_service_pb2 as planning
 from mumian.api.v1.fleet_pb2 import DisconnectBrake, Link, Node, Site, Zone
 from mumian.api.v1.job_event_pb2 import JobEvent
 from mumian.api.v1.job_pb2 import Job, JobSpec
+from mumian.api.v1.planning_pb2 import FleetChange
 
 _JOBS = jobs.DESCRIPTOR.services_by_name["JobService"].full_name
 _FLEET = fleet.DESCRIPTOR.services_by_name["FleetService"].full_name
+_PLANNING = planning.DESCRIPTOR.services_by_name["PlanningService"].full_name
 PAGE_SIZE = 500
 
 TERMINAL_STATES = frozenset(
@@ -113,6 +116,22 @@ def logs(job_id: str, allocation_id: str, follow: bool, tail_bytes: int) -> Call
         job_id=job_id, allocation_id=allocation_id, follow=follow, tail_bytes=tail_bytes
     )
     return Call(_JOBS, "ReadLogs", request, jobs.ReadLogsResponse.FromString)
+
+
+def optimize_fleet(
+    dry_run: bool, moves_max: int | None, time_limit_ms: int
+) -> Call[planning.OptimizeFleetResponse]:
+    """All jobs looked at together."""
+    request = planning.OptimizeFleetRequest(dry_run=dry_run, moves_max=moves_max, time_limit_ms=time_limit_ms)
+    return Call(_PLANNING, "OptimizeFleet", request, planning.OptimizeFleetResponse.FromString)
+
+
+def what_if(
+    changes: Sequence[FleetChange], moves_max: int | None, time_limit_ms: int
+) -> Call[planning.WhatIfResponse]:
+    """How the fleet would fare after some changes."""
+    request = planning.WhatIfRequest(changes=changes, moves_max=moves_max, time_limit_ms=time_limit_ms)
+    return Call(_PLANNING, "WhatIf", request, planning.WhatIfResponse.FromString)
 
 
 def list_jobs(states: Sequence[job_pb2.JobState.ValueType]) -> Listing[Job]:

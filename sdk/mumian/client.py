@@ -15,6 +15,8 @@ from mumian.api.v1.fleet_pb2 import DisconnectBrake, Link, Node, Site, Zone
 from mumian.api.v1.job_event_pb2 import JobEvent
 from mumian.api.v1.job_pb2 import Job, JobSpec
 from mumian.api.v1.job_service_pb2 import ExplainJobResponse, PlanJobResponse, ReadLogsResponse
+from mumian.api.v1.planning_pb2 import FleetChange
+from mumian.api.v1.planning_service_pb2 import OptimizeFleetResponse, WhatIfResponse
 from mumian.calls import TERMINAL_STATES, Call, Item, Listing, Result
 from mumian.connection import Attempts, Connection, no_end_in_time
 
@@ -152,6 +154,23 @@ class Client:
     def links(self, from_id: str = "") -> Iterator[Link]:
         """Round-trip times to the sites from one zone or site, or from all."""
         return self._pages(calls.links(from_id))
+
+    def optimize_fleet(
+        self, *, dry_run: bool = False, moves_max: int | None = None, time_limit_ms: int = 0
+    ) -> OptimizeFleetResponse:
+        """For operators: look at all jobs together and, unless `dry_run`, move services where that pays.
+
+        Args:
+            moves_max: most services that move; default: as the coordinator is configured.
+            time_limit_ms: for the search; 0: as configured.
+        """
+        return self._unary(calls.optimize_fleet(dry_run, moves_max, time_limit_ms))
+
+    def what_if(
+        self, changes: Sequence[FleetChange], *, moves_max: int | None = None, time_limit_ms: int = 0
+    ) -> WhatIfResponse:
+        """For operators: how the fleet would fare after some changes. Nothing happens."""
+        return self._unary(calls.what_if(changes, moves_max, time_limit_ms))
 
     def _unary(self, call: Call[Result]) -> Result:
         attempts = Attempts(self._connection, answered=self._answered)

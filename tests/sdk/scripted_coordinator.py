@@ -21,6 +21,8 @@ from mumian.api.v1 import (
     job_pb2,
     job_service_pb2,
     job_service_pb2_grpc,
+    planning_service_pb2,
+    planning_service_pb2_grpc,
 )
 from mumian.api.v1.job_event_pb2 import JobEvent
 from mumian.api.v1.job_pb2 import Job
@@ -49,7 +51,9 @@ def refusal(
 
 
 class ScriptedCoordinator(
-    job_service_pb2_grpc.JobServiceServicer, fleet_service_pb2_grpc.FleetServiceServicer
+    job_service_pb2_grpc.JobServiceServicer,
+    fleet_service_pb2_grpc.FleetServiceServicer,
+    planning_service_pb2_grpc.PlanningServiceServicer,
 ):
     """Answers from lists that the test fills; the next refusals of a method are taken from `refusals`."""
 
@@ -74,6 +78,8 @@ class ScriptedCoordinator(
         self.links: list[fleet_pb2.Link] = []
         self.chunks: list[job_service_pb2.ReadLogsResponse] = []
         self.planned = job_service_pb2.PlanJobResponse()
+        self.optimized = planning_service_pb2.OptimizeFleetResponse()
+        self.supposed = planning_service_pb2.WhatIfResponse()
         self.page_size = 2
         self._server = grpc.server(
             ThreadPoolExecutor(8),
@@ -81,6 +87,7 @@ class ScriptedCoordinator(
         )
         job_service_pb2_grpc.add_JobServiceServicer_to_server(self, self._server)
         fleet_service_pb2_grpc.add_FleetServiceServicer_to_server(self, self._server)
+        planning_service_pb2_grpc.add_PlanningServiceServicer_to_server(self, self._server)
         self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
         self._server.start()
 
@@ -193,6 +200,14 @@ class ScriptedCoordinator(
     def GetSite(self, request: Any, context: Context) -> fleet_service_pb2.GetSiteResponse:
         self._enter("GetSite", request, context)
         return fleet_service_pb2.GetSiteResponse(site=next(s for s in self.sites if s.id == request.site_id))
+
+    def OptimizeFleet(self, request: Any, context: Context) -> planning_service_pb2.OptimizeFleetResponse:
+        self._enter("OptimizeFleet", request, context)
+        return self.optimized
+
+    def WhatIf(self, request: Any, context: Context) -> planning_service_pb2.WhatIfResponse:
+        self._enter("WhatIf", request, context)
+        return self.supposed
 
     def _enter(self, method: str, request: Any, context: Context) -> None:
         self.metadata = {key: str(value) for key, value in context.invocation_metadata()}

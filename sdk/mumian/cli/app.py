@@ -32,6 +32,8 @@ _VERBS = {
     "zones": "mumian.cli.fleet:zones",
     "links": "mumian.cli.fleet:links",
     "top": "mumian.cli.top:top",
+    "optimize": "mumian.cli.planning:optimize",
+    "what-if": "mumian.cli.planning:what_if",
 }
 _OPS_VERBS = {"up", "down"}
 

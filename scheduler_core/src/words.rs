@@ -33,7 +33,7 @@ pub fn memory_pair(free_mib: u64, asked_mib: u64) -> (String, String) {
 }
 
 fn is_in_gib(mib: u64) -> bool {
-    mib >= 1024 && mib % 256 == 0
+    mib >= 1024 && mib.is_multiple_of(256)
 }
 
 /// With two decimals at most, rounded down.

@@ -13,7 +13,7 @@ from mumian.api.v1.planning_service_pb2 import OptimizeFleetResponse
 from mumian_orchestrator.domain.arrangement import RunningTask, SearchLimits
 from mumian_orchestrator.domain.decision import Decision, PendingJob, Placement
 from mumian_orchestrator.ports.clock import Clock
-from mumian_orchestrator.ports.engine import Engine, EngineRefusedError, View
+from mumian_orchestrator.ports.engine import Engine, View
 from mumian_orchestrator.services.arrangements import Arrangements, Best, Stock
 from mumian_orchestrator.services.handovers import TAKES_OVER_WITHIN_S, Handovers
 from mumian_orchestrator.services.job_table import JobTable
@@ -72,8 +72,9 @@ class Reoptimisation:
             if self._interval_s and self._clock.monotonic_s() >= next_s:
                 try:
                     await self.optimize(self.limits, dry_run=False)
-                except EngineRefusedError:
-                    log.exception("the engine refused to optimise; nothing moves")
+                except Exception:
+                    # Nobody depends on it, so a defect here must not end the term.
+                    log.exception("defect: the fleet was not optimised; nothing moves")
                 next_s = self._clock.monotonic_s() + self._interval_s
 
     async def optimize(self, limits: SearchLimits, *, dry_run: bool) -> OptimizeFleetResponse:

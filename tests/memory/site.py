@@ -26,7 +26,7 @@ class Site:
         self.services, self.id = services, site_id
         self.site = fleet_pb2.Site(id=site_id, operator_id="op", jurisdiction="CN-GD-GZ")
         self.site.pue.average_permille = self.site.pue.marginal_permille = 1250
-        self._node = fleet_pb2.Node(
+        self.node = fleet_pb2.Node(
             id=f"{site_id}/n1",
             site_id=site_id,
             arch="x86_64",
@@ -52,7 +52,7 @@ class Site:
 
     async def connect(self, *running: pb.AllocationStatus) -> None:
         """Say hello, with what runs here."""
-        hello = pb.Hello(site=self.site, agent_time=CLOCK.now(), allocations=running, nodes=[self._node])
+        hello = pb.Hello(site=self.site, agent_time=CLOCK.now(), allocations=running, nodes=[self.node])
         self.sent, self.closed = [], ""
         self._session = await self.services.sessions.open(hello, 1, self)
         self.services.reports.hello(self._session, hello)

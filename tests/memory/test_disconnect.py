@@ -9,14 +9,15 @@ from typing import Any
 import pytest
 from mumian.api.v1 import fleet_pb2, job_event_pb2, job_pb2
 from mumian.api.v1.job_event_pb2 import JobEvent
-from mumian.api.v1.job_pb2 import Job, JobSpec, OnDisconnect
+from mumian.api.v1.job_pb2 import JobSpec, OnDisconnect
 from mumian_orchestrator.adapters.memory.key_value import MemoryCluster, MemoryKeyValue
 from mumian_orchestrator.main.composition import Services
 from mumian_orchestrator.main.config import Config
 from mumian_orchestrator.services.store.reader import StoreReader
 
+from tests.memory.city import City
 from tests.memory.leader import KEY_PREFIX, leading, replayed_jobs_are_the_stored_ones
-from tests.memory.site import CLOCK, Site, status_of
+from tests.memory.site import CLOCK, status_of
 from tests.orchestrator.tenant import spec_of
 
 STARTING, RUNNING = job_pb2.ALLOCATION_STATE_STARTING, job_pb2.ALLOCATION_STATE_RUNNING
@@ -30,59 +31,6 @@ MOMENT_S = 1.0
 def spec(contract: Mapping[str, Any] | None = None, **job: Any) -> JobSpec:
     """A job of one task."""
     return spec_of("work", on_disconnect=OnDisconnect(**(contract or {})), **job)
-
-
-class City:
-    """A leader and some sites that beat like a heart, but for those that are cut off."""
-
-    def __init__(self, services: Services, *site_ids: str) -> None:
-        self.services = services
-        # The first is the cheapest, so what is placed goes there first.
-        self.sites = {site_id: Site(services, site_id) for site_id in site_ids}
-        for number, site in enumerate(self.sites.values()):
-            site.site.prices.cpu_core_hour_microcny = 1000 * (number + 1)
-        self._beating: dict[str, asyncio.Task[None]] = {}
-
-    async def connect(self) -> None:
-        for site_id in self.sites:
-            await self.heal(site_id)
-
-    def cut(self, *site_ids: str) -> None:
-        for site_id in site_ids:
-            self._beating.pop(site_id).cancel()
-            self.sites[site_id].disconnect()
-
-    async def heal(self, site_id: str, *running: Any) -> None:
-        await self.sites[site_id].connect(*running)
-        self._beating[site_id] = asyncio.create_task(self._beat(self.sites[site_id]))
-
-    async def _beat(self, site: Site) -> None:
-        while True:
-            await asyncio.sleep(1)
-            site.report(heartbeat={})
-
-    async def running(self, wanted: JobSpec, request_id: str = "r") -> str:
-        """A job whose one task runs on the first site; the id of its allocation."""
-        job = await self.services.admission.create("acme", request_id, wanted)
-        await asyncio.sleep(MOMENT_S)
-        [allocation] = self.job(job.id).allocations
-        self.sites[allocation.site_id].status(
-            allocation.id, RUNNING, start_time=CLOCK.now(), endpoint="127.0.0.1:80"
-        )
-        await asyncio.sleep(MOMENT_S)
-        return allocation.id
-
-    def job(self, some_id: str) -> Job:
-        """A job by its id, or by that of an allocation."""
-        return self.services.admission.get("acme", some_id.split(".")[0])
-
-    def states(self, some_id: str) -> dict[str, int]:
-        """The state of each allocation of a job, by site."""
-        return {a.site_id: a.state for a in self.job(some_id).allocations}
-
-    async def explained(self, some_id: str) -> str:
-        _, told = await self.services.admission.explain("acme", some_id.split(".")[0])
-        return "\n".join(told)
 
 
 async def events_of(cluster: MemoryCluster, allocation_id: str) -> list[JobEvent]:

@@ -26,6 +26,7 @@ from mumian_orchestrator.services.preemptions import Preemptions
 from mumian_orchestrator.services.reconciler import Reconciler
 from mumian_orchestrator.services.reoptimisation import Reoptimisation
 from mumian_orchestrator.services.scheduler import Scheduler
+from mumian_orchestrator.services.solver import Solver
 from mumian_orchestrator.services.store.history import forget_old_history
 from mumian_orchestrator.services.what_if import WhatIf
 
@@ -47,7 +48,8 @@ class Services:
     _store: TermStore
     _commit_log: CommitLog
     _preemptions: Preemptions
-    _scheduler: Scheduler
+    solver: Solver
+    scheduler: Scheduler
     _reconciler: Reconciler
 
     def load(self, stored: Mapping[str, bytes]) -> None:
@@ -64,7 +66,7 @@ class Services:
         """
         await first_of(
             self._commit_log.run(),
-            self._scheduler.run(),
+            self.scheduler.run(),
             self.reoptimisation.run(),
             self._watch_silence(),
             forget_old_history(self._store),
@@ -76,7 +78,7 @@ class Services:
             if silent := self.fleet.mark_silent():
                 self.disconnections.lost_contact(silent)
                 self._preemptions.lose_sites(silent)
-                self._scheduler.evaluate_waiting()
+                self.scheduler.evaluate_waiting()
             self.disconnections.tick()
 
 
@@ -89,7 +91,8 @@ def compose(config: Config, term_number: int, store: TermStore, engine: Engine, 
     preemptions = Preemptions(table, engine, sessions)
     applier = PlanApplier(table, engine, sessions, preemptions, clock)
     brake = Brake(config.brake, clock)
-    scheduler = Scheduler(table, engine, applier, preemptions, brake, clock)
+    solver = Solver(engine, fleet, config.solver_deadline_ms / 1000)
+    scheduler = Scheduler(table, solver, applier, preemptions, brake, clock)
     disconnections = Disconnections(table, fleet, engine, sessions, scheduler, brake, clock)
     reconciler = Reconciler(table, engine, sessions, scheduler, preemptions)
     arrangements = Arrangements(table, fleet, preemptions)
@@ -111,7 +114,8 @@ def compose(config: Config, term_number: int, store: TermStore, engine: Engine, 
         _store=store,
         _commit_log=commit_log,
         _preemptions=preemptions,
-        _scheduler=scheduler,
+        solver=solver,
+        scheduler=scheduler,
         _reconciler=reconciler,
     )
 

@@ -52,6 +52,7 @@ class Config:
     heartbeat_interval_ms: int = 1000
     unreachable_after_ms: int = 10_000
     lease_ttl_s: int = 5
+    solver_deadline_ms: int = 5000  # then a simple placement goes on without the solver
     # No replacements while more than this share of the sites has vanished within the window.
     brake_share_percent: int = 50
     brake_window_ms: int = 60_000

@@ -17,6 +17,10 @@ class EngineRefusedError(Exception):
     """The engine refused a request as malformed; a job that admission let through should never cause it."""
 
 
+class EnginePanickedError(EngineRefusedError):
+    """The engine met a defect of its own; its state is as it was."""
+
+
 class Engine(Protocol):
     """A cache of the cluster that decides where tasks go."""
 
@@ -40,7 +44,9 @@ class Engine(Protocol):
         """
 
     def verify(self, decision: Decision, jobs: Sequence[PendingJob]) -> Decision:
-        """The part of a decision that still holds on the newest state, with the evictions for it."""
+        """The part of a decision that still holds on the newest state, with the evictions for it. Its
+        generation is that state's: if the decision was made on the same, nothing of it should be missing.
+        """
 
     async def explain(self, job: PendingJob, now_unix_s: int) -> list[Explanation]:
         """Why the job's tasks would go where they would, or wait, on the state as it is now."""

@@ -7,6 +7,7 @@ import dataclasses
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from mumian.api.v1 import job_event_pb2, job_pb2
 from mumian.api.v1.job_pb2 import Allocation, Job
@@ -29,6 +30,16 @@ SITES_EXPLAINED_MAX = 64
 TaskOfJob = tuple[str, TaskId]
 
 
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """The jobs to look at again: something changed meanwhile, or (`infeasible`) nothing did, and the plan for
+    them could never have held.
+    """
+
+    again: Sequence[str]
+    infeasible: Sequence[str]
+
+
 class PlanApplier:
     """Checks a decision on the newest state, books it, makes it durable, and only then tells the agents."""
 
@@ -43,10 +54,10 @@ class PlanApplier:
         self._table, self._engine, self._sessions, self._clock = table, engine, sessions, clock
         self._preemptions = preemptions
         self._dispatches = TaskSet()
-        self.conflicts: Counter[str] = Counter()
+        self.conflicts = 0  # plans that were overtaken by a change of the state
 
-    def apply(self, decision: Decision, pending: Sequence[PendingJob]) -> list[str]:
-        """Commit what still holds. Returns the jobs to look at again, because something changed meanwhile."""
+    def apply(self, decision: Decision, pending: Sequence[PendingJob]) -> Applied:
+        """Commit what still holds."""
         verified = self._engine.verify(decision, pending)
         # What has room beside the victims is committed now; the rest waits for their end.
         at_once = self._engine.verify(dataclasses.replace(verified, evictions=()), pending)
@@ -55,7 +66,7 @@ class PlanApplier:
         for eviction in verified.evictions:
             victims[eviction.by_job_id].append(eviction.allocation_id)
         planned = Counter(placement.job_id for placement in decision.placements)
-        again = []
+        again, infeasible = [], []
         for asked in pending:
             job = self._table.get(asked.job_id)
             if job is None or not wants_placement(job):
@@ -68,12 +79,15 @@ class PlanApplier:
                 if not self._preemptions.begin(job, reserved, victims[job.id]):
                     again.append(job.id)
             elif len(wanted) < planned[job.id]:
-                self.conflicts[job.id] += 1
                 again.append(job.id)
+                if verified.generation == decision.generation and len(by_eviction[job.id]) < planned[job.id]:
+                    infeasible.append(job.id)
+                else:
+                    self.conflicts += 1
                 if job.spec.kind == job_pb2.JOB_KIND_GANG:
                     wanted = []
             self._commit(job, wanted, decision)
-        return again
+        return Applied(again, infeasible)
 
     def _commit(self, job: Job, placements: Sequence[Placement], decision: Decision) -> None:
         explanations = decision.explanations.get(job.id, ())

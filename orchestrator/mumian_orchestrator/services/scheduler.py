@@ -13,16 +13,18 @@ from mumian.api.v1.job_pb2 import Job
 from mumian_orchestrator.domain.decision import Decision, PendingJob, TaskId
 from mumian_orchestrator.domain.job_state import lost_tasks, unplaced_tasks, wants_placement
 from mumian_orchestrator.ports.clock import Clock
-from mumian_orchestrator.ports.engine import Engine, EngineRefusedError
+from mumian_orchestrator.ports.engine import EnginePanickedError, EngineRefusedError
 from mumian_orchestrator.services.brake import Brake
 from mumian_orchestrator.services.job_table import JobTable
 from mumian_orchestrator.services.plan_applier import PlanApplier
 from mumian_orchestrator.services.preemptions import Preemptions
+from mumian_orchestrator.services.solver import Solver
 
 log = logging.getLogger(__name__)
 
 # One call of the engine; the rest waits for the next, so that no single call keeps a newcomer waiting.
 EVALUATION_JOBS_MAX = 256
+_VERIFIED_AGAIN_AFTER_S = 5
 
 
 class Scheduler:
@@ -31,14 +33,14 @@ class Scheduler:
     def __init__(
         self,
         table: JobTable,
-        engine: Engine,
+        solver: Solver,
         applier: PlanApplier,
         preemptions: Preemptions,
         brake: Brake,
         clock: Clock,
     ) -> None:
         self._brake = brake
-        self._table, self._engine, self._applier, self._clock = table, engine, applier, clock
+        self._table, self._solver, self._applier, self._clock = table, solver, applier, clock
         self._preemptions = preemptions
         self._queue: dict[str, None] = {}
         # When deferred jobs are to be considered again, in unix seconds.
@@ -96,14 +98,30 @@ class Scheduler:
         if not pending:
             return
         try:
-            await self._decide(pending)
+            await self._decide_or_wait(pending)
         except EngineRefusedError:
             # One malformed job must not keep the others waiting.
             for alone in pending:
                 try:
-                    await self._decide([alone])
+                    await self._decide_or_wait([alone])
                 except EngineRefusedError:
                     log.exception("the engine refused job %s; it stays pending", alone.job_id)
+
+    async def _decide_or_wait(self, pending: list[PendingJob]) -> None:
+        """Decide on jobs; what cannot be verified is not committed, and its jobs are looked at again later.
+
+        Raises:
+            EngineRefusedError: one of the jobs is malformed.
+        """
+        try:
+            await self._decide(pending)
+        except Exception as error:
+            if isinstance(error, EngineRefusedError) and not isinstance(error, EnginePanickedError):
+                raise
+            self._solver.faults["verifier"] += 1
+            log.exception("a decision on %d jobs could not be verified; later again", len(pending))
+            for job in pending:
+                self._due[job.job_id] = self._clock.now().seconds + _VERIFIED_AGAIN_AFTER_S
 
     def _tasks_to_place(self, job: Job) -> tuple[TaskId, ...]:
         if not self._brake.is_engaged:
@@ -115,9 +133,11 @@ class Scheduler:
         evaluation_id = f"evaluation-{next(self._numbers)}"
         may_evict = not self._preemptions.are_ending
         now_unix_s = self._clock.now().seconds
-        decision = await self._engine.place(evaluation_id, pending, now_unix_s, may_evict=may_evict)
+        decision = await self._solver.place(evaluation_id, pending, now_unix_s, may_evict=may_evict)
         self._remember_deferred(decision, pending)
-        for job_id in self._applier.apply(decision, pending):
+        applied = self._applier.apply(decision, pending)
+        self._solver.distrust(applied.infeasible)
+        for job_id in applied.again:
             self.evaluate(job_id)
 
     def _remember_deferred(self, decision: Decision, pending: list[PendingJob]) -> None:

@@ -65,11 +65,13 @@ class CoreView:
         """The placements that hold here, with their evictions."""
         request = engine_pb2.VerifyRequest(plan=plan_of(decision), jobs=[pending_job(job) for job in jobs])
         answer = refusals_named(self._native.verify, request.SerializeToString())
-        verdicts = engine_pb2.VerifyResponse.FromString(answer).verdicts
-        kept = [p for p, v in zip(decision.placements, verdicts, strict=True) if v.accepted]
+        response = engine_pb2.VerifyResponse.FromString(answer)
+        kept = [p for p, v in zip(decision.placements, response.verdicts, strict=True) if v.accepted]
         tasks = {(placement.job_id, placement.task) for placement in kept}
         evictions = [e for e in decision.evictions if (e.by_job_id, e.by_task) in tasks]
-        return dataclasses.replace(decision, placements=kept, evictions=evictions)
+        return dataclasses.replace(
+            decision, generation=response.generation, placements=kept, evictions=evictions
+        )
 
     async def assess(self, jobs: Sequence[PendingJob], running: Sequence[RunningTask]) -> list[Assessment]:
         """How each running task stands here, in their order."""

@@ -22,7 +22,7 @@ from mumian_orchestrator.domain.decision import (
     Placement,
     TaskId,
 )
-from mumian_orchestrator.ports.engine import EngineRefusedError
+from mumian_orchestrator.ports.engine import EnginePanickedError, EngineRefusedError
 
 T = TypeVar("T")
 
@@ -37,7 +37,8 @@ def refusals_named(call: Callable[[bytes], T], request: bytes) -> T:
         return call(request)
     except CoreError as error:
         code, message = error.args
-        raise EngineRefusedError(f"{code}: {message}") from error
+        kind = EnginePanickedError if code == "PANIC" else EngineRefusedError
+        raise kind(f"{code}: {message}") from error
 
 
 # What goes to the engine.

@@ -12,6 +12,7 @@ from google.protobuf.message import Message
 from mumian.api.v1 import fleet_service_pb2 as fleet
 from mumian.api.v1 import job_pb2
 from mumian.api.v1 import job_service_pb2 as jobs
+from mumian.api.v1 import ops_service_pb2 as ops
 from mumian.api.v1 import planning_service_pb2 as planning
 from mumian.api.v1.fleet_pb2 import DisconnectBrake, Link, Node, Site, Zone
 from mumian.api.v1.job_event_pb2 import JobEvent
@@ -21,6 +22,7 @@ from mumian.api.v1.planning_pb2 import FleetChange
 _JOBS = jobs.DESCRIPTOR.services_by_name["JobService"].full_name
 _FLEET = fleet.DESCRIPTOR.services_by_name["FleetService"].full_name
 _PLANNING = planning.DESCRIPTOR.services_by_name["PlanningService"].full_name
+_OPS = ops.DESCRIPTOR.services_by_name["OpsService"].full_name
 PAGE_SIZE = 500
 
 TERMINAL_STATES = frozenset(
@@ -200,6 +202,11 @@ def zones() -> Listing[Zone]:
     return lambda token: Call(
         _FLEET, "ListZones", fleet.ListZonesRequest(page_size=PAGE_SIZE, page_token=token), parse
     )
+
+
+def diagnose() -> Call[ops.DiagnoseResponse]:
+    """How the platform is."""
+    return Call(_OPS, "Diagnose", ops.DiagnoseRequest(), ops.DiagnoseResponse.FromString)
 
 
 def links(from_id: str) -> Listing[Link]:

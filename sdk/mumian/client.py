@@ -15,6 +15,7 @@ from mumian.api.v1.fleet_pb2 import DisconnectBrake, Link, Node, Site, Zone
 from mumian.api.v1.job_event_pb2 import JobEvent
 from mumian.api.v1.job_pb2 import Job, JobSpec
 from mumian.api.v1.job_service_pb2 import ExplainJobResponse, PlanJobResponse, ReadLogsResponse
+from mumian.api.v1.ops_service_pb2 import DiagnoseResponse
 from mumian.api.v1.planning_pb2 import FleetChange
 from mumian.api.v1.planning_service_pb2 import OptimizeFleetResponse, WhatIfResponse
 from mumian.calls import TERMINAL_STATES, Call, Item, Listing, Result
@@ -171,6 +172,10 @@ class Client:
     ) -> WhatIfResponse:
         """For operators: how the fleet would fare after some changes. Nothing happens."""
         return self._unary(calls.what_if(changes, moves_max, time_limit_ms))
+
+    def diagnose(self) -> DiagnoseResponse:
+        """How the platform is: its store, its leader, its agents, its queues, and what to do."""
+        return self._unary(calls.diagnose())
 
     def _unary(self, call: Call[Result]) -> Result:
         attempts = Attempts(self._connection, answered=self._answered)

@@ -40,6 +40,8 @@ class Site:
 
     # The coordinator's side.
 
+    commands_waiting = 0
+
     def send(self, command: pb.CoordinatorCommand) -> None:
         copy = pb.CoordinatorCommand()
         copy.CopyFrom(command)

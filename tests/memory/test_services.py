@@ -40,6 +40,8 @@ async def leading(cluster: MemoryCluster) -> AsyncIterator[Services]:
 class Agent:
     """A site of one node that starts what it is told to start, and ends it after a virtual hour."""
 
+    commands_waiting = 0
+
     def __init__(self, services: Services) -> None:
         self._services, self._sequence = services, 1
         self._ending: list[asyncio.TimerHandle] = []

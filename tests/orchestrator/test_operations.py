@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import subprocess
 from pathlib import Path
 
@@ -26,6 +27,14 @@ def operate(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run one of `mumian-coordinator`'s commands."""
     command = [str(SCRIPTS / "mumian-coordinator"), *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+def diagnosed(coordinator: Coordinator) -> tuple[int, set[str]]:
+    """The exit code of `mumian doctor`, and which checks it says fail."""
+    command = [str(SCRIPTS / "mumian"), "doctor", "-o", "json", "--coordinator", coordinator.address]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    findings = json.loads(done.stdout)["findings"]
+    return done.returncode, {f["check"] for f in findings if f["state"] == "FINDING_STATE_FAIL"}
 
 
 async def fill(endpoint: str) -> int:
@@ -59,6 +68,9 @@ async def test_a_full_store_is_read_and_refuses_writes_until_it_has_room_again(t
                 with pytest.raises(grpc.aio.AioRpcError, match="RESOURCE_EXHAUSTED"):
                     await tenant.cancel(before.id)
                 assert (await tenant.get(before.id)).id == before.id
+                code, failing = diagnosed(coordinator)
+                assert code == 1
+                assert failing >= {"store.alarm", "store.quota", "queue.commits"}
                 assert not operate("defragment", "--config", str(coordinator.config)).returncode
                 with pytest.raises(grpc.aio.AioRpcError, match="RESOURCE_EXHAUSTED"):
                     await tenant.create(spec_of("during"), "request-2")
@@ -69,6 +81,7 @@ async def test_a_full_store_is_read_and_refuses_writes_until_it_has_room_again(t
                 assert (done.returncode, done.stderr) == (0, "")
                 assert "MiB are in use" in done.stdout
                 during = [await created(tenant, name) for name in ("request-1", "request-2")]
+                assert diagnosed(coordinator) == (0, set())
                 assert len({before.id, *(job.id for job in during)}) == len((await tenant.list()).jobs) == 3
         finally:
             coordinator.running.sweep()
@@ -114,6 +127,11 @@ async def test_a_backup_restored_to_a_new_etcd_gives_the_same_answers(tmp_path: 
                 agent.status(run.allocation.id, job_pb2.ALLOCATION_STATE_SUCCEEDED, exit_code=0)
                 await tenant.until(done.id, job_pb2.JOB_STATE_SUCCEEDED)
                 await tenant.cancel((await tenant.create(spec_of("cancelled"))).id)
+                command = [str(SCRIPTS / "mumian"), "doctor", "--coordinator", coordinator.address]
+                healthy = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True)
+                assert (healthy.returncode, healthy.stderr) == (0, "")
+                assert "ok    site.stream: the agent of site gz is connected" in healthy.stdout
+                assert {line[:4] for line in healthy.stdout.splitlines()} == {"ok  "}
                 await agent.disconnect()
                 before = await everything_of(tenant)
             backed_up = operate("backup", str(file), "--config", str(coordinator.config))
@@ -127,6 +145,9 @@ async def test_a_backup_restored_to_a_new_etcd_gives_the_same_answers(tmp_path: 
         restored = Coordinator(new_folder, new.endpoints, start=False)
         done_restore = operate("restore", str(file), "--config", str(restored.config))
         assert (done_restore.returncode, done_restore.stderr) == (0, "")
+        leaderless = operate("doctor", "--config", str(restored.config))
+        assert leaderless.returncode == 1
+        assert "fail  leader: no coordinator leads" in leaderless.stdout
         again = operate("restore", str(file), "--config", str(restored.config))
         assert again.returncode == 2
         assert "--replace" in again.stderr

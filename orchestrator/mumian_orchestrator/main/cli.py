@@ -12,7 +12,7 @@ import click
 from mumian_orchestrator.adapters.grpc.server import PortTakenError
 from mumian_orchestrator.main.config import ConfigError, host_and_port, is_loopback, load
 from mumian_orchestrator.main.coordinator import run
-from mumian_orchestrator.main.operations import backup, defragment, restore
+from mumian_orchestrator.main.operations import backup, defragment, doctor, restore
 from mumian_orchestrator.ports.store import HalfRestoredError
 
 
@@ -46,6 +46,7 @@ def main(context: click.Context, path: Path | None, insecure_no_tls: bool) -> No
 
 main.add_command(backup)
 main.add_command(defragment)
+main.add_command(doctor)
 main.add_command(restore)
 
 if __name__ == "__main__":

@@ -11,12 +11,14 @@ from mumian_orchestrator.main.config import Config
 from mumian_orchestrator.ports.clock import Clock
 from mumian_orchestrator.ports.engine import Engine
 from mumian_orchestrator.ports.store import TermStore
+from mumian_orchestrator.ports.store_health import StoreHealth
 from mumian_orchestrator.services.admission import Admission
 from mumian_orchestrator.services.agent_reports import AgentReports
 from mumian_orchestrator.services.agent_sessions import AgentSessions
 from mumian_orchestrator.services.arrangements import Arrangements
 from mumian_orchestrator.services.brake import Brake
 from mumian_orchestrator.services.commit_log import CommitLog
+from mumian_orchestrator.services.diagnosis.diagnosis import Diagnosis
 from mumian_orchestrator.services.disconnections import Disconnections
 from mumian_orchestrator.services.fleet import Fleet
 from mumian_orchestrator.services.handovers import Handovers
@@ -45,6 +47,7 @@ class Services:
     reoptimisation: Reoptimisation
     what_if: WhatIf
     disconnections: Disconnections
+    diagnosis: Diagnosis
     _store: TermStore
     _commit_log: CommitLog
     _preemptions: Preemptions
@@ -82,7 +85,14 @@ class Services:
             self.disconnections.tick()
 
 
-def compose(config: Config, term_number: int, store: TermStore, engine: Engine, clock: Clock) -> Services:
+def compose(
+    config: Config,
+    term_number: int,
+    store: TermStore,
+    engine: Engine,
+    clock: Clock,
+    health: StoreHealth | None = None,
+) -> Services:
     """Everything that a leader serves with; it does nothing until `load` and `run`."""
     commit_log = CommitLog(store)
     table = JobTable(commit_log, clock)
@@ -111,6 +121,18 @@ def compose(config: Config, term_number: int, store: TermStore, engine: Engine, 
             table, engine, arrangements, applier, handovers, clock, limits, interval_s
         ),
         what_if=WhatIf(fleet, table, engine, arrangements),
+        diagnosis=Diagnosis(
+            term_number,
+            config.lease_ttl_s,
+            store,
+            health,
+            commit_log,
+            table,
+            fleet,
+            sessions,
+            scheduler,
+            clock,
+        ),
         _store=store,
         _commit_log=commit_log,
         _preemptions=preemptions,

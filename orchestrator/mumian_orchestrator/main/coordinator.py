@@ -11,16 +11,19 @@ import socket
 from mumian_orchestrator.adapters.clock import SystemClock
 from mumian_orchestrator.adapters.core.engine import CoreEngine
 from mumian_orchestrator.adapters.etcd.client import EtcdClient
+from mumian_orchestrator.adapters.etcd.health import EtcdHealth
 from mumian_orchestrator.adapters.etcd.key_value import EtcdKeyValue
 from mumian_orchestrator.adapters.grpc.agent_service import AgentService
 from mumian_orchestrator.adapters.grpc.fleet_service import FleetService
 from mumian_orchestrator.adapters.grpc.job_service import JobService
+from mumian_orchestrator.adapters.grpc.ops_service import OpsService
 from mumian_orchestrator.adapters.grpc.planning_service import PlanningService
 from mumian_orchestrator.adapters.grpc.server import start_server
 from mumian_orchestrator.main.composition import compose, first_of
 from mumian_orchestrator.main.config import Config, etcd_credentials
 from mumian_orchestrator.ports.key_value import KeyValue
 from mumian_orchestrator.ports.store import SupersededError
+from mumian_orchestrator.ports.store_health import StoreHealth
 from mumian_orchestrator.services.leadership import Term, campaign, leader_key
 from mumian_orchestrator.services.store.fenced import FencedStore
 
@@ -34,8 +37,9 @@ async def run(config: Config) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    client = EtcdClient(config.etcd, etcd_credentials(config))
-    kv = EtcdKeyValue(client)
+    credentials = etcd_credentials(config)
+    client = EtcdClient(config.etcd, credentials)
+    kv, health = EtcdKeyValue(client), EtcdHealth(client, credentials)
     name = f"{socket.gethostname()}/{os.getpid()} on {config.listen}"
     try:
         while not stop.is_set():
@@ -47,23 +51,24 @@ async def run(config: Config) -> None:
                 return
             term = candidate.result()
             try:
-                await _lead(config, kv, term, stop)
+                await _lead(config, kv, health, term, stop)
             finally:
                 await term.resign()
     finally:
         await client.close()
 
 
-async def _lead(config: Config, kv: KeyValue, term: Term, stop: asyncio.Event) -> None:
+async def _lead(config: Config, kv: KeyValue, health: StoreHealth, term: Term, stop: asyncio.Event) -> None:
     """Serve until the term ends or a signal says stop. Everything in memory lives as long as the term."""
     store = FencedStore(kv, config.key_prefix, term)
-    services = compose(config, term.number, store, CoreEngine(config.policy), SystemClock())
+    services = compose(config, term.number, store, CoreEngine(config.policy), SystemClock(), health)
     services.load((await store.load()).entries)
     server = await start_server(
         config.listen,
         JobService(services.admission),
         FleetService(services.fleet, services.disconnections),
         PlanningService(services.reoptimisation, services.what_if, config.search_limits),
+        OpsService(services.diagnosis),
         AgentService(services.sessions, services.reports),
     )
     log.info("leading, term %d: %d jobs stored", term.number, len(list(services.table.jobs())))

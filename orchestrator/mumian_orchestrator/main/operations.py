@@ -10,15 +10,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import click
+from mumian.api.v1.ops_service_pb2 import Finding
+from mumian.cli.doctor import show
+from mumian.cli.session import Session, output_option, pass_session
 
 from mumian_orchestrator.adapters.clock import SystemClock
 from mumian_orchestrator.adapters.etcd.client import EtcdClient
 from mumian_orchestrator.adapters.etcd.health import EtcdHealth
 from mumian_orchestrator.adapters.etcd.key_value import EtcdKeyValue
+from mumian_orchestrator.domain.findings import fail, ok
 from mumian_orchestrator.main.config import Config, ConfigError, etcd_credentials, load
 from mumian_orchestrator.ports.key_value import NoAnswerError, NoSpaceError
+from mumian_orchestrator.services.diagnosis.store_servers import store_findings
+from mumian_orchestrator.services.leadership import leader_key
 from mumian_orchestrator.services.store import backup as backups
 from mumian_orchestrator.services.store.backup_file import BackupFileError
+from mumian_orchestrator.services.store.fenced import restoring_key
 
 # No service waits for these commands, so one attempt may take longer than a coordinator's.
 _ATTEMPT_S = 5.0
@@ -91,6 +98,42 @@ def defragment(config_path: Path) -> None:
     _run(config_path, do)
 
 
+@click.command()
+@ConfigOption
+@output_option
+@pass_session
+def doctor(session: Session, /, config_path: Path) -> None:
+    """Check the store, also while no coordinator answers. Exits with 1 if something fails."""
+    found: list[Finding] = []
+
+    async def do(store: _Store) -> str:
+        found.extend(await store_findings(store.health))
+        found.append(await _leadership(store))
+        return ""
+
+    _run(config_path, do)
+    raise SystemExit(show(session, found))
+
+
+async def _leadership(store: _Store) -> Finding:
+    prefix = store.config.key_prefix
+    try:
+        keys = (leader_key(prefix), restoring_key(prefix))
+        found = [entry for key in keys for entry in (await store.kv.list(key)).entries]
+    except NoAnswerError as error:
+        return fail("leader", f"who leads is not known: {error}", "see above")
+    stored = {entry.key: entry.value for entry in found}
+    leader = stored.get(leader_key(prefix))
+    if restoring_key(prefix) in stored:
+        advice = "wait for the restore; if it was broken off, do it again with --replace"
+        return fail("leader", f"the store below {prefix} is half restored, and nobody can lead", advice)
+    if leader is None:
+        return fail(
+            "leader", f"no coordinator leads below {prefix}", "start one; its log says why it does not"
+        )
+    return ok("leader", f"{leader.decode(errors='replace')} leads")
+
+
 def _run(config_path: Path, do: Callable[[_Store], Awaitable[str]]) -> None:
     """Do it on the configured store, and print what was done; 2 for what the caller can put right."""
     logging.getLogger().setLevel(logging.WARNING)
@@ -100,7 +143,8 @@ def _run(config_path: Path, do: Callable[[_Store], Awaitable[str]]) -> None:
             return await do(store)
 
     try:
-        click.echo(asyncio.run(on_store()))
+        if done := asyncio.run(on_store()):
+            click.echo(done)
     except (ConfigError, BackupFileError, backups.RestoreRefusedError) as error:
         _fail(2, str(error))
     except OSError as error:

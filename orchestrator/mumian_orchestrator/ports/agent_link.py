@@ -10,6 +10,10 @@ from mumian.agent.v1.agent_pb2 import CoordinatorCommand
 class AgentLink(Protocol):
     """One open stream to one agent."""
 
+    @property
+    def commands_waiting(self) -> int:
+        """How many have been queued and not gone out yet."""
+
     def send(self, command: CoordinatorCommand) -> None:
         """Queue a command. A link that is too slow to take it is closed: the agent comes back in step."""
 

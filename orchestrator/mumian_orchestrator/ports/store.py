@@ -103,5 +103,9 @@ class TermStore(Store, LeaderStore, Protocol):
     def revision(self) -> int:
         """Of the newest commit."""
 
+    @property
+    def lease_left_s(self) -> float:
+        """How long the term lasts if its lease is not renewed any more."""
+
     async def compact(self, revision: int) -> None:
         """Forget history before a revision; what is stored stays. Left for later while the store is away."""

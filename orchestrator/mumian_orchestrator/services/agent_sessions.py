@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 
+from google.protobuf.timestamp_pb2 import Timestamp
 from mumian.agent.v1.agent_pb2 import (
     AgentReport,
     AllocationStatus,
@@ -55,6 +56,7 @@ class Session:
         self.held: list[CoordinatorCommand] | None = []
         self.heartbeat_seen_s = 0.0
         self.heard = asyncio.Event()
+        self.clock_ahead_s = 0.0  # of this coordinator's
 
 
 class AgentSessions:
@@ -78,6 +80,7 @@ class AgentSessions:
         self._check(hello)
         await self._refuse_a_double(hello.site.id, agent_epoch)
         session = Session(hello.site.id, agent_epoch, link)
+        self._note_clock(session, hello.agent_time)
         self._sessions[session.site_id] = session
         self._fleet.join(hello)
         log.info("site %s joined (agent epoch %d)", session.site_id, agent_epoch)
@@ -96,11 +99,16 @@ class AgentSessions:
 
     def heartbeat(self, session: Session, heartbeat: Heartbeat) -> None:
         """Tell the site, not too often, that it was heard."""
+        self._note_clock(session, heartbeat.agent_time)
         now_s = self._clock.monotonic_s()
         if now_s - session.heartbeat_seen_s >= HEARTBEAT_SEEN_EVERY_S:
             session.heartbeat_seen_s = now_s
             seen = HeartbeatSeen(sent_ns=heartbeat.sent_ns)
             self._send(session.site_id, CoordinatorCommand(heartbeat_seen=seen))
+
+    def all(self) -> Iterable[Session]:
+        """Those that stand now."""
+        return self._sessions.values()
 
     def close(self, session: Session) -> None:
         """The stream has ended; the site stays as it was until it has been silent for too long."""
@@ -242,7 +250,7 @@ class AgentSessions:
                 )
         if faults:
             raise invalid(faults)
-        skew_s = hello.agent_time.ToNanoseconds() / 1e9 - self._clock.now().ToNanoseconds() / 1e9
+        skew_s = self._ahead_s(hello.agent_time)
         if abs(skew_s) > CLOCK_SKEW_MAX_S:
             ahead = "ahead of" if skew_s > 0 else "behind"
             raise RequestRefusedError(
@@ -250,6 +258,13 @@ class AgentSessions:
                 f"the clock of site {hello.site.id} is {abs(skew_s):.0f} s {ahead} the coordinator's "
                 f"(at most {CLOCK_SKEW_MAX_S} s); set it by NTP and start the agent again",
             )
+
+    def _note_clock(self, session: Session, agent_time: Timestamp) -> None:
+        """The way here counts as the agent's clock being behind."""
+        session.clock_ahead_s = self._ahead_s(agent_time)
+
+    def _ahead_s(self, agent_time: Timestamp) -> float:
+        return (agent_time.ToNanoseconds() - self._clock.now().ToNanoseconds()) / 1e9
 
     async def _refuse_a_double(self, site_id: str, agent_epoch: int) -> None:
         """The same agent may come back before its old stream is known to be dead; another may not."""

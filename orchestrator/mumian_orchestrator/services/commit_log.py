@@ -26,6 +26,8 @@ class CommitLog:
     def __init__(self, store: LeaderStore) -> None:
         self._store = store
         self._waiting: deque[tuple[Sequence[Write], asyncio.Future[None]]] = deque()
+        # When each of those that wait was appended; those in the commit under way come first.
+        self._appended_s: deque[float] = deque()
         self._arrived = asyncio.Event()
 
     def append(self, writes: Sequence[Write]) -> asyncio.Future[None]:
@@ -42,8 +44,19 @@ class CommitLog:
             )
         done = asyncio.get_running_loop().create_future()
         self._waiting.append((writes, done))
+        self._appended_s.append(asyncio.get_running_loop().time())
         self._arrived.set()
         return done
+
+    @property
+    def waiting(self) -> int:
+        """How many appends are not durable yet."""
+        return len(self._appended_s)
+
+    @property
+    def oldest_wait_s(self) -> float:
+        """How long the oldest of them has waited."""
+        return asyncio.get_running_loop().time() - self._appended_s[0] if self._appended_s else 0.0
 
     async def run(self) -> None:
         """Commit what arrives, until cancelled or superseded.
@@ -80,6 +93,7 @@ class CommitLog:
                     done.exception()
             raise
         for done in futures:
+            self._appended_s.popleft()
             if not done.done():
                 done.set_result(None)
 

@@ -44,7 +44,13 @@ class Term:
         self.in_office = CreatedAt(key, create_revision)  # the condition of every write
         self.over = asyncio.Event()
         self._kv, self._lease_id, self._ttl_s = kv, lease_id, ttl_s
+        self._good_until_s = self._now_s() + ttl_s
         self._keeper = asyncio.create_task(self._keep())
+
+    @property
+    def lease_left_s(self) -> float:
+        """How long the term lasts if its lease is not renewed any more."""
+        return self._good_until_s - self._now_s()
 
     async def resign(self) -> None:
         """Give leadership back, so that the next one need not wait for the lease to end."""
@@ -54,16 +60,17 @@ class Term:
             await self._kv.transact([self.in_office], [Delete(self.key)])
             await self._kv.revoke_lease(self._lease_id)
 
+    def _now_s(self) -> float:
+        return asyncio.get_running_loop().time()
+
     async def _keep(self) -> None:
         """Renew the lease; when that has not worked for its whole time to live, the term is over."""
-        now_s = asyncio.get_running_loop().time
-        good_until_s = now_s() + self._ttl_s
-        while now_s() < good_until_s:
-            sent_s = now_s()
+        while self.lease_left_s > 0:
+            sent_s = self._now_s()
             try:
                 if await self._kv.renew_lease(self._lease_id) <= 0:
                     break
-                good_until_s = sent_s + self._ttl_s
+                self._good_until_s = sent_s + self._ttl_s
                 await asyncio.sleep(self._ttl_s / 4)
             except NoAnswerError as error:
                 log.warning("lease not renewed: %s", error)

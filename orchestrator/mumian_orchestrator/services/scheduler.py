@@ -48,6 +48,11 @@ class Scheduler:
         self._arrived = asyncio.Event()
         self._numbers = itertools.count(1)
 
+    @property
+    def queue_length(self) -> int:
+        """How many jobs are to be considered."""
+        return len(self._queue)
+
     def evaluate(self, job_id: str) -> None:
         """Consider one job soon."""
         self._queue[job_id] = None

@@ -34,6 +34,7 @@ _VERBS = {
     "top": "mumian.cli.top:top",
     "optimize": "mumian.cli.planning:optimize",
     "what-if": "mumian.cli.planning:what_if",
+    "doctor": "mumian.cli.doctor:doctor",
 }
 _OPS_VERBS = {"up", "down"}
 

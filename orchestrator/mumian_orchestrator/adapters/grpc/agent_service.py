@@ -28,6 +28,10 @@ class _Outbox:
         self._queue: asyncio.Queue[CoordinatorCommand | None] = asyncio.Queue(_COMMANDS_QUEUED_MAX)
         self._closed = False
 
+    @property
+    def commands_waiting(self) -> int:
+        return self._queue.qsize()
+
     def send(self, command: CoordinatorCommand) -> None:
         if self._closed:
             return

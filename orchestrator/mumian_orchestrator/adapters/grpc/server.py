@@ -11,6 +11,8 @@ from mumian.api.v1 import (
     fleet_service_pb2_grpc,
     job_service_pb2,
     job_service_pb2_grpc,
+    ops_service_pb2,
+    ops_service_pb2_grpc,
     planning_service_pb2,
     planning_service_pb2_grpc,
 )
@@ -18,6 +20,7 @@ from mumian.api.v1 import (
 from mumian_orchestrator.adapters.grpc.agent_service import AgentService
 from mumian_orchestrator.adapters.grpc.fleet_service import FleetService
 from mumian_orchestrator.adapters.grpc.job_service import JobService
+from mumian_orchestrator.adapters.grpc.ops_service import OpsService
 from mumian_orchestrator.adapters.grpc.planning_service import PlanningService
 
 MESSAGE_BYTES_MAX = 4 * 1024 * 1024
@@ -35,6 +38,7 @@ _SERVICES = (
     job_service_pb2.DESCRIPTOR.services_by_name["JobService"].full_name,
     fleet_service_pb2.DESCRIPTOR.services_by_name["FleetService"].full_name,
     planning_service_pb2.DESCRIPTOR.services_by_name["PlanningService"].full_name,
+    ops_service_pb2.DESCRIPTOR.services_by_name["OpsService"].full_name,
     agent_service_pb2.DESCRIPTOR.services_by_name["AgentService"].full_name,
 )
 
@@ -44,7 +48,12 @@ class PortTakenError(Exception):
 
 
 async def start_server(
-    listen: str, jobs: JobService, fleet: FleetService, planning: PlanningService, agents: AgentService
+    listen: str,
+    jobs: JobService,
+    fleet: FleetService,
+    planning: PlanningService,
+    ops: OpsService,
+    agents: AgentService,
 ) -> grpc.aio.Server:
     """Serve on `listen` (host:port).
 
@@ -55,6 +64,7 @@ async def start_server(
     job_service_pb2_grpc.add_JobServiceServicer_to_server(jobs, server)
     fleet_service_pb2_grpc.add_FleetServiceServicer_to_server(fleet, server)
     planning_service_pb2_grpc.add_PlanningServiceServicer_to_server(planning, server)
+    ops_service_pb2_grpc.add_OpsServiceServicer_to_server(ops, server)
     agent_service_pb2_grpc.add_AgentServiceServicer_to_server(agents, server)
     checks = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)

@@ -110,6 +110,11 @@ class FencedStore(StoreReader):
         """Of the newest commit."""
         return self._mark_revision
 
+    @property
+    def lease_left_s(self) -> float:
+        """How long the term lasts if its lease is not renewed any more."""
+        return self._term.lease_left_s
+
     async def compact(self, revision: int) -> None:
         """Forget history before a revision. Nobody is harmed if another leader has compacted further."""
         if revision <= 0:

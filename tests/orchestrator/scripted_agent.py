@@ -33,6 +33,7 @@ class ScriptedAgent:
         epoch: int = 1,
         cpu_milli: int = 4000,
         site: fleet_pb2.Site | None = None,
+        core_active_power_mw: int = 0,
     ) -> None:
         self._channel, self.site_id, self.epoch = channel, site_id, epoch
         self._site = site or fleet_pb2.Site()
@@ -43,6 +44,7 @@ class ScriptedAgent:
             health=fleet_pb2.HEALTH_READY,
             cpu_milli=cpu_milli,
             memory_mib=8192,
+            core_active_power_mw=core_active_power_mw,
         )
         self.commands: list[pb.CoordinatorCommand] = []
         self._reports: asyncio.Queue[pb.AgentReport] = asyncio.Queue()
@@ -87,7 +89,7 @@ class ScriptedAgent:
         """A report on an allocation's first attempt."""
         return pb.AllocationStatus(allocation_id=allocation_id, attempt=1, state=state, exit_code=exit_code)
 
-    def links(self, rtt_us: int) -> None:
+    def links(self, rtt_us: int, bandwidth_kbps: int = 0) -> None:
         """Report a measured link from the zone."""
         link = fleet_pb2.Link(
             from_id="tianhe",
@@ -97,6 +99,7 @@ class ScriptedAgent:
             source=fleet_pb2.FIGURE_SOURCE_MEASURED,
             sample_count=50,
             sample_time=timestamp(),
+            bandwidth_kbps=bandwidth_kbps,
         )
         self._send(links=pb.LinksReport(links=[link]))
 

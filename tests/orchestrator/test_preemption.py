@@ -147,3 +147,28 @@ async def test_a_failover_between_eviction_and_end_loses_neither_job(
         await tenant.until(high.id, job_pb2.JOB_STATE_SUCCEEDED)
         await agent.until(lambda: f"{victim}.1" in runs_of(agent, low.id))
         await agent.disconnect()
+
+
+async def test_a_new_leader_keeps_the_place_that_was_reserved(
+    coordinator: Coordinator, tenant: Tenant, agent: ScriptedAgent
+) -> None:
+    """Without that, a job that fits beside the victim would take a part of it for good."""
+    low = await running(tenant, agent, spec_of("low", cpu_milli=3000, kind=SERVICE, priority=10))
+    high = await tenant.create(spec_of("high", cpu_milli=4000, priority=90))
+    victim = f"{low.id}.main.0"
+    await until_stopped(agent, victim)
+    coordinator.running.kill()
+    await agent.disconnect()
+    coordinator.start()
+    async with coordinator.channel() as channel:
+        tenant = Tenant(channel)
+        agent = ScriptedAgent(channel, epoch=1)
+        await agent.connect(running=(agent.status_of(victim, RUNNING),))
+        other = await tenant.create(spec_of("other", cpu_milli=1000, kind=SERVICE))
+        waiting = await tenant.watch(other.id, lambda job: bool(job.explanations))
+        assert waiting.state == job_pb2.JOB_STATE_PENDING, waiting.explanations[0].summary
+        agent.status(victim, CANCELLED)
+        agent.status((await agent.run_of(high.id)).allocation.id, SUCCEEDED, exit_code=0)
+        await tenant.until(high.id, job_pb2.JOB_STATE_SUCCEEDED)
+        await agent.run_of(other.id)
+        await agent.disconnect()

@@ -405,6 +405,27 @@ def test_a_coordinator_that_is_not_there_is_exit_3(mumian: Any) -> None:
     assert "start one with `mumian up` or set MUMIAN_COORDINATOR" in run.err
 
 
+def test_sites_zones_and_links_show_what_is_left_of_caps_and_bandwidths(
+    mumian: Any, coordinator: ScriptedCoordinator
+) -> None:
+    """Columns that nobody has anything for are left out."""
+    link = fleet_pb2.Link(from_id="tianhe", to_site_id="gz", rtt_p99_us=4000)
+    coordinator.sites = [fleet_pb2.Site(id="gz"), fleet_pb2.Site(id="sg")]
+    coordinator.zones = [fleet_pb2.Zone(id="tianhe")]
+    coordinator.links = [link]
+    assert "cap kW" not in mumian("sites").out
+    assert "Mbit/s" not in mumian("links").out + mumian("zones").out
+    coordinator.sites[0].power_cap_mw = 8_000_000
+    coordinator.sites[0].usage.facility_power_mw_allocated = 450_000
+    link.bandwidth_kbps, link.bandwidth_kbps_allocated = 1_000_000, 300_000
+    sites = mumian("sites").out.splitlines()
+    assert sites[0].rstrip().endswith("cap kW used")
+    assert all(len(line) <= WIDTH_MAX for line in sites)
+    assert next(line for line in sites if line.startswith("gz")).rstrip().endswith("0.45 of 8")
+    assert "gz 4.0 (700 of 1000 Mbit/s free)" in mumian("zones").out
+    assert "300 of 1000" in mumian("links").out
+
+
 def test_the_tenant_package_alone_says_how_to_get_up(mumian: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(app, "_contributed", dict)
     run = mumian("up")

@@ -58,7 +58,7 @@ class Services:
     def load(self, stored: Mapping[str, bytes]) -> None:
         """Take over what is stored, and finish what the previous leader had begun."""
         self.table.load(stored)
-        self.fleet.load(stored)
+        self.fleet.load(stored, self._preemptions.load(stored))
         self._reconciler.resume()
 
     async def run(self) -> None:
@@ -98,7 +98,7 @@ def compose(
     table = JobTable(commit_log, clock)
     fleet = Fleet(config.zones, table, engine, commit_log, clock, config.unreachable_after_ms)
     sessions = AgentSessions(term_number, fleet, table, clock, config.heartbeat_interval_ms)
-    preemptions = Preemptions(table, engine, sessions)
+    preemptions = Preemptions(table, engine, sessions, commit_log)
     applier = PlanApplier(table, engine, sessions, preemptions, clock)
     brake = Brake(config.brake, clock)
     solver = Solver(engine, fleet, config.solver_deadline_ms / 1000)

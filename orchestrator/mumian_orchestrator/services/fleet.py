@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from mumian.agent.v1.agent_pb2 import Hello, PowerReport
 from mumian.api.v1 import fleet_pb2
 from mumian.api.v1.fleet_pb2 import Link, Node, Site, Zone
-from mumian.api.v1.job_pb2 import Allocation
+from mumian.api.v1.job_pb2 import Allocation, Job
 
 from mumian_orchestrator.domain.job_state import holds_room
 from mumian_orchestrator.ports.clock import Clock
@@ -21,6 +22,8 @@ from mumian_orchestrator.services.job_table import JobTable
 log = logging.getLogger(__name__)
 
 _SITES = "sites/"
+# A site whose PUE is unknown counts as 1, as in the core.
+_PUE_LEAST_PERMILLE = 1000
 
 
 class Fleet:
@@ -40,21 +43,36 @@ class Fleet:
         self._unreachable_after_s = unreachable_after_ms / 1000
         self._sites: dict[str, Site] = {}
         self._nodes: dict[str, dict[str, Node]] = {}
+        # Nodes that something runs on, of sites that have not said hello to this leader, by site.
+        self._expected: dict[str, set[str]] = {}
         self._links: dict[tuple[str, str], Link] = {}
         self._reflectors: dict[str, str] = {}
         # When each site was last heard, by both clocks; and the sites that have been silent for too long.
         self._heard: dict[str, tuple[float, Timestamp]] = {}
         self._given_up: set[str] = set()
 
-    def load(self, stored: Mapping[str, bytes]) -> None:
-        """Take the stored sites; each is unreachable until its agent says hello."""
+    def load(self, stored: Mapping[str, bytes], reserved: Sequence[tuple[Job, Allocation]] = ()) -> None:
+        """Take the stored sites; each is unreachable until its agent says hello.
+
+        What runs there counts at once for constraints that couple tasks, and so does what is reserved: on
+        nodes of which nothing is known yet but their names.
+        """
         for key, value in stored.items():
             if key.startswith(_SITES):
                 site = Site.FromString(value)
                 site.health = fleet_pb2.HEALTH_UNREACHABLE
                 self._sites[site.id] = site
                 self._heard[site.id] = self._clock.monotonic_s(), self._clock.now()
-        self._engine.update(sites=list(self._sites.values()))
+        running = [(job, a) for job, a in self._table.live_allocations() if holds_room(a)]
+        booked = [(job, a) for job, a in [*running, *reserved] if a.site_id in self._sites]
+        for _, allocation in booked:
+            self._expected.setdefault(allocation.site_id, set()).add(allocation.node_id)
+        unknown = [
+            Node(id=node_id, site_id=site_id, health=fleet_pb2.HEALTH_UNREACHABLE)
+            for site_id, node_ids in self._expected.items()
+            for node_id in sorted(node_ids)
+        ]
+        self._engine.update(sites=list(self._sites.values()), nodes=unknown, booked=booked)
 
     def join(self, hello: Hello) -> None:
         """A site's agent has connected: its facts are stored, its nodes are what it says."""
@@ -73,6 +91,7 @@ class Fleet:
         """The site has exactly these nodes; allocations on one that appears are booked on it again."""
         new = {node.id: node for node in nodes}
         old = self._nodes.get(site_id, {})
+        gone = (old.keys() | self._expected.pop(site_id, set())) - new.keys()
         self._nodes[site_id] = new
         appeared = new.keys() - old.keys()
         booked = [
@@ -80,9 +99,7 @@ class Fleet:
             for job, allocation in self._table.live_allocations(site_id)
             if allocation.node_id in appeared and holds_room(allocation)
         ]
-        self._engine.update(
-            nodes=list(nodes), removed_node_ids=[n for n in old if n not in new], booked=booked
-        )
+        self._engine.update(nodes=list(nodes), removed_node_ids=sorted(gone), booked=booked)
 
     def set_links(self, links: Sequence[Link]) -> None:
         """Newest measurements."""
@@ -175,8 +192,23 @@ class Fleet:
         return [shown[node_id] for node_id in sorted(shown)]
 
     def links(self, from_id: str = "") -> list[Link]:
-        """All links, or those from one zone or site, in order of their ends."""
-        return [link for key, link in sorted(self._links.items()) if not from_id or key[0] == from_id]
+        """All links, or those from one zone or site, in order of their ends, with what is reserved."""
+        reserved_kbps = self._reserved_kbps()
+        shown = []
+        for key, link in sorted(self._links.items()):
+            if not from_id or key[0] == from_id:
+                shown.append(Link())
+                shown[-1].CopyFrom(link)
+                shown[-1].bandwidth_kbps_allocated = reserved_kbps[key]
+        return shown
+
+    def _reserved_kbps(self) -> Counter[tuple[str, str]]:
+        reserved_kbps: Counter[tuple[str, str]] = Counter()
+        for job, allocation in self._table.live_allocations():
+            for group in job.spec.task_groups:
+                for traffic in group.zone_traffic if group.name == allocation.task_group else ():
+                    reserved_kbps[traffic.zone_id, allocation.site_id] += traffic.bandwidth_kbps
+        return reserved_kbps
 
     def _with_usage(self, sites: Sequence[Site]) -> list[Site]:
         copies: dict[str, Site] = {}
@@ -184,13 +216,26 @@ class Fleet:
             copy = Site()
             copy.CopyFrom(site)
             copies[site.id] = copy
+        it_power_uw: Counter[str] = Counter()
         for node in self.nodes():
             if node.site_id in copies:
                 _total(copies[node.site_id].usage, node)
+                it_power_uw[node.site_id] += _it_power_uw(node)
+        for site_id, copy in copies.items():
+            facility_nw = it_power_uw[site_id] * max(_PUE_LEAST_PERMILLE, copy.pue.marginal_permille)
+            copy.usage.facility_power_mw_allocated = facility_nw // 10**6
         for _, allocation in self._table.live_allocations():
             if allocation.site_id in copies and holds_room(allocation):
                 copies[allocation.site_id].usage.allocation_count += 1
         return list(copies.values())
+
+
+def _it_power_uw(node: Node) -> int:
+    """Of all that is promised on a node, under full load."""
+    by_device_mw = [a.active_power_mw for a in node.accelerators for _ in range(a.count)]
+    shares = [share for share in node.devices_allocated if share.device_index < len(by_device_mw)]
+    devices_uw = sum(share.milli * by_device_mw[share.device_index] for share in shares)
+    return node.cpu_milli_allocated * node.core_active_power_mw + devices_uw
 
 
 def _fresh_node(node: Node) -> Node:

@@ -5,19 +5,24 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mumian.api.v1 import job_event_pb2
 from mumian.api.v1.job_pb2 import Allocation, Job
+from mumian.storage.v1.reservation_pb2 import Reservation
 
-from mumian_orchestrator.domain.job_state import is_live
+from mumian_orchestrator.domain.job_state import is_live, wants_placement
 from mumian_orchestrator.ports.engine import Engine
+from mumian_orchestrator.ports.store import Write
 from mumian_orchestrator.services.agent_sessions import AgentSessions
+from mumian_orchestrator.services.commit_log import CommitLog
 from mumian_orchestrator.services.job_table import ALLOCATIONS_PER_COMMIT, JobTable
 from mumian_orchestrator.services.tasks import TaskSet
 
 log = logging.getLogger(__name__)
+
+_RESERVATIONS = "reservations/"
 
 
 @dataclass(slots=True)
@@ -31,13 +36,16 @@ class _Waiting:
 class Preemptions:
     """Stops victims and keeps their places until all of one job's victims have ended.
 
-    Nothing new is committed before that, so what is stored always fits its node. A reservation is only in
-    the engine's memory: after a failover the job is evaluated anew, when its victims have ended. While any
-    victim is still ending, no more are chosen, so nobody is evicted twice for the same job.
+    No new allocation is committed before that, so what is stored always fits its node. The reservation is
+    stored before the victims are stopped, so the next leader keeps the places too. While any victim is
+    still ending, no more are chosen, so nobody is evicted twice for the same job.
     """
 
-    def __init__(self, table: JobTable, engine: Engine, sessions: AgentSessions) -> None:
+    def __init__(
+        self, table: JobTable, engine: Engine, sessions: AgentSessions, commit_log: CommitLog
+    ) -> None:
         self._table, self._engine, self._sessions = table, engine, sessions
+        self._log = commit_log
         self._waiting: dict[str, _Waiting] = {}
         # The victims that have not ended, with their sites.
         self._ending: dict[str, str] = {}
@@ -52,6 +60,25 @@ class Preemptions:
         """Whether the job has a place that others have still to leave."""
         return job_id in self._waiting
 
+    def load(self, stored: Mapping[str, bytes]) -> list[tuple[Job, Allocation]]:
+        """Take the stored reservations. What they keep is to be booked in the engine with what runs."""
+        kept = []
+        for key, value in stored.items():
+            if not key.startswith(_RESERVATIONS):
+                continue
+            reservation = Reservation.FromString(value)
+            job = self._table.get(reservation.job_id)
+            victims = self._live_victims(reservation.victim_ids)
+            # The old leader may have ended before all victims were told: then the job is evaluated anew.
+            all_told = all(victim.evicted for victim in victims)
+            if job is None or not wants_placement(job) or not victims or not all_told:
+                self._log.append([Write(key, None)])
+                continue
+            victim_ids = {victim.id for victim in victims}
+            self._waiting[job.id] = _Waiting(victim_ids, [a.id for a in reservation.allocations])
+            kept += [(job, allocation) for allocation in reservation.allocations]
+        return kept
+
     def resume(self) -> None:
         """After a start: the victims of the previous leader."""
         for _, allocation in self._table.live_allocations():
@@ -64,18 +91,18 @@ class Preemptions:
         Returns:
             Whether there is anything to wait for: a victim that still runs.
         """
-        live: dict[str, list[Allocation]] = defaultdict(list)
-        for victim_job_id in dict.fromkeys(victim_id.split(".")[0] for victim_id in victim_ids):
-            victim_job = self._table.get(victim_job_id)
-            for allocation in victim_job.allocations if victim_job else ():
-                if allocation.id in victim_ids and is_live(allocation):
-                    live[victim_job_id].append(allocation)
-        victims = {allocation.id for allocations in live.values() for allocation in allocations}
+        victims = self._live_victims(victim_ids)
         if not victims:
             return False
         self._engine.update(booked=[(job, allocation) for allocation in planned])
-        self._waiting[job.id] = _Waiting(victims, [allocation.id for allocation in planned])
-        for victim_job_id, allocations in live.items():
+        told = [allocation.id for allocation in victims]
+        self._waiting[job.id] = _Waiting(set(told), [allocation.id for allocation in planned])
+        reservation = Reservation(job_id=job.id, allocations=planned, victim_ids=told)
+        self._log.append([Write(_RESERVATIONS + job.id, reservation.SerializeToString())])
+        by_job: dict[str, list[Allocation]] = defaultdict(list)
+        for allocation in victims:
+            by_job[allocation.job_id].append(allocation)
+        for victim_job_id, allocations in by_job.items():
             victim_job = self._table.get(victim_job_id)
             if victim_job is not None:
                 self._evict(victim_job, allocations, by=job)
@@ -98,6 +125,7 @@ class Preemptions:
         waiting = self._waiting.pop(job_id, None)
         if waiting is not None:
             self._engine.update(freed=waiting.reserved)
+            self._log.append([Write(_RESERVATIONS + job_id, None)])
 
     def lose_sites(self, site_ids: Iterable[str]) -> list[str]:
         """Nobody knows when victims on these sites end. The jobs that are not to wait for them any longer."""
@@ -109,6 +137,10 @@ class Preemptions:
         for job_id in stuck:
             self.abandon(job_id)
         return stuck
+
+    def _live_victims(self, victim_ids: Collection[str]) -> list[Allocation]:
+        jobs = map(self._table.get, dict.fromkeys(victim_id.split(".")[0] for victim_id in victim_ids))
+        return [a for job in jobs if job for a in job.allocations if a.id in victim_ids and is_live(a)]
 
     def _evict(self, job: Job, victims: Sequence[Allocation], by: Job) -> None:
         # A tenant is not told the names of another's jobs.

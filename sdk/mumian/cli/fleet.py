@@ -87,7 +87,7 @@ def zones(session: Session) -> None:
     )
     for zone in found:
         nearest = sorted(links_by_zone.get(zone.id, ()), key=lambda link: link.rtt_p99_us)[:3]
-        shown = ", ".join(f"{link.to_site_id} {figures.ms(link.rtt_p99_us)}" for link in nearest)
+        shown = ", ".join(f"{link.to_site_id} {figures.ms(link.rtt_p99_us)}{_room(link)}" for link in nearest)
         made.add_row(zone.id, zone.title, zone.reflector, shown or "nothing measured yet")
     session.console.print(made)
 
@@ -107,7 +107,9 @@ def links(session: Session, from_id: str) -> None:
         return
     from mumian.cli.tables import table
 
-    right = ("RTT p50 ms", "RTT p99 ms", "samples", "age")
+    # Most links have no limit that anybody knows.
+    limits = ("Mbit/s used",) if any(link.bandwidth_kbps for link in found) else ()
+    right = ("RTT p50 ms", "RTT p99 ms", *limits, "samples", "age")
     made = table("from", "to site", *right, "source", right=right)
     for link in found:
         made.add_row(
@@ -115,6 +117,7 @@ def links(session: Session, from_id: str) -> None:
             link.to_site_id,
             f"{link.rtt_p50_us / 1000:.2f}",
             f"{link.rtt_p99_us / 1000:.2f}",
+            *(_used(link.bandwidth_kbps_allocated, link.bandwidth_kbps, 1000) for _ in limits),
             str(link.sample_count),
             figures.age(link.sample_time),
             words.source(link.source),
@@ -126,7 +129,8 @@ def site_table(found: Sequence[Site]) -> Table:
     """The sites with how full they are; used over capacity is what is promised to tasks."""
     from mumian.cli.tables import bar, state, table
 
-    right = ("PUE", "IT W", "site W", "tasks", "memory GiB", "devices")
+    caps = ("cap kW used",) if any(site.power_cap_mw for site in found) else ()
+    right = ("PUE", "IT W", "site W", "tasks", "memory GiB", "devices", *caps)
     made = table("site", "tier", "health", *right[:4], "cores", *right[4:], right=right)
     for site in found:
         usage = site.usage
@@ -145,8 +149,22 @@ def site_table(found: Sequence[Site]) -> Table:
             f"{figures.cores(usage.accelerator_milli_capacity)}"
             if usage.accelerator_milli_capacity
             else figures.UNKNOWN,
+            *(_used(usage.facility_power_mw_allocated, site.power_cap_mw, 10**6) for _ in caps),
         )
     return made
+
+
+def _used(used: int, limit: int, unit: int) -> str:
+    """ "0.45 of 8"; without a limit there is nothing to tell."""
+    return f"{used / unit:g} of {limit / unit:g}" if limit else figures.UNKNOWN
+
+
+def _room(link: Link) -> str:
+    """What tasks may still reserve of a link, where a limit is known."""
+    if not link.bandwidth_kbps:
+        return ""
+    free_kbps = max(0, link.bandwidth_kbps - link.bandwidth_kbps_allocated)
+    return f" ({free_kbps / 1000:g} of {link.bandwidth_kbps / 1000:g} Mbit/s free)"
 
 
 def _node_table(found: Sequence[Node]) -> Table:

@@ -378,6 +378,7 @@ class SiteUsage(_message.Message):
     ACCELERATOR_MILLI_CAPACITY_FIELD_NUMBER: _builtins.int
     ACCELERATOR_MILLI_ALLOCATED_FIELD_NUMBER: _builtins.int
     ALLOCATION_COUNT_FIELD_NUMBER: _builtins.int
+    FACILITY_POWER_MW_ALLOCATED_FIELD_NUMBER: _builtins.int
     node_count: _builtins.int
     cpu_milli_capacity: _builtins.int
     cpu_milli_allocated: _builtins.int
@@ -386,6 +387,8 @@ class SiteUsage(_message.Message):
     accelerator_milli_capacity: _builtins.int
     accelerator_milli_allocated: _builtins.int
     allocation_count: _builtins.int
+    facility_power_mw_allocated: _builtins.int
+    """Modelled power at the meter of all allocations under full load: what the power cap is about."""
     def __init__(
         self,
         *,
@@ -397,10 +400,11 @@ class SiteUsage(_message.Message):
         accelerator_milli_capacity: _builtins.int = ...,
         accelerator_milli_allocated: _builtins.int = ...,
         allocation_count: _builtins.int = ...,
+        facility_power_mw_allocated: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accelerator_milli_allocated", b"accelerator_milli_allocated", "accelerator_milli_capacity", b"accelerator_milli_capacity", "allocation_count", b"allocation_count", "cpu_milli_allocated", b"cpu_milli_allocated", "cpu_milli_capacity", b"cpu_milli_capacity", "memory_mib_allocated", b"memory_mib_allocated", "memory_mib_capacity", b"memory_mib_capacity", "node_count", b"node_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accelerator_milli_allocated", b"accelerator_milli_allocated", "accelerator_milli_capacity", b"accelerator_milli_capacity", "allocation_count", b"allocation_count", "cpu_milli_allocated", b"cpu_milli_allocated", "cpu_milli_capacity", b"cpu_milli_capacity", "facility_power_mw_allocated", b"facility_power_mw_allocated", "memory_mib_allocated", b"memory_mib_allocated", "memory_mib_capacity", b"memory_mib_capacity", "node_count", b"node_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -536,6 +540,7 @@ class Link(_message.Message):
     SAMPLE_COUNT_FIELD_NUMBER: _builtins.int
     SAMPLE_TIME_FIELD_NUMBER: _builtins.int
     BANDWIDTH_KBPS_FIELD_NUMBER: _builtins.int
+    BANDWIDTH_KBPS_ALLOCATED_FIELD_NUMBER: _builtins.int
     from_id: _builtins.str
     """zone or site"""
     to_site_id: _builtins.str
@@ -545,6 +550,8 @@ class Link(_message.Message):
     sample_count: _builtins.int
     bandwidth_kbps: _builtins.int
     """What tasks may reserve of it together; 0: no limit known."""
+    bandwidth_kbps_allocated: _builtins.int
+    """What tasks have reserved of it. (coordinator)"""
     @_builtins.property
     def sample_time(self) -> _timestamp_pb2.Timestamp:
         """When the newest sample was taken, by the agent's clock."""
@@ -560,10 +567,11 @@ class Link(_message.Message):
         sample_count: _builtins.int = ...,
         sample_time: _timestamp_pb2.Timestamp | None = ...,
         bandwidth_kbps: _builtins.int = ...,
+        bandwidth_kbps_allocated: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["sample_time", b"sample_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bandwidth_kbps", b"bandwidth_kbps", "from_id", b"from_id", "rtt_p50_us", b"rtt_p50_us", "rtt_p99_us", b"rtt_p99_us", "sample_count", b"sample_count", "sample_time", b"sample_time", "source", b"source", "to_site_id", b"to_site_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bandwidth_kbps", b"bandwidth_kbps", "bandwidth_kbps_allocated", b"bandwidth_kbps_allocated", "from_id", b"from_id", "rtt_p50_us", b"rtt_p50_us", "rtt_p99_us", b"rtt_p99_us", "sample_count", b"sample_count", "sample_time", b"sample_time", "source", b"source", "to_site_id", b"to_site_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

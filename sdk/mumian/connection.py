@@ -26,6 +26,7 @@ _LOOPBACK = ("127.", "localhost:", "[::1]:")
 # Nothing is half done after these: the same request may be sent again.
 _RETRIED = frozenset({"CLIENT_UNREACHABLE", "NOT_LEADER", "STORE_UNAVAILABLE"})
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 1.0
+_SPREAD = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +126,12 @@ class Attempts:
         unknown = refused.reason == "CLIENT_UNREACHABLE" and not self._answered
         patience_s = self._connection.connect_timeout_s if unknown else self._connection.timeout_s
         pause_s = self._pause_s * random.uniform(0.8, 1.2)
+        if refused.retry_after_s is not None:
+            # Not before it was told, and not together with all others that were told the same.
+            pause_s = max(pause_s, refused.retry_after_s * random.uniform(1, _SPREAD))
         gone_s = time.monotonic() - self._start_s
-        retried = error.code() is grpc.StatusCode.UNAVAILABLE and refused.reason in _RETRIED
+        is_away = error.code() is grpc.StatusCode.UNAVAILABLE and refused.reason in _RETRIED
+        retried = is_away or refused.retry_after_s is not None
         if not retried or gone_s + pause_s >= patience_s:
             raise refused from None
         self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)

@@ -25,6 +25,7 @@ class MumianError(Exception):
     """A request that was refused or not answered.
 
     `reason` is a name of `mumian.api.v1.ErrorReason` without its prefix ("JOB_NOT_FOUND"); it is stable.
+    `retry_after_s` is set by a coordinator that has too much to do: the same request may then be sent again.
     """
 
     def __init__(
@@ -33,12 +34,14 @@ class MumianError(Exception):
         message: str,
         field_violations: Sequence[FieldViolation] = (),
         metadata: Mapping[str, str] | None = None,
+        retry_after_s: float | None = None,
     ) -> None:
         super().__init__(f"{reason}: {message}")
         self.reason = reason
         self.message = message
         self.field_violations = tuple(field_violations)
         self.metadata = dict(metadata or {})
+        self.retry_after_s = retry_after_s
 
 
 def invalid_field(field: str, description: str) -> MumianError:
@@ -87,16 +90,19 @@ def _from_rich_status(call: Any) -> MumianError | None:
         return None
     if status is None:
         return None
-    info, violations = error_details_pb2.ErrorInfo(), []
+    info, violations, retry_after_s = error_details_pb2.ErrorInfo(), [], None
     for detail in status.details:
         if detail.Is(error_details_pb2.ErrorInfo.DESCRIPTOR):
             detail.Unpack(info)
         elif detail.Is(error_details_pb2.BadRequest.DESCRIPTOR):
             bad = error_details_pb2.BadRequest.FromString(detail.value)
             violations += [FieldViolation(v.field, v.description) for v in bad.field_violations]
+        elif detail.Is(error_details_pb2.RetryInfo.DESCRIPTOR):
+            retry = error_details_pb2.RetryInfo.FromString(detail.value)
+            retry_after_s = retry.retry_delay.ToMilliseconds() / 1000
     if info.domain != ERROR_DOMAIN:
         return None
-    return MumianError(info.reason, status.message, violations, info.metadata)
+    return MumianError(info.reason, status.message, violations, info.metadata, retry_after_s)
 
 
 def _unreachable(address: str, cause: str) -> MumianError:

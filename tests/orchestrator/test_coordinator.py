@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import urllib.request
 from collections.abc import AsyncIterable
+from pathlib import Path
+from typing import Any, cast
 
 import grpc
 import pytest
-from google.rpc import error_details_pb2
+from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from grpc_status import rpc_status
 from mumian.api.v1 import fleet_pb2, fleet_service_pb2, job_event_pb2, job_pb2, job_service_pb2
 from mumian.api.v1.fleet_service_pb2_grpc import FleetServiceStub
+from mumian_orchestrator.adapters.grpc.errors import Context, abort
+from mumian_orchestrator.domain.errors import overloaded
 from mumian_orchestrator.domain.job_events import replay
 
 from tests.orchestrator.conftest import Coordinator
 from tests.orchestrator.scripted_agent import ScriptedAgent
 from tests.orchestrator.tenant import Tenant, spec_of
+from tests.processes import free_port
 
 pytestmark = pytest.mark.etcd
 
@@ -363,3 +369,41 @@ async def test_a_silent_site_becomes_unreachable_and_its_logs_say_so(
         )
     assert reason_of(refused.value)[0] == "SITE_UNREACHABLE"
     assert (await tenant.get(job.id)).state == job_pb2.JOB_STATE_STARTING
+
+
+async def test_an_overloaded_coordinator_says_when_to_come_again() -> None:
+    class AbortedError(Exception):
+        """What the call ends with."""
+
+    class Call:
+        async def abort_with_status(self, status: Any) -> None:
+            raise AbortedError(dict(status.trailing_metadata)["grpc-status-details-bin"])
+
+    with pytest.raises(AbortedError) as aborted:
+        await abort(cast(Context, Call()), overloaded("changes", 1.5))
+    status = status_pb2.Status.FromString(aborted.value.args[0])
+    assert status.code == grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
+    [retry] = [d for d in status.details if d.Is(error_details_pb2.RetryInfo.DESCRIPTOR)]
+    assert error_details_pb2.RetryInfo.FromString(retry.value).retry_delay.ToMilliseconds() == 1500
+
+
+async def test_prometheus_is_told_how_it_goes(tmp_path: Path, etcd_endpoint: str) -> None:
+    metrics = f"127.0.0.1:{free_port()}"
+    coordinator = Coordinator(tmp_path, etcd_endpoint, metrics=metrics)
+    try:
+        async with coordinator.channel() as channel:
+            await Tenant(channel).create(spec_of())
+
+            def scrape() -> str:
+                with urllib.request.urlopen(f"http://{metrics}/metrics", timeout=60) as answer:
+                    return str(answer.read().decode())
+
+            told = await asyncio.to_thread(scrape)
+        figures = dict(line.rsplit(" ", 1) for line in told.splitlines() if not line.startswith("#"))
+        assert figures['mumian_requests_total{queue="changes"}'] == "1.0"
+        assert figures["mumian_leading"] == "1.0"
+        assert figures["mumian_jobs_without_place"] == "1.0"
+        assert float(figures["mumian_loop_stall_max_seconds"]) >= 0
+        assert coordinator.running.stop() == 0
+    finally:
+        coordinator.running.sweep()

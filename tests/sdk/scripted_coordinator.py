@@ -31,7 +31,11 @@ Context = grpc.ServicerContext
 
 
 def refusal(
-    code: grpc.StatusCode, reason: str, message: str, fields: Sequence[tuple[str, str]] = ()
+    code: grpc.StatusCode,
+    reason: str,
+    message: str,
+    fields: Sequence[tuple[str, str]] = (),
+    retry_after_ms: int = 0,
 ) -> grpc.Status:
     """A status with the details that a coordinator gives."""
     details: list[Any] = [error_details_pb2.ErrorInfo(reason=reason, domain="mumian.dev")]
@@ -40,6 +44,10 @@ def refusal(
         for field, description in fields:
             bad.field_violations.add(field=field, description=description)
         details.append(bad)
+    if retry_after_ms:
+        retry = error_details_pb2.RetryInfo()
+        retry.retry_delay.FromMilliseconds(retry_after_ms)
+        details.append(retry)
     packed = []
     for detail in details:
         packed.append(AnyMessage())

@@ -59,6 +59,21 @@ def test_trying_again_ends_at_the_time_limit_with_the_coordinators_reason(
     assert 1 < len(coordinator.requests("CreateJob")) < 50
 
 
+def test_an_overloaded_coordinator_is_asked_again_when_it_said_and_not_by_all_at_once(
+    coordinator: ScriptedCoordinator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr("mumian.client.time.sleep", pauses.append)
+    overloaded = refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED", "too many", retry_after_ms=2000)
+    coordinator.refuse("CreateJob", *[overloaded] * 3)
+    with Client() as client:
+        client.submit(HELLO)
+    assert len({request.request_id for request in coordinator.requests("CreateJob")}) == 1
+    assert len(pauses) == 3
+    assert all(2 <= pause <= 3 for pause in pauses)
+    assert len(set(pauses)) > 1, "clients that were told the same time come at different ones"
+
+
 def test_a_refusal_is_not_tried_again_and_names_its_fields(coordinator: ScriptedCoordinator) -> None:
     fields = [("task_groups[0].latency_slo.zone_ids", "('moon') is unknown")]
     coordinator.refuse(

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from mumian_orchestrator.adapters.grpc.server import PortTakenError
+from mumian_orchestrator.adapters.telemetry.exporter import MetricsPortTakenError
 from mumian_orchestrator.main.config import ConfigError, host_and_port, is_loopback, load
 from mumian_orchestrator.main.coordinator import run
 from mumian_orchestrator.main.operations import backup, defragment, doctor, restore
@@ -29,14 +30,15 @@ def main(context: click.Context, path: Path | None, insecure_no_tls: bool) -> No
         raise click.UsageError("Missing option '--config'.")
     try:
         config = load(path)
-        host, _ = host_and_port("listen", config.listen)
-        if not is_loopback(host) and not insecure_no_tls:
+        for name, address in (("listen", config.listen), ("metrics", config.metrics)):
+            if not address or is_loopback(host_and_port(name, address)[0]) or insecure_no_tls:
+                continue
             raise ConfigError(
-                f"listen ({config.listen}) can be reached from other machines, and TLS is not there yet; "
+                f"{name} ({address}) can be reached from other machines, and TLS is not there yet; "
                 "listen on 127.0.0.1, or add --insecure-no-tls on a network that you trust"
             )
         asyncio.run(run(config))
-    except (ConfigError, PortTakenError) as error:
+    except (ConfigError, PortTakenError, MetricsPortTakenError) as error:
         print(f"mumian-coordinator: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     except HalfRestoredError as error:

@@ -51,6 +51,7 @@ class Services:
     _store: TermStore
     _commit_log: CommitLog
     _preemptions: Preemptions
+    applier: PlanApplier
     solver: Solver
     scheduler: Scheduler
     _reconciler: Reconciler
@@ -74,6 +75,10 @@ class Services:
             self._watch_silence(),
             forget_old_history(self._store),
         )
+
+    def commits_waiting(self) -> int:
+        """Changes that are made and not durable yet."""
+        return self._commit_log.waiting
 
     async def _watch_silence(self) -> None:
         while True:
@@ -114,7 +119,16 @@ def compose(
         sessions=sessions,
         reports=AgentReports(fleet, sessions, disconnections, reconciler, scheduler),
         admission=Admission(
-            table, fleet, engine, scheduler, reconciler, sessions, disconnections, store, clock
+            table,
+            fleet,
+            engine,
+            scheduler,
+            reconciler,
+            sessions,
+            disconnections,
+            store,
+            clock,
+            dict(config.tenant_weights),
         ),
         disconnections=disconnections,
         reoptimisation=Reoptimisation(
@@ -136,6 +150,7 @@ def compose(
         _store=store,
         _commit_log=commit_log,
         _preemptions=preemptions,
+        applier=applier,
         solver=solver,
         scheduler=scheduler,
         _reconciler=reconciler,

@@ -52,6 +52,8 @@ class Config:
     heartbeat_interval_ms: int = 1000
     unreachable_after_ms: int = 10_000
     lease_ttl_s: int = 5
+    tenant_weights: tuple[tuple[str, int], ...] = ()  # turns of a tenant among those that wait; 1 each
+    metrics: str = ""  # host:port where Prometheus scrapes; empty: nowhere
     solver_deadline_ms: int = 5000  # then a simple placement goes on without the solver
     # No replacements while more than this share of the sites has vanished within the window.
     brake_share_percent: int = 50
@@ -98,6 +100,8 @@ def load(path: Path) -> Config:
             raise ConfigError(f"{name} in {path} is unknown; {advice}")
     if "zones" in raw:
         raw["zones"] = _zones(raw["zones"])
+    if "tenant_weights" in raw:
+        raw["tenant_weights"] = _weights(raw["tenant_weights"])
     if "etcd" in raw:
         raw["etcd"] = _endpoints(raw["etcd"])
     for name, value in raw.items():
@@ -110,8 +114,19 @@ def load(path: Path) -> Config:
     if config.objective not in OBJECTIVES:
         raise ConfigError(f"objective ({config.objective!r}) is unknown; use one of {', '.join(OBJECTIVES)}")
     host_and_port("listen", config.listen)
+    if config.metrics:
+        host_and_port("metrics", config.metrics)
     etcd_credentials(config)
     return config
+
+
+def _weights(raw: Any) -> tuple[tuple[str, int], ...]:
+    if not isinstance(raw, dict):
+        raise ConfigError(f"tenant_weights ({raw!r}) must be tenants with numbers, such as {{acme: 3}}")
+    for tenant, weight in raw.items():
+        if not isinstance(weight, int) or isinstance(weight, bool) or weight < 1:
+            raise ConfigError(f"tenant_weights.{tenant} ({weight!r}) must be a whole number of 1 or more")
+    return tuple((str(tenant), weight) for tenant, weight in raw.items())
 
 
 def etcd_credentials(config: Config) -> Credentials | None:

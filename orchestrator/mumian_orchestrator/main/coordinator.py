@@ -19,12 +19,15 @@ from mumian_orchestrator.adapters.grpc.job_service import JobService
 from mumian_orchestrator.adapters.grpc.ops_service import OpsService
 from mumian_orchestrator.adapters.grpc.planning_service import PlanningService
 from mumian_orchestrator.adapters.grpc.server import start_server
+from mumian_orchestrator.adapters.telemetry.exporter import Exporter
+from mumian_orchestrator.main import metrics
 from mumian_orchestrator.main.composition import compose, first_of
-from mumian_orchestrator.main.config import Config, etcd_credentials
+from mumian_orchestrator.main.config import Config, etcd_credentials, host_and_port
 from mumian_orchestrator.ports.key_value import KeyValue
 from mumian_orchestrator.ports.store import SupersededError
 from mumian_orchestrator.ports.store_health import StoreHealth
 from mumian_orchestrator.services.leadership import Term, campaign, leader_key
+from mumian_orchestrator.services.loop_watch import LoopWatch
 from mumian_orchestrator.services.store.fenced import FencedStore
 
 log = logging.getLogger(__name__)
@@ -37,6 +40,10 @@ async def run(config: Config) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    loop_watch, exporter = LoopWatch(), Exporter()
+    watching = asyncio.create_task(loop_watch.run())
+    exporter.figures = metrics.of_the_process(loop_watch)
+    stop_metrics = exporter.listen(*host_and_port("metrics", config.metrics)) if config.metrics else None
     credentials = etcd_credentials(config)
     client = EtcdClient(config.etcd, credentials)
     kv, health = EtcdKeyValue(client), EtcdHealth(client, credentials)
@@ -51,18 +58,25 @@ async def run(config: Config) -> None:
                 return
             term = candidate.result()
             try:
-                await _lead(config, kv, health, term, stop)
+                await _lead(config, kv, health, term, stop, exporter)
             finally:
+                exporter.figures = metrics.of_the_process(loop_watch)
                 await term.resign()
     finally:
         await client.close()
+        watching.cancel()
+        if stop_metrics is not None:
+            stop_metrics()
 
 
-async def _lead(config: Config, kv: KeyValue, health: StoreHealth, term: Term, stop: asyncio.Event) -> None:
+async def _lead(
+    config: Config, kv: KeyValue, health: StoreHealth, term: Term, stop: asyncio.Event, exporter: Exporter
+) -> None:
     """Serve until the term ends or a signal says stop. Everything in memory lives as long as the term."""
     store = FencedStore(kv, config.key_prefix, term)
     services = compose(config, term.number, store, CoreEngine(config.policy), SystemClock(), health)
     services.load((await store.load()).entries)
+    exporter.figures = [*exporter.figures, *metrics.of_the_leader(services)]
     server = await start_server(
         config.listen,
         JobService(services.admission),

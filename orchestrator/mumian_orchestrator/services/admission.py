@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 
 from mumian.agent.v1.agent_pb2 import LogChunk
 from mumian.api.v1 import error_pb2, job_pb2
@@ -22,6 +22,7 @@ from mumian_orchestrator.ports.engine import Engine
 from mumian_orchestrator.ports.store import TermStore
 from mumian_orchestrator.services.agent_sessions import AgentSessions
 from mumian_orchestrator.services.disconnections import Disconnections
+from mumian_orchestrator.services.fair_queue import FairQueue
 from mumian_orchestrator.services.fleet import Fleet
 from mumian_orchestrator.services.job_table import ALLOCATIONS_PER_COMMIT, JobTable, event_prefix
 from mumian_orchestrator.services.reconciler import Reconciler
@@ -30,6 +31,10 @@ from mumian_orchestrator.services.scheduler import Scheduler
 REQUEST_ID_LENGTH_MAX = 64
 # A caller is told to try again rather than left to wait for a store that does not answer.
 DURABLE_WITHIN_S = 5.0
+# Under way together: enough to fill some transactions of the store; no more questions than leave the engine's
+# threads to the scheduler.
+CHANGES_AT_ONCE, QUESTIONS_AT_ONCE = 256, 2
+WAITING_OF_TENANT = 1024
 _LOOKS = 10  # in that time, whether the store says that it is full
 
 
@@ -47,20 +52,32 @@ class Admission:
         disconnections: Disconnections,
         store: TermStore,
         clock: Clock,
+        weights: Mapping[str, int],
     ) -> None:
         self._disconnections, self._store = disconnections, store
         self._table, self._fleet, self._engine = table, fleet, engine
         self._scheduler, self._reconciler, self._sessions = scheduler, reconciler, sessions
         self._clock = clock
+        # Turns for what changes something, and for what makes the engine work.
+        self.changes = FairQueue(
+            "changes", CHANGES_AT_ONCE, 4 * WAITING_OF_TENANT, WAITING_OF_TENANT, weights
+        )
+        self.questions = FairQueue(
+            "questions", QUESTIONS_AT_ONCE, WAITING_OF_TENANT, WAITING_OF_TENANT // 4, weights
+        )
         self._in_flight: dict[str, asyncio.Future[None]] = {}
 
     async def create(self, tenant_id: str, request_id: str, spec: JobSpec) -> Job:
-        """Store a job durably, once for each request_id.
+        """Store a job durably, once for each request_id, when it is the tenant's turn.
 
         Raises:
-            RequestRefusedError: INVALID_FIELD, UNKNOWN_ZONE, REQUEST_ID_REUSED, STORE_UNAVAILABLE or
-                STORE_FULL.
+            RequestRefusedError: OVERLOADED, INVALID_FIELD, UNKNOWN_ZONE, REQUEST_ID_REUSED, STORE_UNAVAILABLE
+                or STORE_FULL.
         """
+        async with self.changes.turn(tenant_id):
+            return await self._create(tenant_id, request_id, spec)
+
+    async def _create(self, tenant_id: str, request_id: str, spec: JobSpec) -> Job:
         if not 0 < len(request_id) <= REQUEST_ID_LENGTH_MAX:
             length = len(request_id)
             advice = f"has {length} characters; make one of 1 to {REQUEST_ID_LENGTH_MAX} for each submission"
@@ -137,25 +154,27 @@ class Admission:
         """Record durably that the job is to stop. A job that has ended stays as it ended.
 
         Raises:
-            RequestRefusedError: JOB_NOT_FOUND, STORE_UNAVAILABLE or STORE_FULL.
+            RequestRefusedError: JOB_NOT_FOUND, OVERLOADED or STORE_UNAVAILABLE.
         """
         self._published(tenant_id, job_id)
         job = self._table.get(job_id)
         if job is not None and job.state not in TERMINAL_JOB_STATES and not job.cancel_requested:
             self._refuse_when_full()
-            await self._durable(self._reconciler.cancel(job))
+            async with self.changes.turn(tenant_id):
+                await self._durable(self._reconciler.cancel(job))
         return self._published(tenant_id, job_id)
 
-    async def plan(self, spec: JobSpec) -> Decision:
+    async def plan(self, tenant_id: str, spec: JobSpec) -> Decision:
         """Where a job would go now; reserves and stores nothing.
 
         Raises:
-            RequestRefusedError: INVALID_FIELD or UNKNOWN_ZONE.
+            RequestRefusedError: INVALID_FIELD, UNKNOWN_ZONE or OVERLOADED.
         """
         full = self._normalise(spec)
         now_unix_s = self._clock.now().seconds
         job = PendingJob(full.name, full, tuple(tasks_of(full)), created_unix_s=now_unix_s)
-        return await self._engine.place("plan", [job], now_unix_s, may_evict=True)
+        async with self.questions.turn(tenant_id):
+            return await self._engine.place("plan", [job], now_unix_s, may_evict=True)
 
     async def explain(self, tenant_id: str, job_id: str) -> tuple[Sequence[Explanation], Sequence[str]]:
         """Why the job is where it is, or why it waits as things are now; and what its tasks on silent sites
@@ -169,7 +188,8 @@ class Admission:
         if not waiting or job.state in TERMINAL_JOB_STATES:
             return job.explanations, disconnects
         pending = PendingJob(job.id, job.spec, waiting, job.create_time.seconds)
-        return await self._engine.explain(pending, self._clock.now().seconds), disconnects
+        async with self.questions.turn(tenant_id):
+            return await self._engine.explain(pending, self._clock.now().seconds), disconnects
 
     async def events(self, tenant_id: str, job_id: str) -> Sequence[JobEvent]:
         """What has happened to a job, oldest first.

@@ -71,6 +71,10 @@ class AgentSessions:
         self._log_readers: dict[int, asyncio.Queue[LogChunk]] = {}
         self._read_ids = itertools.count(1)
 
+    def count(self) -> int:
+        """Connected agents."""
+        return len(self._sessions)
+
     async def open(self, hello: Hello, agent_epoch: int, link: AgentLink) -> Session:
         """Let an agent speak for its site.
 

@@ -80,6 +80,7 @@ class Disconnections:
         self._due: list[tuple[float, int, str, str]] = []
         self._numbers = itertools.count()
         self._background = TaskSet()
+        self.lost_count = 0  # allocations that were given up in this term
 
     # Silence.
 
@@ -157,6 +158,7 @@ class Disconnections:
                 successor.takes_over_from = ""
                 changed.append(successor)
         log.warning("job %s: %d allocations are lost", job.id, len(allocations))
+        self.lost_count += len(allocations)
         self._commit(job, changed, job_event_pb2.JOB_EVENT_KIND_LOST, "")
         # Nothing is placed on a silent site anyway; on its return, what runs there is booked again.
         self._engine.update(freed=[allocation.id for allocation in allocations])

@@ -37,6 +37,7 @@ _CODES = {
     error_pb2.ERROR_REASON_SITE_UNREACHABLE: code_pb2.UNAVAILABLE,
     error_pb2.ERROR_REASON_CLOCK_SKEW: code_pb2.FAILED_PRECONDITION,
     error_pb2.ERROR_REASON_SITE_ID_TAKEN: code_pb2.ALREADY_EXISTS,
+    error_pb2.ERROR_REASON_OVERLOADED: code_pb2.RESOURCE_EXHAUSTED,
     error_pb2.ERROR_REASON_INTERNAL: code_pb2.INTERNAL,
 }
 
@@ -54,6 +55,10 @@ async def abort(context: Context, refused: RequestRefusedError) -> NoReturn:
     if left_out:
         info.metadata["fields_left_out"] = str(left_out)
     details = [_packed(info), _packed(bad)] if refused.faults else [_packed(info)]
+    if refused.retry_after_s is not None:
+        retry = error_details_pb2.RetryInfo()
+        retry.retry_delay.FromMilliseconds(round(refused.retry_after_s * 1000))
+        details.append(_packed(retry))
     message = _shortened(refused.message, _MESSAGE_BYTES_MAX)
     status = status_pb2.Status(code=_CODES[refused.reason], message=message, details=details)
     await context.abort_with_status(rpc_status.to_status(status))

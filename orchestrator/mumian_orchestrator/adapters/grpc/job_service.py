@@ -62,8 +62,7 @@ class JobService(JobServiceServicer):
 
     @unary
     async def PlanJob(self, request: pb.PlanJobRequest, context: Context) -> pb.PlanJobResponse:
-        _tenant(context)
-        decision = await self._admission.plan(request.spec)
+        decision = await self._admission.plan(_tenant(context), request.spec)
         return pb.PlanJobResponse(
             explanations=[e for explanations in decision.explanations.values() for e in explanations],
             tasks=[

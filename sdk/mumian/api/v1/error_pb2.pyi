@@ -59,6 +59,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """set by the CLI: a process of `mumian up` does not start; nothing was left running"""
     ERROR_REASON_STORE_FULL: _ErrorReason.ValueType  # 18
     """RESOURCE_EXHAUSTED; reads go on, nothing new is taken until an operator makes room"""
+    ERROR_REASON_OVERLOADED: _ErrorReason.ValueType  # 19
+    """RESOURCE_EXHAUSTED; too many wait; google.rpc.RetryInfo says when to try again"""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The `reason` of google.rpc.ErrorInfo (domain "mumian.dev"), without the prefix.
@@ -103,4 +105,6 @@ ERROR_REASON_START_FAILED: ErrorReason.ValueType  # 17
 """set by the CLI: a process of `mumian up` does not start; nothing was left running"""
 ERROR_REASON_STORE_FULL: ErrorReason.ValueType  # 18
 """RESOURCE_EXHAUSTED; reads go on, nothing new is taken until an operator makes room"""
+ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 19
+"""RESOURCE_EXHAUSTED; too many wait; google.rpc.RetryInfo says when to try again"""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -19,7 +19,7 @@ from mumian.api.v1.ops_service_pb2 import DiagnoseResponse
 from mumian.api.v1.planning_pb2 import FleetChange
 from mumian.api.v1.planning_service_pb2 import OptimizeFleetResponse, WhatIfResponse
 from mumian.calls import TERMINAL_STATES, Call, Item, Listing, Result
-from mumian.connection import Attempts, Connection, no_end_in_time
+from mumian.connection import Attempts, Connection, Endpoints, no_end_in_time
 
 
 class Client:
@@ -29,7 +29,7 @@ class Client:
     until `timeout_s` is over.
 
     Args:
-        coordinator: host:port; default: MUMIAN_COORDINATOR, then 127.0.0.1:7070.
+        coordinator: host:port, or several with commas; default: MUMIAN_COORDINATOR, then 127.0.0.1:7070.
         tenant: default: MUMIAN_TENANT, then "default".
         timeout_s: for one call with all its tries.
         connect_timeout_s: the same while no coordinator has ever answered.
@@ -44,17 +44,18 @@ class Client:
         connect_timeout_s: float = 3.0,
     ) -> None:
         self._connection = Connection.resolve(coordinator, tenant, timeout_s, connect_timeout_s)
-        self._channel = grpc.insecure_channel(self._connection.address, self._connection.options)
+        self._endpoints = Endpoints(self._connection, grpc.insecure_channel)
         self._answered = False
 
     @property
     def address(self) -> str:
-        """The coordinator's host:port."""
+        """Where the coordinators are, in words."""
         return self._connection.address
 
     def close(self) -> None:
         """Break off what is under way and close the connection."""
-        self._channel.close()
+        for channel in self._endpoints.all():
+            channel.close()
 
     def __enter__(self) -> Self:
         return self
@@ -180,14 +181,15 @@ class Client:
     def _unary(self, call: Call[Result]) -> Result:
         attempts = Attempts(self._connection, answered=self._answered)
         attempts.check(call.request)
-        send = self._channel.unary_unary(
-            call.path, request_serializer=_serialise, response_deserializer=call.parse
-        )
         while True:
+            send = self._endpoints.channel.unary_unary(
+                call.path, request_serializer=_serialise, response_deserializer=call.parse
+            )
             try:
                 result = send(call.request, timeout=attempts.timeout_s(), metadata=self._connection.metadata)
             except grpc.RpcError as error:
                 pause_s = attempts.pause_after_s(error)
+                self._endpoints.move_on()
             else:
                 self._answered = True
                 return result
@@ -205,10 +207,10 @@ class Client:
     def _stream(self, call: Call[Result], job_id: str, timeout_s: float | None = None) -> Iterator[Result]:
         attempts = Attempts(self._connection, answered=self._answered)
         end_s = None if timeout_s is None else time.monotonic() + timeout_s
-        send = self._channel.unary_stream(
-            call.path, request_serializer=_serialise, response_deserializer=call.parse
-        )
         while True:
+            send = self._endpoints.channel.unary_stream(
+                call.path, request_serializer=_serialise, response_deserializer=call.parse
+            )
             worked = False
             left_s = None if end_s is None else max(0.0, end_s - time.monotonic())
             responses = send(call.request, timeout=left_s, metadata=self._connection.metadata)
@@ -221,6 +223,7 @@ class Client:
                 if end_s is not None and time.monotonic() >= end_s:
                     raise no_end_in_time(job_id, timeout_s) from None
                 pause_s = attempts.pause_after_break_s(error, worked=worked, resumable=call.resumable)
+                self._endpoints.move_on()
             finally:
                 responses.cancel()
             time.sleep(pause_s)

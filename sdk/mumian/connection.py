@@ -1,4 +1,4 @@
-"""How a client reaches its coordinator: address, tenant, channel options, and when it tries again."""
+"""How a client reaches its coordinators: addresses, tenant, channel options, and when it tries again."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import os
 import random
 import re
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import grpc
+import grpc.aio
 from google.protobuf.message import Message
 
 from mumian import names
@@ -31,13 +34,13 @@ _SPREAD = 1.5
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """Where to and as whom.
+    """Where to and as whom. Any coordinator will do: one that does not lead asks the one that does.
 
     `timeout_s` bounds a call with all its tries; `connect_timeout_s` bounds it while no coordinator has
     ever answered, because then there most likely is none.
     """
 
-    address: str
+    addresses: tuple[str, ...]
     tenant: str
     timeout_s: float
     connect_timeout_s: float
@@ -51,26 +54,32 @@ class Connection:
         Raises:
             MumianError: INVALID_FIELD.
         """
-        address = coordinator or os.environ.get(COORDINATOR_VARIABLE) or COORDINATOR_DEFAULT
-        match = _ADDRESS.fullmatch(address)
-        if match is None or not 0 < int(match[2]) <= 65535:
-            raise invalid_field(
-                "coordinator", f"({address!r}) must be host:port, such as {COORDINATOR_DEFAULT}"
-            )
+        given = coordinator or os.environ.get(COORDINATOR_VARIABLE) or COORDINATOR_DEFAULT
+        addresses = tuple(address.strip() for address in given.split(","))
+        for address in addresses:
+            match = _ADDRESS.fullmatch(address)
+            if match is None or not 0 < int(match[2]) <= 65535:
+                raise invalid_field(
+                    "coordinator", f"({address!r}) must be host:port, such as {COORDINATOR_DEFAULT}"
+                )
         tenant = tenant or os.environ.get(TENANT_VARIABLE) or TENANT_DEFAULT
         try:
             names.name(tenant)
         except ValueError as error:
             raise invalid_field("tenant", f"({tenant!r}) {error}") from None
-        return cls(address, tenant, timeout_s, connect_timeout_s)
+        return cls(addresses, tenant, timeout_s, connect_timeout_s)
+
+    @property
+    def address(self) -> str:
+        """Where the coordinators are, in words."""
+        return ", ".join(self.addresses)
 
     @property
     def metadata(self) -> tuple[tuple[str, str], ...]:
         """What goes with every call."""
         return ((TENANT_METADATA, self.tenant),)
 
-    @property
-    def options(self) -> list[tuple[str, int]]:
+    def options(self, address: str) -> list[tuple[str, int]]:
         """Channel options: a silent partition is noticed within ten seconds, a restart within one."""
         options = [
             ("grpc.max_receive_message_length", RESPONSE_BYTES_MAX),
@@ -83,9 +92,40 @@ class Connection:
             ("grpc.max_reconnect_backoff_ms", 1000),
             ("grpc.enable_retries", 0),
         ]
-        if self.address.startswith(_LOOPBACK):
+        if address.startswith(_LOOPBACK):
             options.append(("grpc.enable_http_proxy", 0))
         return options
+
+
+Channel = TypeVar("Channel", grpc.Channel, grpc.aio.Channel)
+
+
+class Endpoints(Generic[Channel]):
+    """The channels to the coordinators, each opened when it is needed; one is in use until it fails."""
+
+    def __init__(
+        self, connection: Connection, open_channel: Callable[[str, list[tuple[str, int]]], Channel]
+    ) -> None:
+        self._connection = connection
+        self._open: Callable[[str, list[tuple[str, int]]], Channel] = open_channel
+        self._channels: dict[str, Channel] = {}
+        self._number = 0
+
+    @property
+    def channel(self) -> Channel:
+        """To the coordinator in use."""
+        address = self._connection.addresses[self._number]
+        if address not in self._channels:
+            self._channels[address] = self._open(address, self._connection.options(address))
+        return self._channels[address]
+
+    def move_on(self) -> None:
+        """The one in use has failed: use the next."""
+        self._number = (self._number + 1) % len(self._connection.addresses)
+
+    def all(self) -> Sequence[Channel]:
+        """Those that have been opened."""
+        return tuple(self._channels.values())
 
 
 class Attempts:
@@ -123,7 +163,8 @@ class Attempts:
             self._told = refused
         elif self._told and error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
             raise self._told from None  # it is there, and has said what is wrong
-        unknown = refused.reason == "CLIENT_UNREACHABLE" and not self._answered
+        has_answered = self._answered or self._told is not None  # maybe one of the others
+        unknown = refused.reason == "CLIENT_UNREACHABLE" and not has_answered
         patience_s = self._connection.connect_timeout_s if unknown else self._connection.timeout_s
         pause_s = self._pause_s * random.uniform(0.8, 1.2)
         if refused.retry_after_s is not None:

@@ -43,7 +43,7 @@ class AgentConfig:
     """One site and how its agent is to run."""
 
     site: Site
-    coordinator: str  # host:port
+    coordinators: tuple[str, ...]  # host:port each; any of them will do
     state_dir: Path
     node: NodeConfig
     reflector_listen: str  # host:port
@@ -75,7 +75,7 @@ def parse(raw: object) -> AgentConfig:
     ray = top.section("ray")
     config = AgentConfig(
         site=site,
-        coordinator=top.address("coordinator", "127.0.0.1:7070"),
+        coordinators=top.addresses("coordinator", "127.0.0.1:7070"),
         state_dir=Path(top.text("state_dir")).expanduser().absolute(),
         node=_node(top.section("node")),
         reflector_listen=listen,

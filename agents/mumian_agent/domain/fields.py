@@ -111,6 +111,14 @@ class Fields:
         """A host:port."""
         return checked_address(self.path(name), self._take(name, default))
 
+    def addresses(self, name: str, default: str | _Required = REQUIRED) -> tuple[str, ...]:
+        """One host:port, or a list of them."""
+        value = self._take(name, default)
+        given = value if isinstance(value, list) else [value]
+        if not given:
+            raise ConfigError(f"{self.path(name)} ([]) must have at least one host:port")
+        return tuple(checked_address(self.path(name), address) for address in given)
+
     def texts(self, name: str) -> dict[str, str]:
         """A mapping of names to texts. Numbers become texts: a label `gen: 3` means "3"."""
         below = self.section(name)

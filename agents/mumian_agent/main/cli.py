@@ -49,7 +49,7 @@ def run(path: Path, verbose: bool) -> None:
     try:
         asyncio.run(_run_until_signal(config, identity))
     except RefusedForGoodError as error:
-        _leave(f"refused by the coordinator at {config.coordinator}: {error}", _REFUSED)
+        _leave(f"refused by the coordinator at {', '.join(config.coordinators)}: {error}", _REFUSED)
     except SiteRuntimeError as error:
         _leave(str(error), _FAILED)
 

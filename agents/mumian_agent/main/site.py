@@ -66,7 +66,7 @@ async def run_site(config: AgentConfig, identity: Identity) -> None:
     agent = SiteAgent(
         identity, allocations, log_reads, reports, prober, contact, functools.cache(_ready(config))
     )
-    stream = CoordinatorStream(config.coordinator, identity.agent_epoch, outbox)
+    stream = CoordinatorStream(config.coordinators, identity.agent_epoch, outbox)
     works = [
         asyncio.create_task(work) for work in (stream.run(agent), reports.run(), _watch(cluster), stop.wait())
     ]
@@ -103,7 +103,8 @@ def _set_at_signals(stop: asyncio.Event) -> None:
 
 
 def _ready(config: AgentConfig) -> functools.partial[None]:
-    return functools.partial(click.echo, f"ready: agent {config.site.id} connected to {config.coordinator}")
+    where = ", ".join(config.coordinators)
+    return functools.partial(click.echo, f"ready: agent {config.site.id} connected to {where}")
 
 
 async def _watch(cluster: RayCluster) -> None:

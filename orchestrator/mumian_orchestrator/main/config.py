@@ -34,6 +34,7 @@ class Config:
     """What a coordinator needs to know. The defaults are those of one machine."""
 
     listen: str = "127.0.0.1:7070"
+    advertise: str = ""  # where the other coordinators reach it; empty: where it listens
     etcd: tuple[str, ...] = ("127.0.0.1:2379",)
     etcd_ca: str = ""  # files, in PEM: etcd's authority, and what this coordinator proves itself by
     etcd_cert: str = ""
@@ -59,6 +60,11 @@ class Config:
     brake_share_percent: int = 50
     brake_window_ms: int = 60_000
     brake_release_after_ms: int = 600_000
+
+    @property
+    def address(self) -> str:
+        """Where the other coordinators reach it."""
+        return self.advertise or self.listen
 
     @property
     def search_limits(self) -> SearchLimits:

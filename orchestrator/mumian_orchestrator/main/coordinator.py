@@ -15,10 +15,11 @@ from mumian_orchestrator.adapters.etcd.health import EtcdHealth
 from mumian_orchestrator.adapters.etcd.key_value import EtcdKeyValue
 from mumian_orchestrator.adapters.grpc.agent_service import AgentService
 from mumian_orchestrator.adapters.grpc.fleet_service import FleetService
+from mumian_orchestrator.adapters.grpc.forwarding import Forwarding
 from mumian_orchestrator.adapters.grpc.job_service import JobService
 from mumian_orchestrator.adapters.grpc.ops_service import OpsService
 from mumian_orchestrator.adapters.grpc.planning_service import PlanningService
-from mumian_orchestrator.adapters.grpc.server import start_server
+from mumian_orchestrator.adapters.grpc.server import Server, start_following, start_leading
 from mumian_orchestrator.adapters.telemetry.exporter import Exporter
 from mumian_orchestrator.main import metrics
 from mumian_orchestrator.main.composition import compose, first_of
@@ -26,7 +27,7 @@ from mumian_orchestrator.main.config import Config, etcd_credentials, host_and_p
 from mumian_orchestrator.ports.key_value import KeyValue
 from mumian_orchestrator.ports.store import SupersededError
 from mumian_orchestrator.ports.store_health import StoreHealth
-from mumian_orchestrator.services.leadership import Term, campaign, leader_key
+from mumian_orchestrator.services.leadership import Incumbent, Term, campaign, leader_key, leader_name
 from mumian_orchestrator.services.loop_watch import LoopWatch
 from mumian_orchestrator.services.store.fenced import FencedStore
 
@@ -36,7 +37,7 @@ _SHUTDOWN_GRACE_S = 1.0
 
 
 async def run(config: Config) -> None:
-    """Campaign and lead, again and again, until a signal says stop."""
+    """Campaign and lead, again and again, until a signal says stop; while another leads, follow it."""
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -47,13 +48,14 @@ async def run(config: Config) -> None:
     credentials = etcd_credentials(config)
     client = EtcdClient(config.etcd, credentials)
     kv, health = EtcdKeyValue(client), EtcdHealth(client, credentials)
-    name = f"{socket.gethostname()}/{os.getpid()} on {config.listen}"
+    name = leader_name(config.address, f"{socket.gethostname()}/{os.getpid()}")
     try:
         while not stop.is_set():
+            incumbent = Incumbent()
             candidate = asyncio.create_task(
-                campaign(kv, leader_key(config.key_prefix), name, config.lease_ttl_s)
+                campaign(kv, leader_key(config.key_prefix), name, config.lease_ttl_s, incumbent)
             )
-            await first_of(candidate, stop.wait())
+            await first_of(candidate, _follow(config, incumbent), stop.wait())
             if candidate.cancelled():
                 return
             term = candidate.result()
@@ -61,7 +63,6 @@ async def run(config: Config) -> None:
                 await _lead(config, kv, health, term, stop, exporter)
             finally:
                 exporter.figures = metrics.of_the_process(loop_watch)
-                await term.resign()
     finally:
         await client.close()
         watching.cancel()
@@ -69,27 +70,45 @@ async def run(config: Config) -> None:
             stop_metrics()
 
 
+async def _follow(config: Config, incumbent: Incumbent) -> None:
+    """Serve by asking the leader, once there is one that is not this coordinator before it was killed."""
+    while incumbent.address in ("", config.address):
+        await incumbent.changed.wait()
+        incumbent.changed.clear()
+    forwarding = Forwarding(incumbent)
+    server = await start_following(config.listen, forwarding)
+    print(f"ready: coordinator on {config.listen}, following {incumbent.address}", flush=True)
+    try:
+        await server.wait_for_termination()
+    finally:
+        await server.stop(None)
+        await forwarding.close()
+
+
 async def _lead(
     config: Config, kv: KeyValue, health: StoreHealth, term: Term, stop: asyncio.Event, exporter: Exporter
 ) -> None:
     """Serve until the term ends or a signal says stop. Everything in memory lives as long as the term."""
-    store = FencedStore(kv, config.key_prefix, term)
-    services = compose(config, term.number, store, CoreEngine(config.policy), SystemClock(), health)
-    services.load((await store.load()).entries)
-    exporter.figures = [*exporter.figures, *metrics.of_the_leader(services)]
-    server = await start_server(
-        config.listen,
-        JobService(services.admission),
-        FleetService(services.fleet, services.disconnections),
-        PlanningService(services.reoptimisation, services.what_if, config.search_limits),
-        OpsService(services.diagnosis),
-        AgentService(services.sessions, services.reports),
-    )
-    log.info("leading, term %d: %d jobs stored", term.number, len(list(services.table.jobs())))
-    print(f"ready: coordinator on {config.listen}", flush=True)
+    server: Server | None = None
     try:
+        store = FencedStore(kv, config.key_prefix, term)
+        services = compose(config, term.number, store, CoreEngine(config.policy), SystemClock(), health)
+        services.load((await store.load()).entries)
+        exporter.figures = [*exporter.figures, *metrics.of_the_leader(services)]
+        server = await start_leading(
+            config.listen,
+            JobService(services.admission),
+            FleetService(services.fleet, services.disconnections),
+            PlanningService(services.reoptimisation, services.what_if, config.search_limits),
+            OpsService(services.diagnosis),
+            AgentService(services.sessions, services.reports),
+        )
+        log.info("leading, term %d: %d jobs stored", term.number, len(list(services.table.jobs())))
+        print(f"ready: coordinator on {config.listen}", flush=True)
         await first_of(services.run(), term.over.wait(), stop.wait())
     except SupersededError:
         log.error("another coordinator leads now; starting over")
     finally:
-        await server.stop(_SHUTDOWN_GRACE_S)
+        await term.resign()  # before the calls under way have ended: who follows need not wait for them
+        if server is not None:
+            await server.stop(_SHUTDOWN_GRACE_S)

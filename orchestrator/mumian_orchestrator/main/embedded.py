@@ -7,7 +7,7 @@ import os
 import shutil
 import socket
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +106,13 @@ def has_ready_line(log: str) -> bool:
 @click.command()
 @click.option("--listen", default=LISTEN_DEFAULT, show_default=True, help="Where the coordinator listens.")
 @click.option(
+    "--coordinators",
+    type=click.IntRange(1, 9),
+    default=1,
+    show_default=True,
+    help="How many; each listens on the port after the one before. One leads, the others are ready to.",
+)
+@click.option(
     "--etcd", metavar="HOST:PORT,...", help="Members of an etcd to use instead of a private one, with commas."
 )
 @click.option("--etcd-ca", metavar="FILE", help="The authority of that etcd, for TLS; then also:")
@@ -114,17 +121,17 @@ def has_ready_line(log: str) -> bool:
 @StateDir
 @output_option
 @pass_session
-def up(session: Session, /, listen: str, state_dir: Path, **etcd: str | None) -> None:
+def up(session: Session, /, listen: str, coordinators: int, state_dir: Path, **etcd: str | None) -> None:
     """Start the platform on this machine: etcd, a coordinator, and this machine as a site."""
     state_dir = state_dir.absolute()
     with _failures_told(state_dir):
-        host_and_port("--listen", listen)
+        listens = _consecutive(listen, coordinators)
         own_etcd = _etcd_given(**etcd)
         processes = LocalProcesses(state_dir)
         with processes.alone():
             started = not processes.running()
             if started:
-                _start_all(processes, state_dir, listen, own_etcd)
+                _start_all(processes, state_dir, listens, own_etcd)
             elif processes.ended():
                 gone = " and ".join(
                     f"{name} (its log is {processes.log(name)})" for name in processes.ended()
@@ -132,14 +139,15 @@ def up(session: Session, /, listen: str, state_dir: Path, **etcd: str | None) ->
                 raise StartError(f"it is up, but without {gone}; `mumian down`, then `mumian up` again")
             running = processes.running()
     if session.json:
-        found = {"coordinator": listen, "site": SITE_ID, "zone": ZONE_ID} if started else {}
+        found = {"coordinator": ",".join(listens), "site": SITE_ID, "zone": ZONE_ID} if started else {}
         print_json_line({**found, "started": started, "processes": running, "state_dir": str(state_dir)})
     elif not started:
         click.echo(f"already up ({', '.join(running)}); `mumian down` stops it")
     else:
-        export = "" if listen == LISTEN_DEFAULT else f"\n  export MUMIAN_COORDINATOR={listen}"
+        where = ",".join(listens)
+        export = "" if where == LISTEN_DEFAULT else f"\n  export MUMIAN_COORDINATOR={where}"
         click.echo(
-            f"up: coordinator on {listen}, site {SITE_ID}, zone {ZONE_ID}\n"
+            f"up: coordinator on {where}, site {SITE_ID}, zone {ZONE_ID}\n"
             f"  state and logs in {state_dir}{export}\n"
             "  mumian sites            what there is\n"
             "  mumian submit job.yaml  run something\n"
@@ -180,11 +188,25 @@ def _failures_told(state_dir: Path) -> Iterator[None]:
         raise MumianError("INVALID_FIELD", f"state_dir ({state_dir}) cannot be used: {reason}") from None
 
 
-def _start_all(processes: LocalProcesses, state_dir: Path, listen: str, own_etcd: Mapping[str, Any]) -> None:
+def _consecutive(listen: str, count: int) -> list[str]:
+    """So many addresses of one host, from this one on.
+
+    Raises:
+        ConfigError: it is none, or there are not so many ports.
+    """
+    host, port = host_and_port("--listen", listen)
+    if port + count > 65536:
+        raise ConfigError(f"--listen ({listen}) leaves no room for {count} ports; take a lower one")
+    return [f"{host}:{port + number}" for number in range(count)]
+
+
+def _start_all(
+    processes: LocalProcesses, state_dir: Path, listens: Sequence[str], own_etcd: Mapping[str, Any]
+) -> None:
     """Start everything, or nothing: whatever breaks it off, what was started is stopped again."""
     site = _site_facts(state_dir / "site.yaml")
     try:
-        _start_each(processes, state_dir, listen, own_etcd, site)
+        _start_each(processes, state_dir, listens, own_etcd, site)
     except BaseException as reason:
         if isinstance(reason, KeyboardInterrupt):
             click.echo("interrupted; stopping what was started", err=True)
@@ -195,20 +217,22 @@ def _start_all(processes: LocalProcesses, state_dir: Path, listen: str, own_etcd
 def _start_each(
     processes: LocalProcesses,
     state_dir: Path,
-    listen: str,
+    listens: Sequence[str],
     own_etcd: Mapping[str, Any],
     site: Mapping[str, Any],
 ) -> None:
     reflector = f"127.0.0.1:{free_port()}"
     etcd = own_etcd or {"etcd": start_etcd(processes, state_dir)}
-    coordinator_yaml = state_dir / "coordinator.yaml"
     zones = [{"id": ZONE_ID, "title": "this machine", "reflector": reflector}]
-    coordinator_yaml.write_text(yaml.safe_dump({"listen": listen, **etcd, "zones": zones}))
-    start_script(processes, "coordinator", "mumian-coordinator", "--config", str(coordinator_yaml))
+    for number, listen in enumerate(listens):
+        name = f"coordinator-{number + 1}" if number else "coordinator"
+        config = state_dir / f"{name}.yaml"
+        config.write_text(yaml.safe_dump({"listen": listen, **etcd, "zones": zones}))
+        start_script(processes, name, "mumian-coordinator", "--config", str(config))
     start_script(processes, "reflector", "mumian-agent", "reflector", "--listen", reflector)
     agent_yaml = state_dir / "agent.yaml"
     own = {
-        "coordinator": listen,
+        "coordinator": list(listens),
         "state_dir": str(state_dir / "agent"),
         "reflector": {"listen": f"127.0.0.1:{free_port()}"},
     }

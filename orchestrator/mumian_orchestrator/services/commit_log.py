@@ -29,6 +29,7 @@ class CommitLog:
         # When each of those that wait was appended; those in the commit under way come first.
         self._appended_s: deque[float] = deque()
         self._arrived = asyncio.Event()
+        self._is_over = False
 
     def append(self, writes: Sequence[Write]) -> asyncio.Future[None]:
         """Make writes durable together; no writes at all make a barrier behind everything before.
@@ -43,9 +44,12 @@ class CommitLog:
                 f"{COMMIT_WRITES_MAX} and {COMMIT_BYTES_MAX} bytes"
             )
         done = asyncio.get_running_loop().create_future()
-        self._waiting.append((writes, done))
-        self._appended_s.append(asyncio.get_running_loop().time())
-        self._arrived.set()
+        if self._is_over:
+            _fail([done])
+        else:
+            self._waiting.append((writes, done))
+            self._appended_s.append(asyncio.get_running_loop().time())
+            self._arrived.set()
         return done
 
     @property
@@ -59,16 +63,21 @@ class CommitLog:
         return asyncio.get_running_loop().time() - self._appended_s[0] if self._appended_s else 0.0
 
     async def run(self) -> None:
-        """Commit what arrives, until cancelled or superseded.
+        """Commit what arrives, until cancelled or superseded. What waits then fails with SupersededError;
+        whether it was stored, the next leader knows.
 
         Raises:
-            SupersededError: another leader writes; every waiting append fails with it.
+            SupersededError: another leader writes.
         """
-        while True:
-            await self._arrived.wait()
-            self._arrived.clear()
-            while self._waiting:
-                await self._commit_batch()
+        try:
+            while True:
+                await self._arrived.wait()
+                self._arrived.clear()
+                while self._waiting:
+                    await self._commit_batch()
+        finally:
+            self._is_over = True
+            _fail([done for _, done in self._waiting])
 
     async def _commit_batch(self) -> None:
         writes: list[Write] = []
@@ -86,16 +95,20 @@ class CommitLog:
             if writes:
                 # A key written twice in one batch is one put: etcd refuses duplicates, the last one counts.
                 await self._store.commit(list({write.key: write for write in writes}.values()))
-        except SupersededError as over:
-            for done in [*futures, *(done for _, done in self._waiting)]:
-                if not done.done():
-                    done.set_exception(over)
-                    done.exception()
+        except BaseException:
+            _fail(futures)
             raise
         for done in futures:
             self._appended_s.popleft()
             if not done.done():
                 done.set_result(None)
+
+
+def _fail(futures: Sequence[asyncio.Future[None]]) -> None:
+    for done in futures:
+        if not done.done():
+            done.set_exception(SupersededError("the term is over"))
+            done.exception()  # seen: not every append is waited for
 
 
 def _size_bytes(writes: Sequence[Write]) -> int:

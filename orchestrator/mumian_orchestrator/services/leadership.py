@@ -32,6 +32,26 @@ def term_base_key(leader_key: str) -> str:
     return f"{leader_key}/term_base"
 
 
+class Incumbent:
+    """Who leads, as a candidate sees it while it waits."""
+
+    def __init__(self) -> None:
+        self.address = ""  # host:port; empty: nobody that is known
+        self.changed = asyncio.Event()
+
+    def see(self, name: str) -> None:
+        """The leader's name as it is now; empty when there is none."""
+        address = name.partition(" ")[0]
+        if address != self.address:
+            self.address = address
+            self.changed.set()
+
+
+def leader_name(address: str, process: str) -> str:
+    """What a leader calls itself: where it answers, and which process it is."""
+    return f"{address} ({process})"
+
+
 class Term:
     """One leader's time in office. `number` only ever grows: it is the leader key's create_revision, and on a
     restored store, whose revisions began anew, more.
@@ -79,8 +99,9 @@ class Term:
         self.over.set()
 
 
-async def campaign(kv: KeyValue, key: str, name: str, ttl_s: int) -> Term:
-    """Wait until leadership is free, take it and keep it."""
+async def campaign(kv: KeyValue, key: str, name: str, ttl_s: int, incumbent: Incumbent | None = None) -> Term:
+    """Wait until leadership is free, take it and keep it. Meanwhile `incumbent` sees who has it."""
+    incumbent = incumbent or Incumbent()
     lease_id, waiting = 0, False
     while True:
         try:
@@ -96,6 +117,7 @@ async def campaign(kv: KeyValue, key: str, name: str, ttl_s: int) -> Term:
             if held.lease_id == lease_id:
                 base = int(bases[0].value) if bases else 0
                 return Term(kv, key, held.create_revision, base, lease_id, ttl_s)
+            incumbent.see(held.value.decode())
             if not waiting:
                 log.info("waiting for leadership: %s leads", held.value.decode())
                 waiting = True

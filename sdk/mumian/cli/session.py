@@ -75,8 +75,8 @@ def shared_options(function: Function) -> Function:
         click.option("--tenant", metavar="NAME", help="[env MUMIAN_TENANT, then default]", **_kept("tenant")),
         click.option(
             "--coordinator",
-            metavar="HOST:PORT",
-            help="[env MUMIAN_COORDINATOR, then 127.0.0.1:7070]",
+            metavar="HOST:PORT,...",
+            help="One, or several with commas. [env MUMIAN_COORDINATOR, then 127.0.0.1:7070]",
             **_kept("coordinator"),
         ),
     ):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import grpc
@@ -101,10 +103,10 @@ class Outbox:
 
 
 class CoordinatorStream:
-    """Keeps one stream open to one coordinator."""
+    """Keeps one stream open to one of the coordinators; when it breaks, the next one is tried."""
 
-    def __init__(self, address: str, agent_epoch: int, outbox: Outbox) -> None:
-        self._address, self._agent_epoch, self._outbox = address, agent_epoch, outbox
+    def __init__(self, addresses: Sequence[str], agent_epoch: int, outbox: Outbox) -> None:
+        self._addresses, self._agent_epoch, self._outbox = deque(addresses), agent_epoch, outbox
         self._backoff_s = _BACKOFF_FIRST_S
 
     async def run(self, commanded: Commanded) -> None:
@@ -122,8 +124,13 @@ class CoordinatorStream:
                 log.warning("no stream to the coordinator at %s: %s", self._address, error.details())
             except TimeoutError:
                 log.warning("the coordinator at %s says nothing", self._address)
+            self._addresses.rotate(-1)
             await asyncio.sleep(self._backoff_s)
             self._backoff_s = min(2 * self._backoff_s, _BACKOFF_LAST_S)
+
+    @property
+    def _address(self) -> str:
+        return self._addresses[0]
 
     async def _connect(self, commanded: Commanded) -> None:
         async with grpc.aio.insecure_channel(self._address, options=_OPTIONS) as channel:

@@ -1,4 +1,4 @@
-"""One port for tenants, ops and agents, with health and reflection."""
+"""One port for tenants, ops and agents, with health and reflection: of a leader, and of a follower."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from mumian.api.v1 import (
 
 from mumian_orchestrator.adapters.grpc.agent_service import AgentService
 from mumian_orchestrator.adapters.grpc.fleet_service import FleetService
+from mumian_orchestrator.adapters.grpc.forwarding import Forwarding
 from mumian_orchestrator.adapters.grpc.job_service import JobService
 from mumian_orchestrator.adapters.grpc.ops_service import OpsService
 from mumian_orchestrator.adapters.grpc.planning_service import PlanningService
@@ -43,19 +44,22 @@ _SERVICES = (
 )
 
 
+Server = grpc.aio.Server
+
+
 class PortTakenError(Exception):
     """The address cannot be listened on."""
 
 
-async def start_server(
+async def start_leading(
     listen: str,
     jobs: JobService,
     fleet: FleetService,
     planning: PlanningService,
     ops: OpsService,
     agents: AgentService,
-) -> grpc.aio.Server:
-    """Serve on `listen` (host:port).
+) -> Server:
+    """Serve on `listen` (host:port) as the leader.
 
     Raises:
         PortTakenError: somebody else listens there, or the address is not this machine's.
@@ -66,6 +70,21 @@ async def start_server(
     planning_service_pb2_grpc.add_PlanningServiceServicer_to_server(planning, server)
     ops_service_pb2_grpc.add_OpsServiceServicer_to_server(ops, server)
     agent_service_pb2_grpc.add_AgentServiceServicer_to_server(agents, server)
+    return await _start(server, listen)
+
+
+async def start_following(listen: str, forwarding: Forwarding) -> Server:
+    """Serve the same on `listen` by asking the leader.
+
+    Raises:
+        PortTakenError: as above.
+    """
+    server = grpc.aio.server(options=_OPTIONS)
+    server.add_generic_rpc_handlers((forwarding,))
+    return await _start(server, listen)
+
+
+async def _start(server: Server, listen: str) -> Server:
     checks = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
     for name in ("", *_SERVICES):

@@ -1,0 +1,86 @@
+"""What a coordinator does that does not lead: it asks the leader, and passes the answer on."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+from mumian.api.v1 import error_pb2
+
+from mumian_orchestrator.adapters.grpc.errors import Context, abort
+from mumian_orchestrator.domain.errors import RequestRefusedError
+from mumian_orchestrator.services.leadership import Incumbent
+
+_OURS = "/mumian."
+# A call is forwarded once: a leader's name that is out of date could send it in circles.
+_FORWARDED = "mumian-forwarded"
+_OPTIONS = (
+    ("grpc.max_receive_message_length", 64 * 1024 * 1024),
+    ("grpc.keepalive_time_ms", 2000),
+    ("grpc.keepalive_timeout_ms", 1000),
+    ("grpc.enable_http_proxy", 0),
+)
+
+
+class Forwarding(grpc.GenericRpcHandler):
+    """Every method of ours, byte for byte, as a stream of requests and one of answers: of one, or of many."""
+
+    def __init__(self, incumbent: Incumbent) -> None:
+        self._incumbent = incumbent
+        self._channels: dict[str, grpc.aio.Channel] = {}
+
+    def service(
+        self, handler_call_details: grpc.HandlerCallDetails
+    ) -> grpc.RpcMethodHandler[bytes, bytes] | None:
+        """The handler of a call; None for what every coordinator answers itself."""
+        method = handler_call_details.method
+        if not method.startswith(_OURS):
+            return None
+
+        # gRPC wants a generator function, and looks at no wrapper's inside.
+        async def forward(requests: AsyncIterator[bytes], context: Context) -> AsyncIterator[bytes]:
+            async for answer in self._forward(method, requests, context):
+                yield answer
+
+        return grpc.stream_stream_rpc_method_handler(forward, None, None)
+
+    async def close(self) -> None:
+        """Break off what is under way."""
+        for channel in self._channels.values():
+            await channel.close()
+
+    async def _forward(
+        self, method: str, requests: AsyncIterator[bytes], context: Context
+    ) -> AsyncIterator[bytes]:
+        metadata = [
+            (key, value)
+            for key, value in context.invocation_metadata() or ()
+            if key != "user-agent" and not key.startswith("grpc-")
+        ]
+        address = self._incumbent.address
+        if not address or any(key == _FORWARDED for key, _ in metadata):
+            await abort(context, _no_leader("this coordinator does not lead"))
+        send: Any = self._channel(address).stream_stream(method)
+        call = send(requests, timeout=context.time_remaining(), metadata=[*metadata, (_FORWARDED, "1")])
+        try:
+            async for answer in call:
+                yield answer
+        except grpc.aio.AioRpcError as error:
+            trailing = tuple(error.trailing_metadata() or ())
+            if error.code() is grpc.StatusCode.UNAVAILABLE and not trailing:
+                await abort(context, _no_leader(f"the leader, {address}, does not answer"))
+            await context.abort(error.code(), error.details() or "", trailing)
+        finally:
+            call.cancel()
+
+    def _channel(self, address: str) -> grpc.aio.Channel:
+        if address not in self._channels:
+            self._channels[address] = grpc.aio.insecure_channel(address, options=_OPTIONS)
+        return self._channels[address]
+
+
+def _no_leader(why: str) -> RequestRefusedError:
+    return RequestRefusedError(
+        error_pb2.ERROR_REASON_NOT_LEADER, f"{why}; try again with the same request_id, here or elsewhere"
+    )

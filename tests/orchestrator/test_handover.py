@@ -88,6 +88,19 @@ def test_a_task_that_has_to_make_room_lives_on_in_the_new_one() -> None:
     assert unplaced_tasks(job) == ()
 
 
+def test_a_task_whose_old_site_is_lost_waits_for_the_one_that_is_coming() -> None:
+    job = moving(Allocation(state=job_pb2.ALLOCATION_STATE_LOST), Allocation(state=STARTING))
+    job.spec.on_disconnect.replace = True
+    old, new = job.allocations
+    assert unplaced_tasks(job) == (), "a third allocation would be one too many"
+    new.state = RUNNING
+    assert advance(job, new) == [old]
+    assert old.stop_requested
+    job = moving(Allocation(state=job_pb2.ALLOCATION_STATE_LOST), Allocation(state=FAILED))
+    job.spec.on_disconnect.replace = True
+    assert len(unplaced_tasks(job)) == 1
+
+
 def test_a_new_one_that_is_evicted_later_leaves_its_task_without_a_place() -> None:
     job = moving(Allocation(state=RUNNING), Allocation(state=RUNNING))
     old, new = job.allocations

@@ -64,9 +64,14 @@ def is_set_aside(job: Job, allocation: Allocation) -> bool:
     return gives_way or not stands(allocation)
 
 
+def is_coming(allocation: Allocation) -> bool:
+    """Whether it is to take over its task, and nothing is known that keeps it from that."""
+    return bool(allocation.takes_over_from) and holds_room(allocation) and not allocation.stop_requested
+
+
 def unplaced_tasks(job: Job) -> tuple[TaskId, ...]:
-    """The tasks that have no allocation, but for those that are set aside."""
-    placed = {task_of(allocation) for allocation in job.allocations if not is_set_aside(job, allocation)}
+    """The tasks that have no allocation, but for those that are set aside with nothing to take over."""
+    placed = {task_of(a) for a in job.allocations if not is_set_aside(job, a) or is_coming(a)}
     return tuple(task for task in tasks_of(job.spec) if task not in placed)
 
 

@@ -8,13 +8,19 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from mumian.api.v1.explanation_pb2 import CostBreakdown, Rejection
+from mumian.api.v1.explanation_pb2 import FILTER_HEALTH, CostBreakdown, Rejection
 from mumian.api.v1.planning_pb2 import Arrangement, Proof, SiteShare
 
 from mumian_orchestrator.domain.arrangement import Assessment, Problem, RunningTask, SearchLimits, Solution
 from mumian_orchestrator.domain.decision import PendingJob, TaskId
 from mumian_orchestrator.domain.handover import is_movable
-from mumian_orchestrator.domain.job_state import is_live, stands, task_of, unplaced_tasks, wants_placement
+from mumian_orchestrator.domain.job_state import (
+    holds_room,
+    is_set_aside,
+    task_of,
+    unplaced_tasks,
+    wants_placement,
+)
 from mumian_orchestrator.ports.engine import View
 from mumian_orchestrator.services.fleet import Fleet
 from mumian_orchestrator.services.job_table import JobTable
@@ -81,7 +87,7 @@ class Arrangements:
         for job in self._table.jobs():
             waits = wants_placement(job) and not job.spec.HasField("deferral")
             waiting = unplaced_tasks(job) if waits and not self._preemptions.is_waiting(job.id) else ()
-            live = [a for a in job.allocations if is_live(a) and stands(a)]
+            live = [a for a in job.allocations if holds_room(a) and not is_set_aside(job, a)]
             if waiting or live:
                 jobs[job.id] = PendingJob(job.id, job.spec, waiting, job.create_time.seconds)
             for allocation in live:
@@ -144,7 +150,8 @@ def _arrangement(
         share.facility_power_mw += cost.facility_power_mw
         arrangement.placed_task_count += 1
         arrangement.cost_microcny_per_hour += cost.total_microcny_per_hour
-        arrangement.broken_promise_count += broken is not None
+        # What a site is in for, such as silence, is no promise of a job.
+        arrangement.broken_promise_count += broken is not None and broken.filter != FILTER_HEALTH
     arrangement.sites.extend(sites[site_id] for site_id in sorted(sites))
     return arrangement
 

@@ -19,6 +19,7 @@ from tests.orchestrator.tenant import Tenant
 RUNNING = job_pb2.ALLOCATION_STATE_RUNNING
 SERVICE = job_pb2.JOB_KIND_SERVICE
 CORE_MICROCNY = {"dear": 900_000, "cheap": 100_000}
+MOVE_MICROCNY = 10_000 // 24  # the default price of a move, by the hour
 
 
 async def site(channel: grpc.aio.Channel, site_id: str, cpu_milli: int = 4000) -> ScriptedAgent:

@@ -44,7 +44,8 @@ class Config:
     carbon_kg_microcny: int = 80_000  # CNY 80 a tonne, about the national market's price
     objective: str = "cost"
     preempt: bool = False  # whether jobs may evict work of lower priority
-    migration_microcny: int = 0  # one move of a task, spread over so many hours:
+    # One move of a task, spread over so many hours. It keeps services from moving for nearly nothing.
+    migration_microcny: int = 10_000
     migration_horizon_h: int = 24
     fragmentation_microcny_per_device_hour: int = 0  # a device made useless for the tasks that wait
     reoptimize_interval_s: int = 0  # 0: only when somebody asks

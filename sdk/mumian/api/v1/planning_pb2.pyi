@@ -199,7 +199,7 @@ class Arrangement(_message.Message):
     cost_microcny_per_hour: _builtins.int
     """What the placed tasks cost under full load."""
     broken_promise_count: _builtins.int
-    """Tasks where they could not come anew: a promise of their job does not hold there."""
+    """Tasks where they could not come anew, though the site is well: a constraint of their job does not hold."""
     @_builtins.property
     def proof(self) -> Global___Proof:
         """How far this is from the best that there is; unset where nothing was proved."""

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 from mumian.api.v1 import job_pb2
 from mumian.api.v1.job_pb2 import Allocation, Job
 from mumian_orchestrator.domain.handover import advance, is_movable
-from mumian_orchestrator.domain.job_state import derive, unplaced_tasks
+from mumian_orchestrator.domain.job_state import (
+    derive,
+    is_coming,
+    is_displaced,
+    is_live,
+    stands,
+    unplaced_tasks,
+)
 
 RUNNING, STARTING = job_pb2.ALLOCATION_STATE_RUNNING, job_pb2.ALLOCATION_STATE_STARTING
 FAILED, CANCELLED, SUCCEEDED = (
@@ -129,3 +138,37 @@ def test_work_that_must_not_run_twice_does_not_move(kind: job_pb2.JobKind.ValueT
     job = service(Allocation(state=RUNNING))
     job.spec.kind = kind
     assert not is_movable(job, job.allocations[0])
+
+
+def test_whatever_comes_in_whatever_order_the_task_stands_once_and_somewhere() -> None:
+    """Reports, evictions and stops at random."""
+    for seed in range(2000):
+        _a_move_goes_as_it_may(Random(seed))
+
+
+def _a_move_goes_as_it_may(random: Random) -> None:
+    job = moving(Allocation(state=RUNNING), Allocation(state=job_pb2.ALLOCATION_STATE_PENDING))
+    old, new = job.allocations
+    for _ in range(12):
+        allocation = random.choice([old, new])
+        match random.randrange(5):
+            case 0 if is_live(allocation) and not allocation.stop_requested:  # another job needs its place
+                allocation.evicted = allocation.stop_requested = True
+            case 1 if allocation is new and new.takes_over_from and not new.stop_requested:  # too slow
+                new.stop_requested = True
+            case 2 if is_live(allocation) and allocation.stop_requested:
+                allocation.state = CANCELLED
+            case 3 if allocation.state in (job_pb2.ALLOCATION_STATE_PENDING, STARTING):
+                allocation.state = random.choice([STARTING, RUNNING, FAILED])
+            case _:
+                continue
+        advance(job, allocation)
+        standing = [a for a in job.allocations if stands(a) and not is_displaced(a)]
+        assert len(standing) <= 1
+        assert len(unplaced_tasks(job)) + len(standing) + any(map(is_coming, job.allocations)) >= 1
+        assert not (unplaced_tasks(job) and standing), "it would be placed twice"
+        kept = [a for a in job.allocations if is_live(a) and not a.stop_requested]
+        wanted = is_live(old) and not old.stop_requested
+        assert kept or not wanted, "what runs well is never stopped for nothing"
+        failed = derive(job)[0] == job_pb2.JOB_STATE_FAILED
+        assert not failed or (new.state == FAILED and not new.takes_over_from)

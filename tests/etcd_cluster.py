@@ -113,6 +113,8 @@ class TcpProxy:
         self._host, port = target.split(":")
         self._port = int(port)
         self._whole = True
+        self._flowing = asyncio.Event()
+        self._flowing.set()
         self._pipes: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> TcpProxy:
@@ -130,9 +132,14 @@ class TcpProxy:
         for pipe in self._pipes:
             pipe.cancel()
 
+    def hold(self) -> None:
+        """Let nothing through from now on, and say nothing of it."""
+        self._flowing.clear()
+
     def mend(self) -> None:
         """Let connections through again."""
         self._whole = True
+        self._flowing.set()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there = None
@@ -140,8 +147,8 @@ class TcpProxy:
             if self._whole:
                 there_reader, there = await asyncio.open_connection(self._host, self._port)
                 pipes = [
-                    asyncio.create_task(_pipe(reader, there)),
-                    asyncio.create_task(_pipe(there_reader, writer)),
+                    asyncio.create_task(self._pipe(reader, there)),
+                    asyncio.create_task(self._pipe(there_reader, writer)),
                 ]
                 self._pipes.update(pipes)
                 await asyncio.wait(pipes, return_when=asyncio.FIRST_COMPLETED)
@@ -153,9 +160,9 @@ class TcpProxy:
             if there:
                 there.close()
 
-
-async def _pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(OSError):
-        while data := await reader.read(1 << 16):
-            writer.write(data)
-            await writer.drain()
+    async def _pipe(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(1 << 16):
+                await self._flowing.wait()
+                writer.write(data)
+                await writer.drain()

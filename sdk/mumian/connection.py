@@ -85,6 +85,8 @@ class Connection:
             ("grpc.max_receive_message_length", RESPONSE_BYTES_MAX),
             ("grpc.keepalive_time_ms", 5000),
             ("grpc.keepalive_timeout_ms", 3000),
+            # While one of gRPC's own pings is out no keepalive is sent; by default it is awaited a minute.
+            ("grpc.http2.ping_timeout_ms", 3000),
             ("grpc.http2.max_pings_without_data", 0),
             ("grpc.initial_reconnect_backoff_ms", 200),
             # It is the time that one attempt to connect may take, too.

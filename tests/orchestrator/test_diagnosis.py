@@ -63,8 +63,8 @@ CORRUPT = [Alarm("CORRUPT", GOOD.endpoint)]
     [
         (Told([GOOD, GONE]), "store.server", WARN, "10.0.0.2:2379 does not answer: connection", "start it"),
         (Told([GONE], None), "store.server", FAIL, "does not answer", "start it"),
-        (Told([GONE], None), "store.alarm", FAIL, "not known", "see above"),
-        (Told([ALONE, GONE, GONE]), "store.leader", FAIL, "no leader among the 3", "more than half"),
+        (Told([ALONE], None), "store.alarm", FAIL, "not known", "a leader"),
+        (Told([ALONE, GONE, GONE]), "store.leader", FAIL, "1 of 3 members answer, nothing", "more than half"),
         (good_but(version="3.5.1"), "store.version", WARN, "3.5.1, which can corrupt", "3.5.3"),
         (good_but(size_bytes=1700 * MIB), "store.quota", WARN, "83% of its quota of 2048 MiB", "defragment"),
         (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import itertools
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -68,12 +68,12 @@ async def until(holds: Callable[[], bool]) -> None:
 class Follower:
     """Keeps its own copy of the store by a watch, and checks that no event comes twice or out of order."""
 
-    def __init__(self, endpoint: str, from_revision: int) -> None:
+    def __init__(self, endpoints: Sequence[str], from_revision: int) -> None:
         self.entries: dict[str, bytes] = {}
         self.events: list[Event] = []
         self.gaps = 0
         self._revisions: dict[str, int] = {}
-        self._client = EtcdClient([endpoint])
+        self._client = EtcdClient(endpoints)
         self._reader = StoreReader(EtcdKeyValue(self._client), PREFIX)
         self._following = asyncio.create_task(self._follow(from_revision))
 
@@ -111,7 +111,7 @@ async def test_a_watch_and_commits_survive_an_etcd_that_is_killed_again_and_agai
     cluster: EtcdCluster, leader: FencedStore
 ) -> None:
     begun = (await leader.load()).revision
-    follower = Follower(cluster.endpoints[0], begun + 1)
+    follower = Follower(cluster.endpoints, begun + 1)
     written: list[tuple[str, bytes]] = []
 
     async def write() -> None:
@@ -121,7 +121,7 @@ async def test_a_watch_and_commits_survive_an_etcd_that_is_killed_again_and_agai
             written.append((key, value))
 
     writing = asyncio.create_task(write())
-    for _ in range(3):
+    for _ in range(2):
         enough = len(written) + 100
         await until(lambda: len(written) >= enough)  # noqa: B023 - called only within this round
         cluster.servers[0].kill()
@@ -147,7 +147,7 @@ async def test_a_watch_that_is_cut_for_10_000_writes_tells_each_once(
     """75 MB: more than one message of gRPC takes, so etcd has to send them in parts."""
     async with TcpProxy(cluster.endpoints[0]) as proxy:
         begun = (await leader.load()).revision
-        follower = Follower(proxy.endpoint, begun + 1)
+        follower = Follower([proxy.endpoint], begun + 1)
         await leader.commit([Write("before", b"")])
         await follower.until_it_has({"before": b""})
         proxy.cut()
@@ -166,7 +166,7 @@ async def test_a_watch_that_is_cut_for_10_000_writes_and_a_compaction_has_every_
     client = EtcdClient(cluster.endpoints)
     async with TcpProxy(cluster.endpoints[0]) as proxy:
         begun = (await leader.load()).revision
-        follower = Follower(proxy.endpoint, begun + 1)
+        follower = Follower([proxy.endpoint], begun + 1)
         before = [f"before/{n}" for n in range(100)]
         await leader.commit([Write(key, b"old") for key in before])
         await follower.until_it_has(dict.fromkeys(before, b"old"))
@@ -187,6 +187,22 @@ async def test_a_watch_that_is_cut_for_10_000_writes_and_a_compaction_has_every_
         await follower.until_it_has(dict((await leader.load()).entries))
         await follower.stop()
     await client.close()
+
+
+async def test_a_watch_on_a_member_that_falls_silent_goes_on_at_another(tmp_path: Path) -> None:
+    with EtcdCluster(tmp_path, size=3) as cluster:
+        client = EtcdClient(cluster.endpoints[1:])
+        _, store = await lead(EtcdKeyValue(client))
+        async with TcpProxy(cluster.endpoints[0]) as proxy:
+            follower = Follower([proxy.endpoint, cluster.endpoints[2]], (await store.load()).revision + 1)
+            await store.commit([Write("a", b"1")])
+            await follower.until_it_has({"a": b"1"})
+            proxy.hold()
+            await store.commit([Write("a", b"2")])
+            await follower.until_it_has({"a": b"2"})
+            assert [event.value for event in follower.events] == [b"1", b"2"]
+            await follower.stop()
+        await client.close()
 
 
 async def test_a_cluster_goes_on_without_its_leader_and_comes_back_by_itself_when_two_were_away(

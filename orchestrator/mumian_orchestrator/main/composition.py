@@ -145,6 +145,7 @@ def compose(
             fleet,
             sessions,
             scheduler,
+            disconnections,
             clock,
         ),
         _store=store,

@@ -31,11 +31,20 @@ from mumian_orchestrator.services.store.fenced import restoring_key
 _ATTEMPT_S = 5.0
 _MIB = 1024 * 1024
 
+
+def _config_given(context: click.Context, parameter: click.Parameter, value: Path | None) -> Path:
+    """It may also stand before the command, as where a coordinator is run."""
+    path = value or context.find_root().params.get("path")
+    if not isinstance(path, Path):
+        raise click.MissingParameter(ctx=context, param=parameter)
+    return path
+
+
 ConfigOption = click.option(
     "--config",
     "config_path",
     type=click.Path(path_type=Path),
-    required=True,
+    callback=_config_given,
     help="The coordinator's YAML file: where its etcd is.",
 )
 
@@ -121,7 +130,7 @@ async def _leadership(store: _Store) -> Finding:
         keys = (leader_key(prefix), restoring_key(prefix))
         found = [entry for key in keys for entry in (await store.kv.list(key)).entries]
     except NoAnswerError as error:
-        return fail("leader", f"who leads is not known: {error}", "see above")
+        return fail("leader", f"who leads is not known: {error}", "put the store right first")
     stored = {entry.key: entry.value for entry in found}
     leader = stored.get(leader_key(prefix))
     if restoring_key(prefix) in stored:

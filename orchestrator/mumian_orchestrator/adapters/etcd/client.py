@@ -19,6 +19,8 @@ _CHANNEL_OPTIONS = (
     # is sent and not acknowledged within a second ends the connection too, so a busy one breaks sooner.
     ("grpc.keepalive_time_ms", 6000),
     ("grpc.keepalive_timeout_ms", 1000),
+    # Of gRPC's own pings: while one is out no keepalive is sent, and by default it is waited for a minute.
+    ("grpc.http2.ping_timeout_ms", 2000),
     ("grpc.keepalive_permit_without_calls", 0),
     ("grpc.http2.max_pings_without_data", 0),
     # Also the connect timeout: below a second a slow machine never connects.
@@ -112,5 +114,11 @@ class EtcdClient:
         if error.code() in _NO_ANSWER:
             if member is self.member:
                 self._preferred = (self._preferred + 1) % len(self.members)
-            return NoAnswerError(f"etcd {member.endpoint}: {error.details()}")
+            return NoAnswerError(f"etcd {member.endpoint}: {reason_of(error)}")
         return error
+
+
+def reason_of(error: grpc.aio.AioRpcError) -> str:
+    """Why a call failed, without gRPC's preamble."""
+    details = error.details() or error.code().name
+    return details.rsplit("last error: ", 1)[-1].rsplit("Failed to connect to remote host: ", 1)[-1]

@@ -14,7 +14,7 @@ from typing import Any
 
 import grpc
 
-from mumian_orchestrator.adapters.etcd.client import Credentials, EtcdClient, Member
+from mumian_orchestrator.adapters.etcd.client import Credentials, EtcdClient, Member, reason_of
 from mumian_orchestrator.adapters.etcd.messages import rpc
 from mumian_orchestrator.ports.store_health import Alarm, ServerHealth
 
@@ -78,7 +78,7 @@ class EtcdHealth:
         try:
             status = await member.maintenance.Status(rpc.StatusRequest(), timeout=_WITHIN_S)
         except grpc.aio.AioRpcError as error:
-            return ServerHealth(member.endpoint, problem=error.details() or error.code().name)
+            return ServerHealth(member.endpoint, problem=reason_of(error))
         quota_bytes, clock_ahead_s = await asyncio.to_thread(self._metrics, member.endpoint)
         return ServerHealth(
             endpoint=member.endpoint,

@@ -14,6 +14,7 @@ from mumian_orchestrator.ports.store_health import StoreHealth
 from mumian_orchestrator.services.agent_sessions import AgentSessions
 from mumian_orchestrator.services.commit_log import CommitLog
 from mumian_orchestrator.services.diagnosis.store_servers import clock_finding, store_findings
+from mumian_orchestrator.services.disconnections import Disconnections
 from mumian_orchestrator.services.fleet import Fleet
 from mumian_orchestrator.services.job_table import JobTable
 from mumian_orchestrator.services.scheduler import EVALUATION_JOBS_MAX, Scheduler
@@ -41,17 +42,18 @@ class Diagnosis:
         fleet: Fleet,
         sessions: AgentSessions,
         scheduler: Scheduler,
+        disconnections: Disconnections,
         clock: Clock,
     ) -> None:
         self._term_number, self._lease_ttl_s = term_number, lease_ttl_s
         self._store, self._health, self._commit_log = store, health, commit_log
         self._table, self._fleet, self._sessions = table, fleet, sessions
-        self._scheduler, self._clock = scheduler, clock
+        self._scheduler, self._disconnections, self._clock = scheduler, disconnections, clock
 
     async def diagnose(self) -> DiagnoseResponse:
         """All findings, and what time it is here."""
         found = await store_findings(self._health) if self._health else []
-        found += [self._lease(), self._commits(), self._evaluations()]
+        found += [self._lease(), self._commits(), self._evaluations(), self._brake()]
         found += self._sites()
         return DiagnoseResponse(findings=found, coordinator_time=self._clock.now())
 
@@ -82,6 +84,12 @@ class Diagnosis:
         if queued > _EVALUATIONS_WARN:
             return warn("queue.evaluations", said, "more comes than is decided; submit less at a time")
         return ok("queue.evaluations", said)
+
+    def _brake(self) -> Finding:
+        brake = self._disconnections.brake()
+        if brake.engaged:
+            return warn("site.brake", brake.summary, "see whether the coordinator's own network works")
+        return ok("site.brake", "lost tasks are replaced as their jobs say")
 
     def _sites(self) -> Iterator[Finding]:
         sites = self._fleet.sites()

@@ -31,10 +31,12 @@ async def store_findings(health: StoreHealth) -> list[Finding]:
         found.append(
             fail(
                 "store.leader",
-                f"no leader among the {len(servers)} members: nothing can be read or written",
+                f"no leader: {len(answering)} of {len(servers)} members answer, nothing can be stored",
                 "start the members that are away; more than half of them have to be there",
             )
         )
+    if not answering:
+        return found
     return [*found, *await _alarms(health)]
 
 
@@ -78,7 +80,9 @@ async def _alarms(health: StoreHealth) -> list[Finding]:
     try:
         alarms = await health.alarms()
     except NoAnswerError as error:
-        return [fail("store.alarm", f"alarms are not known: {error}", "see above")]
+        return [
+            fail("store.alarm", f"alarms are not known: {error}", "see whether the members have a leader")
+        ]
     found = []
     for alarm in alarms:
         if alarm.kind == "NOSPACE":

@@ -9,6 +9,7 @@ import random
 from collections.abc import Callable
 
 import pytest
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 from mumian.api.v1.fleet_pb2 import HEALTH_READY, Node, Site
 from mumian.api.v1.job_pb2 import JobSpec, TaskGroup
@@ -120,6 +121,20 @@ def test_damaged_bytes_give_a_typed_error_or_an_answer(
             assert answer is None or answer.FromString(reply) is not None
     assert asked.generation() == 1
     assert ask(asked, good.SerializeToString())
+
+
+def test_no_number_that_crosses_the_border_can_be_nan() -> None:
+    """All are integers, so that no sum depends on its order either."""
+    seen: dict[str, Descriptor] = {}
+    left = [message.DESCRIPTOR for message in (Delta, PlaceRequest, Plan, AssessResponse, OptimizeResponse)]
+    while left:
+        message = left.pop()
+        if message.full_name not in seen:
+            seen[message.full_name] = message
+            left += [field.message_type for field in message.fields if field.message_type]
+    floats = {FieldDescriptor.TYPE_DOUBLE, FieldDescriptor.TYPE_FLOAT}
+    assert [f.full_name for m in seen.values() for f in m.fields if f.type in floats] == []
+    assert "mumian.api.v1.HourForecast" in seen
 
 
 def test_a_damaged_delta_leaves_the_engine_at_its_generation_or_takes_it_one_further() -> None:

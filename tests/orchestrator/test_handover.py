@@ -160,6 +160,7 @@ def _a_move_goes_as_it_may(random: Random) -> None:
                 allocation.state = CANCELLED
             case 3 if allocation.state in (job_pb2.ALLOCATION_STATE_PENDING, STARTING):
                 allocation.state = random.choice([STARTING, RUNNING, FAILED])
+                allocation.start_time.seconds = allocation.state == RUNNING
             case _:
                 continue
         advance(job, allocation)
@@ -167,8 +168,8 @@ def _a_move_goes_as_it_may(random: Random) -> None:
         assert len(standing) <= 1
         assert len(unplaced_tasks(job)) + len(standing) + any(map(is_coming, job.allocations)) >= 1
         assert not (unplaced_tasks(job) and standing), "it would be placed twice"
-        kept = [a for a in job.allocations if is_live(a) and not a.stop_requested]
-        wanted = is_live(old) and not old.stop_requested
-        assert kept or not wanted, "what runs well is never stopped for nothing"
+        if old.stop_requested and not old.evicted:
+            assert old.moved
+            assert new.start_time.seconds, "what runs is stopped only when the other one has come to run"
         failed = derive(job)[0] == job_pb2.JOB_STATE_FAILED
         assert not failed or (new.state == FAILED and not new.takes_over_from)

@@ -42,10 +42,13 @@ impl Stop for Limits {
     }
 }
 
+/// Whatever a request says: no machine has a use for more.
+const THREADS_MAX: u32 = 256;
+
 /// The threads that a run may use.
 pub fn threads(limits: &border::Stop) -> usize {
     match limits.threads {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
-        threads => threads as usize,
+        threads => threads.min(THREADS_MAX) as usize,
     }
 }

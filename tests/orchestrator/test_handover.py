@@ -160,7 +160,7 @@ def _a_move_goes_as_it_may(random: Random) -> None:
                 allocation.state = CANCELLED
             case 3 if allocation.state in (job_pb2.ALLOCATION_STATE_PENDING, STARTING):
                 allocation.state = random.choice([STARTING, RUNNING, FAILED])
-                allocation.start_time.seconds = allocation.state == RUNNING
+                allocation.start_time.seconds = int(allocation.state == RUNNING)
             case _:
                 continue
         advance(job, allocation)

@@ -37,7 +37,7 @@ _CALLERS = (50, 500)
 @click.option("--turns", type=click.IntRange(1, 100), default=3, show_default=True, help="Of each mode.")
 def store(seconds: float, turns: int) -> None:
     """Durable writes a second, one by one against batched; one line `name value unit` each."""
-    with _private_etcd() as endpoint:
+    with private_etcd() as endpoint:
         measured = asyncio.run(_measure(endpoint, seconds, turns))
     for name, waits_s in measured.items():
         waits_s.sort()
@@ -48,7 +48,8 @@ def store(seconds: float, turns: int) -> None:
 
 
 @contextlib.contextmanager
-def _private_etcd() -> Iterator[str]:
+def private_etcd() -> Iterator[str]:
+    """An etcd of its own on this machine; its endpoint."""
     folder = Path(tempfile.mkdtemp(prefix="mumian-bench-"))
     processes = LocalProcesses(folder)
     try:

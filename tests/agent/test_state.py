@@ -10,6 +10,7 @@ import pytest
 from mumian.agent.v1.agent_pb2 import AgentReport, AllocationStatusStored, RunAllocation
 from mumian.api.v1 import job_pb2
 from mumian_agent.adapters.grpc.coordinator_stream import Outbox
+from mumian_agent.agent import allocations
 from mumian_agent.agent.allocations import Allocations, NodeFacts
 from mumian_agent.agent.ports import RunnerHandle, RunnerLostError
 from mumian_agent.domain.allocation import AllocationKey
@@ -279,3 +280,24 @@ async def test_a_log_read_waits_for_the_stream_and_ends_with_it() -> None:
     assert not pouring.done()
     await outbox.close()
     assert 0 < await pouring < 100
+
+
+async def test_a_hello_has_all_that_runs_and_leaves_ends_for_later_when_it_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = Site(tmp_path)
+    live = run_of("live.main.0", "sleep", "100")
+    for number in range(5):
+        site.allocations.stop(AllocationKey(f"ended-{number}.main.0", 1))
+    site.allocations.run(live)
+    await site.until(live, RUNNING)
+    monkeypatch.setattr(allocations, "HELLO_STATUSES_BYTES_MAX", 150)
+    told = [status.allocation_id for status in site.allocations.statuses()]
+    assert told[0] == "live.main.0"
+    assert 1 < len(told) < 6
+    site.outbox.open()  # a new stream
+    site.allocations.welcome([live])
+    later = {(await site.outbox.next()).allocation_status.allocation_id for _ in range(6 - len(told))}
+    assert later.isdisjoint(told)
+    assert len(later) + len(told) == 6
+    await site.allocations.interrupt()

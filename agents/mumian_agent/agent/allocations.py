@@ -26,6 +26,9 @@ from mumian_agent.runtime.task import Task, TaskView
 log = logging.getLogger(__name__)
 
 _STOP_MARGIN_S = 3.0
+# Half of what the coordinator takes in one message.
+HELLO_STATUSES_BYTES_MAX = 2 * 1024 * 1024
+_STATUS_OVERHEAD_BYTES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,7 @@ class Allocations:
         self._welcomed = asyncio.Event()
         self._background: set[asyncio.Task[None]] = set()
         self._closing = False
+        self._left_out_of_hello: list[Entry] = []
 
     # What others may know.
 
@@ -57,8 +61,20 @@ class Allocations:
         return {entry.runner for entry in self._entries.values() if entry.is_live and entry.runner}
 
     def statuses(self) -> list[AllocationStatus]:
-        """Of everything that the coordinator does not surely know the end of."""
-        return [entry.status for entry in self._entries.values() if not entry.stored]
+        """Of everything that the coordinator does not surely know the end of: what runs, then what has ended.
+
+        A hello takes so much and no more; the ends for which it has no room are reported after the welcome.
+        """
+        untold = [entry for entry in self._entries.values() if not entry.stored]
+        untold.sort(key=lambda entry: not entry.is_live)
+        size_bytes, told = 0, 0
+        for entry in untold:
+            size_bytes += entry.status.ByteSize() + _STATUS_OVERHEAD_BYTES
+            if size_bytes > HELLO_STATUSES_BYTES_MAX and not entry.is_live:
+                break
+            told += 1
+        self._left_out_of_hello = untold[told:]
+        return [entry.status for entry in untold[:told]]
 
     def newest_of(self, allocation_id: str) -> Entry | None:
         """The newest attempt of an allocation."""
@@ -88,6 +104,9 @@ class Allocations:
                 self.stop(entry.key)
         for run in wanted.values():
             self.run(run)
+        left_out, self._left_out_of_hello = self._left_out_of_hello, []
+        for entry in left_out:
+            self._report(entry)
         self._welcomed.set()
 
     def run(self, run: RunAllocation) -> None:

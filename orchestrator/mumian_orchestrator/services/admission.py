@@ -33,7 +33,7 @@ REQUEST_ID_LENGTH_MAX = 64
 DURABLE_WITHIN_S = 5.0
 # Under way together: enough to fill some transactions of the store; no more questions than leave the engine's
 # threads to the scheduler.
-CHANGES_AT_ONCE, QUESTIONS_AT_ONCE = 256, 2
+CHANGES_AT_ONCE, QUESTIONS_AT_ONCE = 64, 2
 WAITING_OF_TENANT = 1024
 _LOOKS = 10  # in that time, whether the store says that it is full
 

@@ -23,7 +23,7 @@ from mumian_orchestrator.services.solver import Solver
 log = logging.getLogger(__name__)
 
 # One call of the engine; the rest waits for the next, so that no single call keeps a newcomer waiting.
-EVALUATION_JOBS_MAX = 256
+EVALUATION_JOBS_MAX, EVALUATION_TASKS_MAX = 256, 512
 _VERIFIED_AGAIN_AFTER_S = 5
 
 
@@ -90,16 +90,17 @@ class Scheduler:
                 self.evaluate(job_id)
 
     async def _evaluate_batch(self) -> None:
-        batch = list(itertools.islice(self._queue, EVALUATION_JOBS_MAX))
-        for job_id in batch:
+        pending: list[PendingJob] = []
+        left_tasks = EVALUATION_TASKS_MAX
+        while self._queue and len(pending) < EVALUATION_JOBS_MAX and left_tasks > 0:
+            job_id = next(iter(self._queue))
             del self._queue[job_id]
-        jobs = [self._table.get(job_id) for job_id in batch]
-        pending = [
-            PendingJob(job.id, job.spec, tasks, job.create_time.seconds)
-            for job in jobs
-            if job and wants_placement(job) and not self._preemptions.is_waiting(job.id)
-            if (tasks := self._tasks_to_place(job))
-        ]
+            job = self._table.get(job_id)
+            if job and wants_placement(job) and not self._preemptions.is_waiting(job.id):
+                tasks = self._tasks_to_place(job)
+                left_tasks -= len(tasks)
+                if tasks:
+                    pending.append(PendingJob(job.id, job.spec, tasks, job.create_time.seconds))
         if not pending:
             return
         try:

@@ -15,7 +15,9 @@ from mumian.agent.v1.agent_service_pb2_grpc import AgentServiceStub
 
 log = logging.getLogger(__name__)
 
-_BACKOFF_FIRST_S, _BACKOFF_LAST_S = 0.2, 5.0
+# A link that is well again is to be noticed soon.
+_BACKOFF_FIRST_S, _BACKOFF_LAST_S = 0.2, 2.0
+_CONNECTED_WITHIN_S = 2.0
 _WELCOME_WITHIN_S = 10.0
 _LOGS_QUEUED_MAX = 32
 _OPTIONS = (
@@ -136,6 +138,8 @@ class CoordinatorStream:
 
     async def _connect(self, commanded: Commanded) -> None:
         async with grpc.aio.insecure_channel(self._address, options=_OPTIONS) as channel:
+            async with asyncio.timeout(_CONNECTED_WITHIN_S):
+                await channel.channel_ready()
             call = AgentServiceStub(channel).Connect()
             self._outbox.open()
             writer = asyncio.create_task(self._write(call, commanded.hello()))

@@ -89,6 +89,24 @@ async def test_a_site_that_is_back_in_time_goes_on_as_if_nothing_had_been() -> N
         assert await events_of(cluster, task) == events, "a short silence costs no write"
 
 
+async def test_many_results_of_one_job_share_their_commits() -> None:
+    """Each commit takes time for the whole job: one by one, a thousand would outlast the leader's lease."""
+    cluster = MemoryCluster()
+    async with leading(cluster) as services:
+        city = City(services, "a")
+        await city.connect()
+        job = await services.admission.create("acme", "r", spec_of(count=100, cpu_milli=1))
+        await asyncio.sleep(MOMENT_S)
+        city.cut("a")
+        await asyncio.sleep(20)
+        before = int(city.job(job.id).etag)
+        await city.heal("a", *[status_of(each, SUCCEEDED) for each in city.sites["a"].runs()])
+        await asyncio.sleep(MOMENT_S)
+        assert city.job(job.id).state == job_pb2.JOB_STATE_SUCCEEDED
+        assert int(city.job(job.id).etag) - before <= 3
+    await replayed_jobs_are_the_stored_ones(cluster)
+
+
 async def test_a_silence_that_the_stream_survives_is_ended_by_a_new_hello() -> None:
     async with leading(MemoryCluster()) as services:
         city = City(services, "a")

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from mumian.api.v1.explanation_pb2 import CostBreakdown, Explanation, LatencyBreakdown
 from mumian.api.v1.job_pb2 import JobSpec
 from mumian.api.v1.resources_pb2 import DeviceShare
 
 
-@dataclass(frozen=True, slots=True)
-class TaskId:
-    """One task of a job."""
+class TaskId(NamedTuple):
+    """One task of a job. A tuple, because large jobs make very many."""
 
     group: str
-    index: int
+    index: int  # type: ignore[assignment]  # in the place of a method of tuples
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,10 +90,21 @@ def in_order(allocations: Iterable[Allocation]) -> list[Allocation]:
 
 def without(message: AnyMessage, *fields: str) -> AnyMessage:
     """A copy that lacks these fields."""
+    if not fields:
+        copy = type(message)()
+        copy.CopyFrom(message)
+        return copy
+    # Field by field: what is left out may be most of it.
     copy = type(message)()
-    copy.CopyFrom(message)
-    for field in fields:
-        copy.ClearField(field)
+    for field, value in message.ListFields():
+        if field.name in fields:
+            continue
+        if isinstance(value, Message):
+            getattr(copy, field.name).CopyFrom(value)
+        elif hasattr(value, "MergeFrom"):  # a list or a map
+            getattr(copy, field.name).MergeFrom(value)
+        else:
+            setattr(copy, field.name, value)
     return copy
 
 

@@ -28,8 +28,7 @@ class AgentReports:
     def hello(self, session: Session, hello: Hello) -> None:
         """A site has joined: take over what it runs, and let those who wait try it."""
         self._disconnections.returned(session.site_id, hello.allocations)
-        for status in hello.allocations:
-            self._reconciler.status(session.site_id, status)
+        self._reconciler.statuses(session.site_id, hello.allocations)
         self._sessions.welcome(session)
         self._scheduler.evaluate_waiting()
 

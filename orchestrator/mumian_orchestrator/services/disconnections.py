@@ -170,16 +170,24 @@ class Disconnections:
         """A site says hello, and what runs there. Comes before its statuses are taken one by one."""
         self._brake.returned(site_id)
         self._silent.pop(site_id, None)
+        self._restore(site_id)
         told = {(status.allocation_id, status.attempt): status for status in statuses}
         for job, allocation in self._table.live_allocations(site_id):
             status = told.get((allocation.id, allocation.attempt))
-            if allocation.state == UNKNOWN and allocation.id in self._before:
-                allocation.state, allocation.state_message = self._before.pop(allocation.id)
-                self._table.show(job, [allocation])
             if allocation.state == LOST:
                 self._settle(job, allocation, status)
             elif status is None and job.spec.at_most_once and _was_accepted(allocation):
                 self._forget(job, allocation, job_pb2.ALLOCATION_STATE_FAILED)
+
+    def _restore(self, site_id: str) -> None:
+        """What was unknown is what it was before the silence, until it is told otherwise."""
+        of_job: dict[str, tuple[Job, list[Allocation]]] = {}
+        for job, allocation in self._table.live_allocations(site_id):
+            if allocation.state == UNKNOWN and allocation.id in self._before:
+                allocation.state, allocation.state_message = self._before.pop(allocation.id)
+                of_job.setdefault(job.id, (job, []))[1].append(allocation)
+        for job, allocations in of_job.values():
+            self._table.show(job, allocations)
 
     def _settle(self, job: Job, original: Allocation, status: AllocationStatus | None) -> None:
         """One of a lost allocation and its replacement goes on, and the other is stopped."""

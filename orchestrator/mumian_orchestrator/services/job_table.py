@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
-from mumian.api.v1 import job_event_pb2
+from mumian.api.v1 import job_event_pb2, job_pb2
 from mumian.api.v1.explanation_pb2 import Explanation
 from mumian.api.v1.job_event_pb2 import JobEventKind
 from mumian.api.v1.job_pb2 import Allocation, Job
@@ -28,6 +29,9 @@ _JOBS, _ALLOCATIONS, _REQUESTS = "jobs/", "allocations/", "requests/"
 ALLOCATIONS_PER_COMMIT = COMMIT_WRITES_MAX - 3
 
 
+_HEADER: tuple[Any, ...] = tuple(field.name for field in Job.DESCRIPTOR.fields if field.name != "allocations")
+
+
 def event_prefix(job_id: str) -> str:
     """What the keys of a job's events begin with; their order is that of the events."""
     return f"{LOG}{job_id}/"
@@ -48,6 +52,8 @@ class JobTable:
         self._published: dict[str, Job] = {}
         self._requests: dict[str, str] = {}
         self._watchers: dict[str, set[asyncio.Event]] = {}
+        # Where each allocation stands in its published job.
+        self._positions: dict[str, int] = {}
         # Those of the working jobs that are asked for all the time, so that nobody looks through all jobs.
         self._live: dict[str, dict[str, tuple[Job, Allocation]]] = {}  # by site, by allocation
         self._waiting: dict[str, Job] = {}
@@ -69,12 +75,13 @@ class JobTable:
         for job in self._working.values():
             job.allocations.extend(in_order(by_job.get(job.id, ())))
             self._index(job, job.allocations)
+            self._positions.update((a.id, position) for position, a in enumerate(job.allocations))
             self._publish(_copy(job))
 
     # What callers see.
 
     def published(self, job_id: str) -> Job | None:
-        """The newest durable state of a job; not to be changed."""
+        """The newest durable state of a job: not to be changed, nor to be kept over an await."""
         return self._published.get(job_id)
 
     def all_published(self) -> Iterable[Job]:
@@ -225,13 +232,30 @@ class JobTable:
         self._index(job, changed)
         job.update_time.CopyFrom(self._clock.now())
         job.etag = str(int(job.etag or 0) + 1)
-        snapshot = _copy(job)
-        writes = [Write(_JOBS + job.id, without(job, "allocations").SerializeToString()), *extra]
+        header, copies = without(job, "allocations"), [without(allocation) for allocation in changed]
+        writes = [Write(_JOBS + job.id, header.SerializeToString()), *extra]
         writes += [Write(_ALLOCATIONS + a.id, a.SerializeToString()) for a in changed]
         writes += self._event_writes(job, changed, kind, reason)
         done = self._log.append(writes)
-        done.add_done_callback(lambda future: None if future.exception() else self._publish(snapshot))
+        done.add_done_callback(
+            lambda future: None if future.exception() else self._publish_change(header, copies)
+        )
         return done
+
+    def _publish_change(self, header: Job, changed: Sequence[Allocation]) -> None:
+        """Publish what a commit has made durable: of a large job it changes little."""
+        job = self._published.get(header.id)
+        if job is None:
+            job = Job()
+        for field in _HEADER:
+            job.ClearField(field)
+        job.MergeFrom(header)
+        for allocation in changed:
+            position = self._positions.setdefault(allocation.id, len(job.allocations))
+            if position == len(job.allocations):
+                job.allocations.add()
+            job.allocations[position].CopyFrom(allocation)
+        self._publish(job)
 
     def _event_writes(
         self, job: Job, changed: Sequence[Allocation], kind: JobEventKind.ValueType, reason: str
@@ -250,7 +274,7 @@ class JobTable:
                 site[allocation.id] = (job, allocation)
             else:
                 site.pop(allocation.id, None)
-        if wants_placement(job):
+        if job.state == job_pb2.JOB_STATE_PENDING and wants_placement(job):
             self._waiting[job.id] = job
         else:
             self._waiting.pop(job.id, None)

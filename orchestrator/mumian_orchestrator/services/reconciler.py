@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 
 from mumian.agent.v1.agent_pb2 import AllocationStatus
 from mumian.api.v1 import job_event_pb2, job_pb2
@@ -22,6 +23,8 @@ from mumian_orchestrator.services.tasks import TaskSet
 
 log = logging.getLogger(__name__)
 
+# A report may bring another allocation of its task along.
+_CHANGES_PER_COMMIT = ALLOCATIONS_PER_COMMIT // 2
 MESSAGE_LENGTH_MAX = 1000  # of what an agent says of an allocation: it is stored with it
 
 
@@ -49,34 +52,61 @@ class Reconciler:
 
     def status(self, site_id: str, status: AllocationStatus) -> None:
         """An agent's report on one allocation. Repeated, late and foreign reports change nothing."""
-        job = self._table.get(status.allocation_id.split(".")[0])
-        allocation = next((a for a in job.allocations if a.id == status.allocation_id), None) if job else None
-        if job is None or allocation is None or allocation.site_id != site_id:
-            self._sessions.disown(site_id, status)
-            return
-        if status.attempt != allocation.attempt or not is_live(allocation):
-            self._sessions.stored(site_id, status)
-            return
+        self.statuses(site_id, [status])
+
+    def statuses(self, site_id: str, statuses: Iterable[AllocationStatus]) -> None:
+        """Many reports at once; those on one job share its commits, which cost more the larger it is."""
+        of_job: dict[str, list[AllocationStatus]] = defaultdict(list)
+        for status in statuses:
+            of_job[status.allocation_id.split(".")[0]].append(status)
+        for job_id, told in of_job.items():
+            job = self._table.get(job_id)
+            allocations = {a.id: a for a in job.allocations} if job else {}
+            changed: list[tuple[Allocation, AllocationStatus]] = []
+            for status in told:
+                allocation = allocations.get(status.allocation_id)
+                if job is None or allocation is None or allocation.site_id != site_id:
+                    self._sessions.disown(site_id, status)
+                elif status.attempt != allocation.attempt or not is_live(allocation):
+                    self._sessions.stored(site_id, status)
+                elif self._is_news(job, allocation, status):
+                    changed.append((allocation, status))
+            for start in range(0, len(changed), _CHANGES_PER_COMMIT):
+                assert job is not None
+                self._changed(site_id, job, changed[start : start + _CHANGES_PER_COMMIT])
+
+    def _is_news(self, job: Job, allocation: Allocation, status: AllocationStatus) -> bool:
         before = _without_meter(allocation)
         _take_over(allocation, status)
         if _without_meter(allocation) == before:
             self._table.publish_meter(job, allocation)
-            return
-        ended = not is_live(allocation)
+            return False
         allocation.superseded |= status.cut_off
-        handed_over = advance(job, allocation)
+        return True
+
+    def _changed(
+        self, site_id: str, job: Job, changed: Sequence[tuple[Allocation, AllocationStatus]]
+    ) -> None:
+        """Make durable what a site has told of one job, and do what follows from it."""
+        allocations = {allocation.id: allocation for allocation, _ in changed}
+        handed_over = [other for allocation, _ in changed for other in advance(job, allocation)]
         why = handed_over[0].state_message if handed_over else ""
         durable = self._table.commit(
-            job, [allocation, *handed_over], job_event_pb2.JOB_EVENT_KIND_REPORTED, why
+            job,
+            list({**allocations, **{other.id: other for other in handed_over}}.values()),
+            job_event_pb2.JOB_EVENT_KIND_REPORTED,
+            why,
         )
         if to_stop := [other for other in handed_over if other.stop_requested]:
             self._background.start(self._stop(durable, to_stop))
+        ended = [allocation.id for allocation in allocations.values() if not is_live(allocation)]
         if ended:
-            self._engine.update(freed=[allocation.id])
-            self._scheduler.evaluate_first(self._preemptions.ended(allocation.id))
+            self._engine.update(freed=ended)
+            for allocation_id in ended:
+                self._scheduler.evaluate_first(self._preemptions.ended(allocation_id))
             self._scheduler.evaluate_waiting()
         self._stop_doomed(job)
-        self._background.start(self._confirm(durable, site_id, status))
+        self._background.start(self._confirm(durable, site_id, [status for _, status in changed]))
 
     def cancel(self, job: Job) -> asyncio.Future[None]:
         """Record the tenant's wish and stop what runs. Repeating it changes nothing."""
@@ -103,9 +133,12 @@ class Reconciler:
         for allocation in allocations:
             self._sessions.stop(allocation)
 
-    async def _confirm(self, durable: asyncio.Future[None], site_id: str, status: AllocationStatus) -> None:
+    async def _confirm(
+        self, durable: asyncio.Future[None], site_id: str, statuses: Sequence[AllocationStatus]
+    ) -> None:
         await durable
-        self._sessions.stored(site_id, status)
+        for status in statuses:
+            self._sessions.stored(site_id, status)
 
 
 def _take_over(allocation: Allocation, status: AllocationStatus) -> None:

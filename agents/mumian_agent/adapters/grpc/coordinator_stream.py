@@ -139,7 +139,7 @@ class CoordinatorStream:
     async def _connect(self, commanded: Commanded) -> None:
         async with grpc.aio.insecure_channel(self._address, options=_OPTIONS) as channel:
             async with asyncio.timeout(_CONNECTED_WITHIN_S):
-                await channel.channel_ready()
+                await _settled(channel)
             call = AgentServiceStub(channel).Connect()
             self._outbox.open()
             writer = asyncio.create_task(self._write(call, commanded.hello()))
@@ -174,6 +174,14 @@ class CoordinatorStream:
                 return  # who reads sees why
             sequence += 1
             report = await self._outbox.next()
+
+
+async def _settled(channel: grpc.aio.Channel) -> None:
+    """Wait until it is connected, or has failed: then a call says why."""
+    state = channel.get_state(try_to_connect=True)
+    while state in (grpc.ChannelConnectivity.IDLE, grpc.ChannelConnectivity.CONNECTING):
+        await channel.wait_for_state_change(state)
+        state = channel.get_state()
 
 
 def _raise_if_final(error: grpc.aio.AioRpcError) -> None:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import pytest
 from mumian.agent.v1.agent_pb2 import AgentReport, AllocationStatus, CoordinatorCommand, Heartbeat, Hello
 from mumian.api.v1 import fleet_pb2, job_pb2
 from mumian_orchestrator.adapters.core.engine import CoreEngine
@@ -13,8 +14,10 @@ from mumian_orchestrator.adapters.memory.key_value import MemoryCluster, MemoryK
 from mumian_orchestrator.adapters.memory.virtual_time import VirtualClock
 from mumian_orchestrator.main.composition import Services, compose
 from mumian_orchestrator.main.config import Config
+from mumian_orchestrator.ports.key_value import CompactedError
 from mumian_orchestrator.services.leadership import campaign
 from mumian_orchestrator.services.store.fenced import FencedStore
+from mumian_orchestrator.services.store.history import HISTORY_S
 
 from tests.orchestrator.tenant import spec_of
 
@@ -101,3 +104,19 @@ async def test_a_silent_site_becomes_unreachable_when_the_virtual_time_has_passe
         assert services.fleet.sites()[0].health == fleet_pb2.HEALTH_READY
         await asyncio.sleep(2)
         assert services.fleet.sites()[0].health == fleet_pb2.HEALTH_UNREACHABLE
+
+
+async def test_the_leader_forgets_old_history_again_and_again() -> None:
+    cluster = MemoryCluster()
+    async with leading(cluster) as services:
+        await services.admission.create("acme", "request-1", spec_of())
+        created = cluster.revision
+        assert cluster.history("/mumian/", created)
+        await asyncio.sleep(HISTORY_S - 1)
+        assert cluster.history("/mumian/", created)
+        await asyncio.sleep(HISTORY_S + 1)
+        await services.admission.create("acme", "request-2", spec_of())
+        await asyncio.sleep(2 * HISTORY_S)
+        with pytest.raises(CompactedError):
+            cluster.history("/mumian/", created)
+        assert len(services.admission.list("acme", [])) == 2

@@ -140,7 +140,7 @@ async def _leadership(store: _Store) -> Finding:
         return fail(
             "leader", f"no coordinator leads below {prefix}", "start one; its log says why it does not"
         )
-    return ok("leader", f"{leader.decode(errors='replace')} leads")
+    return ok("leader", f"{leader.decode(errors='replace').strip()} leads")
 
 
 def _run(config_path: Path, do: Callable[[_Store], Awaitable[str]]) -> None:

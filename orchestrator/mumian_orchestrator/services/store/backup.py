@@ -19,7 +19,7 @@ from mumian_orchestrator.ports.key_value import (
     Operation,
     Put,
 )
-from mumian_orchestrator.services.leadership import Term, campaign, leader_key, term_base_key
+from mumian_orchestrator.services.leadership import Term, campaign, leader_key, leader_name, term_base_key
 from mumian_orchestrator.services.store.backup_file import BackupFileError, BackupReader, BackupWriter
 from mumian_orchestrator.services.store.fenced import restoring_key
 from mumian_orchestrator.services.store.reader import FIRST_RETRY_S, LAST_RETRY_S
@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 # restored again: so terms go on from the time of the restore. No store makes more revisions a second.
 _REVISIONS_A_SECOND_BITS = 20
 _RESTORE_LEASE_S, _LEADING_WITHIN_S = 30, 10
+_NAME = leader_name("", "a restore")  # with no address, so that nobody follows it
 
 
 class RestoreRefusedError(Exception):
@@ -90,7 +91,7 @@ async def restore(
     await _refuse_unless_idle_and_empty(kv, prefix, replace)
     try:
         async with asyncio.timeout(_LEADING_WITHIN_S):
-            term = await campaign(kv, leader_key(prefix), "a restore", _RESTORE_LEASE_S)
+            term = await campaign(kv, leader_key(prefix), _NAME, _RESTORE_LEASE_S)
     except TimeoutError:
         raise RestoreRefusedError("somebody else leads; stop every coordinator first") from None
     stored_base = await _term_base(kv, prefix)
@@ -125,7 +126,7 @@ async def _refuse_unless_idle_and_empty(kv: KeyValue, prefix: str, replace: bool
     leader = stored.get(leader_key(prefix))
     if leader is not None:
         raise RestoreRefusedError(
-            f"{leader.decode(errors='replace')} leads below {prefix}; stop every coordinator first"
+            f"{leader.decode(errors='replace').strip()} leads below {prefix}; stop every coordinator first"
         )
     if stored and not replace:
         raise RestoreRefusedError(

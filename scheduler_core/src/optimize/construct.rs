@@ -8,8 +8,18 @@ use crate::assignment::problem::{FIRST_DEVICE_DIM, NONE};
 use crate::assignment::room::Room;
 use crate::assignment::solution::Solution;
 
-/// Seats all that are nowhere, as far as there is room. A gang is seated whole or not at all.
-pub fn construct(solution: &mut Solution<'_>, guide: &Guide<'_>) {
+/// Which tasks of one priority choose first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// Those that would lose most elsewhere.
+    MostToLose,
+    /// Those that ask for most devices, then for most of the rest: they need what lies together.
+    Largest,
+}
+
+/// Seats all that are nowhere, as far as there is room, and says what is left. A gang is seated whole
+/// or not at all.
+pub fn construct(solution: &mut Solution<'_>, guide: &Guide<'_>, by: Order) -> Room {
     let problem = solution.problem;
     let mut room = Room::of(solution);
     let mut regret: Vec<(Reverse<i64>, Reverse<i64>)> = Vec::with_capacity(problem.kinds.len());
@@ -23,7 +33,10 @@ pub fn construct(solution: &mut Solution<'_>, guide: &Guide<'_>) {
     order.sort_by_key(|&t| {
         let task = &problem.tasks[t as usize];
         let alone = task.gang == NONE;
-        (Reverse(task.unplaced_microcny), alone, regret[task.kind as usize], task.kind, task.gang, t)
+        let (regret, size) = regret[task.kind as usize];
+        let devices = Reverse(problem.kinds[task.kind as usize].device_milli);
+        let large = if by == Order::Largest { (devices, size) } else { (Reverse(0), Reverse(0)) };
+        (Reverse(task.unplaced_microcny), alone, large, regret, size, task.kind, task.gang, t)
     });
     let mut seeker = Seeker { guide, room: &mut room, kind: NONE, columns: Vec::new(), next: 0 };
     let mut at = 0;
@@ -40,6 +53,7 @@ pub fn construct(solution: &mut Solution<'_>, guide: &Guide<'_>) {
         }
         at += 1;
     }
+    room
 }
 
 /// Tasks of one kind come in a run, and while nothing is lifted a full column stays full.

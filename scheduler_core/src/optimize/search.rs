@@ -2,8 +2,9 @@
 //! steps. Every round looks for a fixed number of steps, on any number of threads, and takes them
 //! in a fixed order; so the outcome does not depend on the threads.
 
-use super::construct::construct;
+use super::construct::{construct, Order};
 use super::guide::Guide;
+use super::insert::insert_all;
 use super::repack::{propose, Reach, Step};
 use super::stop::{Progress, Reason, Stop};
 use crate::assignment::problem::NONE;
@@ -49,9 +50,13 @@ pub fn solve<'p>(start: Solution<'p>, settings: Settings, stop: &mut dyn Stop) -
     let problem = start.problem;
     let bound = prices(&start, settings.threads, stop);
     let guide = Guide::new(problem, &bound.prices);
-    let solution = constructed(start, &guide);
+    let solution = constructed(start, &guide, |solution| {
+        let reason = stop.reached(&at_start(solution, bound.microcny, stop.elapsed_ms()));
+        !matches!(reason, Some(Reason::Time | Reason::Cancelled))
+    });
+    let room = Room::of(&solution);
     let mut search = Search {
-        room: Room::of(&solution),
+        room,
         wanders: problem.tasks.len() <= WANDERING_TASKS_MAX,
         best: Vec::new(),
         best_microcny: solution.total_microcny(),
@@ -105,21 +110,34 @@ fn at_start(solution: &Solution<'_>, bound_microcny: i128, elapsed_ms: u64) -> P
 }
 
 /// The better one of two: what is nowhere added to the start, or all that waits seated anew.
-fn constructed<'p>(start: Solution<'p>, guide: &Guide<'p>) -> Solution<'p> {
-    let mut anew = start.clone();
+/// `proceed` may end it early.
+fn constructed<'p>(
+    start: Solution<'p>,
+    guide: &Guide<'p>,
+    mut proceed: impl FnMut(&Solution<'_>) -> bool,
+) -> Solution<'p> {
     let problem = start.problem;
+    let mut anew = start.clone();
     let waiting = (0..problem.tasks.len() as u32).filter(|&t| problem.tasks[t as usize].home == NONE);
     waiting.for_each(|t| {
         anew.lift(t);
     });
-    construct(&mut anew, guide);
+    add(&mut anew, guide, Order::Largest, &mut proceed);
     let mut added = start;
-    construct(&mut added, guide);
+    if proceed(&anew) {
+        add(&mut added, guide, Order::MostToLose, &mut proceed);
+    }
     if anew.total_microcny() < added.total_microcny() {
         anew
     } else {
         added
     }
+}
+
+/// Seats what is nowhere, where there is room and where room can be made.
+fn add(solution: &mut Solution<'_>, guide: &Guide<'_>, order: Order, proceed: &mut impl FnMut(&Solution<'_>) -> bool) {
+    let mut room = construct(solution, guide, order);
+    insert_all(solution, &mut room, guide, proceed);
 }
 
 struct Search<'s, 'p> {

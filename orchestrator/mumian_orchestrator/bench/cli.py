@@ -6,6 +6,7 @@ import click
 
 from mumian_orchestrator.bench.gap.command import gap
 from mumian_orchestrator.bench.openb.command import openb
+from mumian_orchestrator.bench.rtt.command import rtt
 from mumian_orchestrator.bench.submit import submit
 
 
@@ -16,4 +17,5 @@ def main() -> None:
 
 main.add_command(gap)
 main.add_command(openb)
+main.add_command(rtt)
 main.add_command(submit)

@@ -86,6 +86,7 @@ def test_the_marginal_pue_is_the_average_where_it_is_not_given() -> None:
         ("node.accelerators", [{"kind": "tpu", "model": "x"}], "node.accelerators[0].kind ('tpu')"),
         ("reflector.listen", "9100", "reflector.listen ('9100') must be host:port"),
         ("probe.window", 3, "probe.window (3) must be 20 or more"),
+        ("probe.packets_per_second_max", 0, "probe.packets_per_second_max (0) must be 1 or more"),
         ("site.power_cap_kw", -5, "site.power_cap_kw (-5) must be 0 or more"),
         ("bandwidth_mbps.tianhe", "wide", "bandwidth_mbps.tianhe ('wide') must be a number"),
         ("routes.tianhe", "nowhere", "routes.tianhe ('nowhere') must be host:port"),

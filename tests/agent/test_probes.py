@@ -9,8 +9,10 @@ from collections.abc import Iterator
 
 import pytest
 from mumian.api.v1.fleet_pb2 import FIGURE_SOURCE_MEASURED, Link
+from mumian_agent.domain.probe_packet import NONCE_BYTES, PACKET_BYTES, answer_to, nonce_of_answer, request
+from mumian_agent.domain.rate_limit import RateLimit
 from mumian_agent.runtime.prober import SAMPLES_MIN, Prober
-from mumian_agent.runtime.reflector import DATAGRAM_BYTES_MAX, Reflector, ReflectorError
+from mumian_agent.runtime.reflector import Reflector, ReflectorError
 
 from tests.processes import free_port
 
@@ -41,10 +43,49 @@ async def news_of(prober: Prober) -> list[Link]:
     return links
 
 
-def test_a_datagram_comes_back_unchanged_and_one_too_long_does_not(client: socket.socket) -> None:
-    client.send(b"x" * (DATAGRAM_BYTES_MAX + 1))
-    client.send(b"y" * DATAGRAM_BYTES_MAX)
-    assert client.recv(100) == b"y" * DATAGRAM_BYTES_MAX
+def test_only_a_request_is_answered_by_as_many_bytes(client: socket.socket) -> None:
+    nonce = bytes(range(NONCE_BYTES))
+    answer = answer_to(request(nonce))
+    assert answer is not None
+    for no_request in (b"", b"x" * PACKET_BYTES, request(nonce)[:-1], request(nonce) + b"x", answer):
+        client.send(no_request)
+    client.send(request(nonce))
+    assert client.recv(100) == answer
+    assert (len(answer), nonce_of_answer(answer)) == (len(request(nonce)), nonce)
+    client.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        client.recv(100)
+
+
+def test_an_answer_is_never_answered_so_reflectors_cannot_be_set_upon_one_another() -> None:
+    answer = answer_to(request(b"n" * NONCE_BYTES))
+    assert answer is not None
+    assert answer_to(answer) is None
+    assert nonce_of_answer(request(b"n" * NONCE_BYTES)) is None
+
+
+def test_a_sender_gets_its_rate_and_no_more_and_leaves_others_theirs() -> None:
+    limit = RateLimit(sender_per_second=10, all_per_second=100, senders_max=1000)
+    flood = [limit.admits("flooder", time_ns) for time_ns in range(0, 2_000_000_000, 1_000_000)]
+    assert sum(flood) == pytest.approx(10 + 20, abs=1)  # a second's worth at once, then the rate
+    assert limit.admits("another", 2_000_000_000)
+
+
+def test_many_senders_share_one_limit_and_only_so_many_are_remembered() -> None:
+    limit = RateLimit(sender_per_second=10, all_per_second=100, senders_max=8)
+    assert sum(limit.admits(f"10.0.0.{number}", 0) for number in range(250)) == 100
+    # Whoever is forgotten begins anew, which the limit of all bounds.
+    assert sum(limit.admits(f"10.0.0.{number}", 1_000_000_000) for number in range(250)) == 100
+
+
+async def test_with_many_targets_the_pause_grows_so_that_the_budget_holds() -> None:
+    prober = Prober("gz-test", {}, interval_ms=200, window=64, packets_per_second_max=50)
+    prober.set_targets({f"site-{number}": f"127.0.0.1:{free_port()}" for number in range(100)})
+    # 100 targets at 50 packets a second: two seconds for each, a quarter more or less, in the burst as well.
+    pauses_s = [prober._pause_s(is_burst) for is_burst in (True, False) for _ in range(500)]
+    prober.close()
+    assert 1.5 <= min(pauses_s) < 1.6
+    assert 2.4 < max(pauses_s) <= 2.5
 
 
 def test_an_address_that_is_taken_is_named(reflector: str) -> None:

@@ -52,6 +52,7 @@ class AgentConfig:
     bandwidth_kbps: Mapping[str, int]  # zone's id -> what tasks may reserve of the link from it
     probe_interval_ms: int = 200
     probe_window: int = 256
+    probe_packets_per_second_max: int = 500  # of the site, to all targets together
     ray_num_cpus: int | None = None  # None: as many as the node's limit
     warm_workers: int = 1
     stop_grace_ms: int = 5000  # from SIGTERM to SIGKILL
@@ -84,6 +85,7 @@ def parse(raw: object) -> AgentConfig:
         bandwidth_kbps=_bandwidth(top.section("bandwidth_mbps")),
         probe_interval_ms=probe.whole("interval_ms", 200, least=1),
         probe_window=probe.whole("window", 256, least=20),
+        probe_packets_per_second_max=probe.whole("packets_per_second_max", 500, least=1),
         ray_num_cpus=ray.optional_whole("num_cpus", least=1),
         warm_workers=ray.whole("warm_workers", 1),
         stop_grace_ms=top.whole("stop_grace_ms", 5000),

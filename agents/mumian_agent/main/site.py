@@ -57,7 +57,12 @@ async def run_site(config: AgentConfig, identity: Identity) -> None:
     await runners.open(allocations.runners_in_use())
     allocations.adopt()
     prober = Prober(
-        config.site.id, config.routes, config.probe_interval_ms, config.probe_window, config.bandwidth_kbps
+        config.site.id,
+        config.routes,
+        config.probe_interval_ms,
+        config.probe_window,
+        config.bandwidth_kbps,
+        config.probe_packets_per_second_max,
     )
     reports = SiteReports(
         config, identity.agent_epoch, machine, allocations, prober, outbox, cluster.processes

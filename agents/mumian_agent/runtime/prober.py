@@ -1,19 +1,21 @@
-"""Measures round-trip times to reflectors by UDP echo."""
+"""Measures round-trip times to reflectors by UDP, within a budget of packets."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import os
+import random
 import socket
 import struct
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from mumian.api.v1.fleet_pb2 import FIGURE_SOURCE_MEASURED, Link
 
 from mumian_agent.domain.fields import host_and_port
+from mumian_agent.domain.probe_packet import NONCE_BYTES, PACKET_BYTES, nonce_of_answer, request
 from mumian_agent.domain.rtt_window import RttWindow
 
 log = logging.getLogger(__name__)
@@ -23,7 +25,8 @@ SAMPLES_MIN = 20
 _BURST, _BURST_INTERVAL_S = 25, 0.01
 _LOST_AFTER_S = 2.0
 _RESOLVE_AGAIN_AFTER_S = 5.0
-_NONCE_BYTES = 16
+# Pauses differ by up to so much, so that sites that start together do not probe together.
+_JITTER = 0.25
 # The kernel stamps datagrams on arrival, so that it does not count how long this process was busy.
 _SO_TIMESTAMPNS = 35
 _TIMESPEC = struct.Struct("@qq")
@@ -39,16 +42,17 @@ class _Target:
         self.task: asyncio.Task[None] | None = None
         self._sent_ns: dict[bytes, int] = {}
 
-    async def probe(self, interval_s: float) -> None:
-        """Send probes for ever."""
+    async def probe(self, pause_s: Callable[[bool], float]) -> None:
+        """Send probes for ever; `pause_s` tells how long to wait after one, in the first burst or later."""
+        await asyncio.sleep(random.uniform(0, pause_s(True)))  # not all targets of a new list at once
         while True:
             try:
-                await self._probe_resolved(interval_s)
+                await self._probe_resolved(pause_s)
             except OSError as error:
                 log.warning("probe target %s cannot be probed (%s); trying again", self.address, error)
                 await asyncio.sleep(_RESOLVE_AGAIN_AFTER_S)
 
-    async def _probe_resolved(self, interval_s: float) -> None:
+    async def _probe_resolved(self, pause_s: Callable[[bool], float]) -> None:
         loop = asyncio.get_running_loop()
         host, port = host_and_port(self.address)
         family, kind, _, _, address = (await loop.getaddrinfo(host, port, type=socket.SOCK_DGRAM))[0]
@@ -60,7 +64,7 @@ class _Target:
             try:
                 for count in range(1 << 62):
                     self._send(connection)
-                    await asyncio.sleep(_BURST_INTERVAL_S if count < _BURST else interval_s)
+                    await asyncio.sleep(pause_s(count < _BURST))
             finally:
                 loop.remove_reader(connection)
 
@@ -68,10 +72,10 @@ class _Target:
         now_ns = time.monotonic_ns()
         for nonce in [n for n, sent in self._sent_ns.items() if now_ns - sent > _LOST_AFTER_S * 1e9]:
             del self._sent_ns[nonce]
-        nonce = os.urandom(_NONCE_BYTES)
+        nonce = os.urandom(NONCE_BYTES)
         self._sent_ns[nonce] = time.monotonic_ns()
         try:
-            connection.send(nonce)
+            connection.send(request(nonce))
         except (ConnectionRefusedError, BlockingIOError):
             del self._sent_ns[nonce]  # nobody listens there now; perhaps the next time
 
@@ -79,14 +83,14 @@ class _Target:
         while True:
             try:
                 data, ancillary, _, _ = connection.recvmsg(
-                    _NONCE_BYTES + 1, socket.CMSG_SPACE(_TIMESPEC.size)
+                    PACKET_BYTES + 1, socket.CMSG_SPACE(_TIMESPEC.size)
                 )
             except ConnectionRefusedError:
                 continue
             except BlockingIOError:
                 return
             now_ns, clock_ns = time.monotonic_ns(), time.time_ns()
-            sent_ns = self._sent_ns.pop(data, None)
+            sent_ns = self._sent_ns.pop(nonce_of_answer(data) or b"", None)
             if sent_ns is not None:
                 waited_ns = max(0, clock_ns - _arrival_ns(ancillary, clock_ns))
                 self.window.add(max(now_ns - sent_ns - waited_ns, 1000) // 1000)
@@ -103,11 +107,16 @@ class Prober:
         interval_ms: int,
         window: int,
         bandwidth_kbps: Mapping[str, int] | None = None,
+        packets_per_second_max: int = 500,
     ) -> None:
-        """`bandwidth_kbps` is what is declared of links, by target; it goes with what is measured."""
+        """`interval_ms` is between two probes of a target: longer, if all targets together would send more
+        than `packets_per_second_max`. `bandwidth_kbps` is what is declared of links, by target; it goes with
+        what is measured.
+        """
         self._site_id, self._routes = site_id, routes
         self._bandwidth_kbps = bandwidth_kbps or {}
         self._interval_s, self._window = interval_ms / 1000, window
+        self._packets_per_second_max = packets_per_second_max
         self._targets: dict[str, _Target] = {}
 
     def set_targets(self, addresses: Mapping[str, str]) -> None:
@@ -118,7 +127,7 @@ class Prober:
         for target_id, address in addresses.items():
             if target_id not in self._targets:
                 target = _Target(self._route(target_id, address), self._window)
-                target.task = asyncio.create_task(target.probe(self._interval_s))
+                target.task = asyncio.create_task(target.probe(self._pause_s))
                 self._targets[target_id] = target
 
     def news(self) -> list[Link]:
@@ -134,6 +143,12 @@ class Prober:
         """Probe nothing any more."""
         for target_id in list(self._targets):
             self._end(target_id)
+
+    def _pause_s(self, is_burst: bool) -> float:
+        """An equal part of the budget for every target: on average all together stay within it."""
+        fair_s = len(self._targets) / self._packets_per_second_max
+        mean_s = max(_BURST_INTERVAL_S if is_burst else self._interval_s, fair_s)
+        return mean_s * random.uniform(1 - _JITTER, 1 + _JITTER)
 
     def _route(self, target_id: str, address: str) -> str:
         return self._routes.get(target_id, address) if address else ""

@@ -1,13 +1,18 @@
-"""Answers probes: every datagram of at most 64 bytes goes back unchanged."""
+"""Answers probes, at no more than a stated rate; everything else gets silence."""
 
 from __future__ import annotations
 
 import socket
 import threading
+import time
 
 from mumian_agent.domain.fields import host_and_port
+from mumian_agent.domain.probe_packet import PACKET_BYTES, answer_to
+from mumian_agent.domain.rate_limit import RateLimit
 
-DATAGRAM_BYTES_MAX = 64
+# A site sends a target five probes a second, and a burst of 25 first; many sites may share one address.
+SENDER_PER_SECOND, ALL_PER_SECOND = 1000, 20_000
+_SENDERS_MAX = 4096
 
 
 class ReflectorError(Exception):
@@ -15,7 +20,7 @@ class ReflectorError(Exception):
 
 
 class Reflector:
-    """A UDP echo, in a thread of its own: what the agent does must not lengthen its peers' round trips."""
+    """In a thread of its own: what the agent does must not lengthen its peers' round trips."""
 
     def __init__(self, listen: str) -> None:
         """Listen.
@@ -39,11 +44,13 @@ class Reflector:
 
     def serve(self) -> None:
         """Answer for ever."""
+        limit = RateLimit(SENDER_PER_SECOND, ALL_PER_SECOND, _SENDERS_MAX)
         while True:
             try:
                 # One byte more than allowed, to see which datagrams are too long.
-                data, sender = self._socket.recvfrom(DATAGRAM_BYTES_MAX + 1)
-                if len(data) <= DATAGRAM_BYTES_MAX:
-                    self._socket.sendto(data, sender)
+                datagram, sender = self._socket.recvfrom(PACKET_BYTES + 1)
+                answer = answer_to(datagram)
+                if answer is not None and limit.admits(sender[0], time.monotonic_ns()):
+                    self._socket.sendto(answer, sender)
             except OSError:
                 continue  # the sender is gone, and says so

@@ -245,7 +245,12 @@ fn site(line: &Line<'_>) -> api::Site {
         id: line.ids[0].into(),
         operator_id: line.text("operator").unwrap_or_default().into(),
         jurisdiction: line.text("jurisdiction").unwrap_or_default().into(),
-        pue: (pue > 0).then_some(api::Pue { average_permille: pue, marginal_permille: pue, source: 1 }),
+        pue: (pue > 0).then_some(api::Pue {
+            average_permille: pue,
+            marginal_permille: pue,
+            source: 1,
+            ..Default::default()
+        }),
         prices: Some(api::Prices {
             cpu_core_hour_microcny: line.number("core"),
             memory_gib_hour_microcny: line.number("memory"),

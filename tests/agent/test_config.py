@@ -46,7 +46,10 @@ def changed(path: str, value: Any) -> dict[str, Any]:
 def test_decimals_become_exact_whole_units() -> None:
     config = parse(GOOD)
     assert config.site.pue == fleet_pb2.Pue(
-        average_permille=1250, marginal_permille=1150, source=fleet_pb2.FIGURE_SOURCE_DECLARED
+        average_permille=1250,
+        marginal_permille=1150,
+        source=fleet_pb2.FIGURE_SOURCE_DECLARED,
+        marginal_source=fleet_pb2.FIGURE_SOURCE_DECLARED,
     )
     assert config.site.prices.cpu_core_hour_microcny == 200_000
     assert config.site.prices.accelerator_hour_microcny["H100"] == 12_500_000

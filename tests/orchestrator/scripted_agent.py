@@ -83,6 +83,10 @@ class ScriptedAgent:
         """Report on an allocation."""
         self._send(allocation_status=self.status_of(allocation_id, state, exit_code))
 
+    def report(self, status: pb.AllocationStatus) -> None:
+        """Report on an allocation, all of it as given."""
+        self._send(allocation_status=status)
+
     def status_of(
         self, allocation_id: str, state: job_pb2.AllocationState.ValueType, exit_code: int | None = None
     ) -> pb.AllocationStatus:

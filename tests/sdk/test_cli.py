@@ -261,6 +261,51 @@ def test_status_shows_each_allocation(mumian: Any, coordinator: ScriptedCoordina
     assert mumian("status", "hello-1", "-o", "json").json["allocations"][0]["endpoint"] == "10.0.0.1:8080"
 
 
+def test_a_receipt_adds_up_what_has_ended_and_names_what_has_not(
+    mumian: Any, coordinator: ScriptedCoordinator
+) -> None:
+    stored = job(RUNNING)
+    coordinator.jobs = [stored]
+    assert "no receipt yet" in mumian("receipt", "hello-1").out
+    for index in range(2):
+        ended = stored.allocations.add(
+            id=f"hello-1.main.{index}", site_id="gz", state=job_pb2.ALLOCATION_STATE_SUCCEEDED
+        ).receipt
+        ended.held_ms, ended.core_ms, ended.it_energy_mj = 3_600_000, 7_200_000, 3_600_000_000
+        ended.rent_microcny, ended.total_microcny = 1_000_000, 1_250_000 + index
+        ended.pue_marginal_permille, ended.pue_source = 1200, fleet_pb2.FIGURE_SOURCE_DECLARED
+    stored.allocations.add(id="hello-1.main.2", state=job_pb2.ALLOCATION_STATE_RUNNING)
+    run = mumian("receipt", "hello-1")
+    rows = [line.split() for line in run.out.splitlines()]
+    assert next(row for row in rows if row[:1] == ["all"])[1:] == (
+        ["4.0000", "2.000000", "0.000000", "0.000000", "2.500001"]
+    )
+    assert "1 task still to end" in run.out
+    assert "gz: PUE of one more watt 1.20 (declared)" in run.out
+    shown = mumian("receipt", "hello-1", "-o", "json").json
+    assert shown["total"]["total_microcny"] == "2500001"
+    assert [each["allocation_id"] for each in shown["receipts"]] == ["hello-1.main.0", "hello-1.main.1"]
+    assert shown["live_allocation_count"] == 1
+
+
+def test_sites_say_where_their_power_comes_from_and_which_meters_are_not_believed(
+    mumian: Any, coordinator: ScriptedCoordinator
+) -> None:
+    made = fleet_pb2.Site(id="gz", health=fleet_pb2.HEALTH_READY)
+    made.pue.average_permille, made.pue.source = 1310, fleet_pb2.FIGURE_SOURCE_MEASURED
+    made.pue.marginal_permille, made.pue.marginal_source = 1180, fleet_pb2.FIGURE_SOURCE_DECLARED
+    made.meters.add(side=fleet_pb2.METER_SIDE_IT, name="redfish", fault="does not answer")
+    made.meters.add(side=fleet_pb2.METER_SIDE_IT, name="rapl", in_use=True).sample_time.GetCurrentTime()
+    coordinator.sites = [made]
+    lines = mumian("sites").out.splitlines()
+    assert lines[-2] == (
+        "gz: PUE 1.31 measured; of one more watt 1.18 declared; IT W by rapl, 0 s old; site W modelled"
+    )
+    assert lines[-1] == "gz: meter redfish does not answer; never believed"
+    shown = mumian("sites", "-o", "json").json["sites"][0]["meters"]
+    assert [(each["name"], each["in_use"]) for each in shown] == [("redfish", False), ("rapl", True)]
+
+
 def test_logs_go_where_the_task_wrote_them(mumian: Any, coordinator: ScriptedCoordinator) -> None:
     coordinator.chunks = [
         ReadLogsResponse(stream=LOG_STREAM_STDOUT, data="héllo\n".encode()),

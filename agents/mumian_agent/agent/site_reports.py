@@ -8,7 +8,16 @@ from importlib.metadata import version
 
 import psutil
 from mumian.agent.v1.agent_pb2 import AgentReport, Heartbeat, Hello, LinksReport, NodesReport, PowerReport
-from mumian.api.v1.fleet_pb2 import FIGURE_SOURCE_MODELLED, HEALTH_READY, Node, Site
+from mumian.api.v1.fleet_pb2 import (
+    FIGURE_SOURCE_MEASURED,
+    FIGURE_SOURCE_MODELLED,
+    HEALTH_READY,
+    METER_SIDE_FACILITY,
+    METER_SIDE_IT,
+    MeterReading,
+    Node,
+    Site,
+)
 
 from mumian_agent.agent.allocations import Allocations, now
 from mumian_agent.agent.ports import ReportSink
@@ -17,6 +26,7 @@ from mumian_agent.domain.hours import forecast_from
 from mumian_agent.runtime import contact
 from mumian_agent.runtime.environment import devices_active_power_mw
 from mumian_agent.runtime.machine import Machine, Usage, arch
+from mumian_agent.runtime.power.site_power import SitePower, in_use
 from mumian_agent.runtime.prober import Prober
 
 _LINKS_EVERY_S = 1.0
@@ -37,11 +47,12 @@ class SiteReports:
         prober: Prober,
         reports: ReportSink,
         processes: Callable[[], Iterable[psutil.Process]],
+        power: SitePower,
     ) -> None:
         """`processes` gives everything that runs on the site."""
         self._config, self._allocations, self._prober, self._reports = config, allocations, prober, reports
         self._machine = machine
-        self._processes = processes
+        self._processes, self._power = processes, power
         self._heartbeat_interval_s = 1.0
         self._site = Site(agent_epoch=agent_epoch, agent_version=version("mumian-agent"))
         self._site.MergeFrom(config.site)
@@ -111,24 +122,33 @@ class SiteReports:
             ):
                 node.cpu_used_permille, node.memory_mib_used = cpu_permille, usage.memory_mib
                 self._reports.put("nodes", AgentReport(nodes=NodesReport(nodes=[node])))
-            self._reports.put("power", AgentReport(power=self._power(usage.cpu_milli)))
+            meters = await asyncio.to_thread(self._power.read, cpu_permille)
+            self._reports.put("power", AgentReport(power=self._power_report(usage.cpu_milli, meters)))
             await asyncio.sleep(_USAGE_EVERY_S)
 
     def _usage(self) -> Usage:
         return self._machine.usage(self._processes())
 
-    def _power(self, cpu_used_milli: int) -> PowerReport:
-        """A model: what the used cores and the granted devices add to the idle site."""
+    def _power_report(self, cpu_used_milli: int, meters: list[MeterReading]) -> PowerReport:
+        self._site.pue.CopyFrom(self._power.pue())
+        it = in_use([each for each in meters if each.side == METER_SIDE_IT])
+        facility = in_use([each for each in meters if each.side == METER_SIDE_FACILITY])
+        it_power_mw = it.power_mw if it else self._modelled_mw(cpu_used_milli)
+        by_pue_mw = it_power_mw * self._site.pue.average_permille // 1000
+        return PowerReport(
+            pue=self._site.pue,
+            it_power_mw=it_power_mw,
+            facility_power_mw=facility.power_mw if facility else by_pue_mw,
+            source=FIGURE_SOURCE_MEASURED if it else FIGURE_SOURCE_MODELLED,
+            meters=meters,
+        )
+
+    def _modelled_mw(self, cpu_used_milli: int) -> int:
+        """For want of a meter: what the used cores and the granted devices add to the idle site."""
         cores_mw = cpu_used_milli * self._node.core_active_power_mw // 1000
         devices_mw = sum(
             devices_active_power_mw(entry.run, self._node.accelerators)
             for entry in self._allocations.live()
             if entry.run is not None
         )
-        it_power_mw = cores_mw + devices_mw
-        return PowerReport(
-            pue=self._site.pue,
-            it_power_mw=it_power_mw,
-            facility_power_mw=it_power_mw * self._site.pue.average_permille // 1000,
-            source=FIGURE_SOURCE_MODELLED,
-        )
+        return cores_mw + devices_mw

@@ -21,6 +21,7 @@ from mumian.api.v1.resources_pb2 import Accelerator
 
 from mumian_agent.domain.fields import ConfigError, Fields
 from mumian_agent.domain.hours import HOURS_OF_DAY
+from mumian_agent.domain.power_config import PowerConfig, power_of
 
 _TIERS = {"city": TIER_CITY, "edge": TIER_EDGE, "hub": TIER_HUB}
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
@@ -58,6 +59,7 @@ class AgentConfig:
     stop_grace_ms: int = 5000  # from SIGTERM to SIGKILL
     hours_of_day: tuple[HourForecast, ...] = ()  # from midnight at the site; none: the same at any hour
     utc_offset_h: int = 0
+    power: PowerConfig = field(default_factory=PowerConfig)
 
 
 def parse(raw: object) -> AgentConfig:
@@ -91,6 +93,7 @@ def parse(raw: object) -> AgentConfig:
         stop_grace_ms=top.whole("stop_grace_ms", 5000),
         hours_of_day=hours_of_day,
         utc_offset_h=utc_offset_h,
+        power=power_of(top.section("power")),
     )
     for section in (reflector, probe, ray, top):
         section.finish()
@@ -157,6 +160,7 @@ def _pue(fields: Fields) -> Pue:
         average_permille=round(average * 1000),
         marginal_permille=round((average if marginal is None else marginal) * 1000),
         source=FIGURE_SOURCE_DECLARED,
+        marginal_source=FIGURE_SOURCE_DECLARED,
     )
     for name, permille in (("average", pue.average_permille), ("marginal", pue.marginal_permille)):
         if not 1000 <= permille <= 10_000:

@@ -48,6 +48,8 @@ def run(path: Path, verbose: bool) -> None:
     reflector.start()
     try:
         asyncio.run(_run_until_signal(config, identity))
+    except ConfigError as error:
+        _leave(str(error), _BAD_INPUT)
     except RefusedForGoodError as error:
         _leave(f"refused by the coordinator at {', '.join(config.coordinators)}: {error}", _REFUSED)
     except SiteRuntimeError as error:

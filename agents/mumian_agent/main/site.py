@@ -23,6 +23,7 @@ from mumian_agent.runtime.contact import Contact
 from mumian_agent.runtime.identity import Identity
 from mumian_agent.runtime.journal import Journal
 from mumian_agent.runtime.machine import Machine
+from mumian_agent.runtime.power.site_meters import power_of_site
 from mumian_agent.runtime.prober import Prober
 
 _HOST = "127.0.0.1"
@@ -34,9 +35,11 @@ async def run_site(config: AgentConfig, identity: Identity) -> None:
     """Run the agent until SIGTERM or SIGINT; then end the site's work and its Ray.
 
     Raises:
+        ConfigError: a file that the configuration names cannot be used; nothing was started.
         RefusedForGoodError: the coordinator does not take it. What runs goes on.
         SiteRuntimeError: the site's Ray does not start.
     """
+    power = power_of_site(config)
     machine = Machine(config.node)
     cluster = RayCluster(config.state_dir, config.ray_num_cpus or max(1, machine.cpu_milli // 1000))
     stop = asyncio.Event()
@@ -65,7 +68,8 @@ async def run_site(config: AgentConfig, identity: Identity) -> None:
         config.probe_packets_per_second_max,
     )
     reports = SiteReports(
-        config, identity.agent_epoch, machine, allocations, prober, outbox, cluster.processes
+        *(config, identity.agent_epoch, machine, allocations, prober, outbox, cluster.processes),
+        power,
     )
     log_reads = LogReads(config.site.id, allocations, journal, outbox)
     agent = SiteAgent(

@@ -84,7 +84,12 @@ fn site(s: usize, rng: &mut Rng) -> api::Site {
         id: format!("site-{s:03}"),
         operator_id: format!("operator-{}", s % OPERATORS),
         jurisdiction: ["CN-GD-GZ", "CN-GD-SZ", "CN-GD-FS", "CN-GX-NN"][s % 4].into(),
-        pue: Some(api::Pue { average_permille: pue, marginal_permille: pue - rng.u32(0..60), source: 1 }),
+        pue: Some(api::Pue {
+            average_permille: pue,
+            marginal_permille: pue - rng.u32(0..60),
+            source: 1,
+            ..Default::default()
+        }),
         prices: Some(api::Prices {
             cpu_core_hour_microcny: rng.u64(60..130) * 1000,
             memory_gib_hour_microcny: rng.u64(8..20) * 1000,

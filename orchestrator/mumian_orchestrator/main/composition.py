@@ -25,6 +25,7 @@ from mumian_orchestrator.services.handovers import Handovers
 from mumian_orchestrator.services.job_table import JobTable
 from mumian_orchestrator.services.plan_applier import PlanApplier
 from mumian_orchestrator.services.preemptions import Preemptions
+from mumian_orchestrator.services.receipts import Receipts
 from mumian_orchestrator.services.reconciler import Reconciler
 from mumian_orchestrator.services.reoptimisation import Reoptimisation
 from mumian_orchestrator.services.scheduler import Scheduler
@@ -109,7 +110,8 @@ def compose(
     solver = Solver(engine, fleet, config.solver_deadline_ms / 1000)
     scheduler = Scheduler(table, solver, applier, preemptions, brake, clock)
     disconnections = Disconnections(table, fleet, engine, sessions, scheduler, brake, clock)
-    reconciler = Reconciler(table, engine, sessions, scheduler, preemptions)
+    receipts = Receipts(fleet, config.carbon_kg_microcny)
+    reconciler = Reconciler(table, engine, sessions, scheduler, preemptions, receipts)
     arrangements = Arrangements(table, fleet, preemptions)
     handovers = Handovers(table, sessions, clock)
     limits, interval_s = config.search_limits, config.reoptimize_interval_s

@@ -112,6 +112,8 @@ class Fleet:
         site = self._sites[site_id]
         site.it_power_mw, site.facility_power_mw = report.it_power_mw, report.facility_power_mw
         site.power_source = report.source
+        del site.meters[:]
+        site.meters.extend(report.meters)
         if not report.HasField("pue") or report.pue == site.pue:
             return False
         site.pue.CopyFrom(report.pue)

@@ -18,6 +18,7 @@ from mumian_orchestrator.ports.engine import Engine
 from mumian_orchestrator.services.agent_sessions import AgentSessions
 from mumian_orchestrator.services.job_table import ALLOCATIONS_PER_COMMIT, JobTable
 from mumian_orchestrator.services.preemptions import Preemptions
+from mumian_orchestrator.services.receipts import Receipts
 from mumian_orchestrator.services.scheduler import Scheduler
 from mumian_orchestrator.services.tasks import TaskSet
 
@@ -38,9 +39,10 @@ class Reconciler:
         sessions: AgentSessions,
         scheduler: Scheduler,
         preemptions: Preemptions,
+        receipts: Receipts,
     ) -> None:
         self._table, self._engine, self._sessions, self._scheduler = table, engine, sessions, scheduler
-        self._preemptions = preemptions
+        self._preemptions, self._receipts = preemptions, receipts
         self._background = TaskSet()
 
     def resume(self) -> None:
@@ -78,6 +80,7 @@ class Reconciler:
     def _is_news(self, job: Job, allocation: Allocation, status: AllocationStatus) -> bool:
         before = _without_meter(allocation)
         _take_over(allocation, status)
+        self._receipts.settle(allocation)
         if _without_meter(allocation) == before:
             self._table.publish_meter(job, allocation)
             return False

@@ -43,7 +43,12 @@ pub fn site(id: usize) -> impl Strategy<Value = api::Site> {
             id: format!("s{id}"),
             operator_id: format!("op{}", id % 2),
             jurisdiction: jurisdiction.into(),
-            pue: (pue > 0).then_some(api::Pue { average_permille: pue, marginal_permille: pue, source: 1 }),
+            pue: (pue > 0).then_some(api::Pue {
+                average_permille: pue,
+                marginal_permille: pue,
+                source: 1,
+                ..Default::default()
+            }),
             prices: Some(api::Prices {
                 cpu_core_hour_microcny: core * 1000,
                 accelerator_hour_microcny: [("H100".to_string(), h100 * 5000)].into(),

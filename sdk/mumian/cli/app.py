@@ -23,6 +23,7 @@ _VERBS = {
     "jobs": "mumian.cli.jobs:jobs",
     "status": "mumian.cli.jobs:status",
     "events": "mumian.cli.events:events",
+    "receipt": "mumian.cli.receipt:receipt",
     "logs": "mumian.cli.logs:logs",
     "cancel": "mumian.cli.jobs:cancel",
     "explain": "mumian.cli.jobs:explain",

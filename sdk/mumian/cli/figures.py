@@ -67,6 +67,26 @@ def watt_hours(joule: int) -> str:
     return f"{joule / 3600:.3f}" if joule else UNKNOWN
 
 
+def hours(ms: int) -> str:
+    """Milliseconds (of a core, of a device) as hours."""
+    return f"{ms / 3_600_000:.4f}"
+
+
+def kwh(mj: int) -> str:
+    """Millijoule as kWh: a small task uses a millionth of one."""
+    return f"{mj / 3.6e9:.6f}"
+
+
+def kg(mg: int) -> str:
+    """Milligram as kilogram."""
+    return f"{mg / 1e6:.6f}"
+
+
+def fine_cny(microcny: int) -> str:
+    """Micro-CNY as CNY, to the last one."""
+    return f"{microcny / 1e6:.6f}"
+
+
 def clock(unix_s: int) -> str:
     """A time as this machine's clock shows it, with the day when it is not within a day from now."""
     form = "%H:%M" if 0 <= unix_s - time.time() < 86400 else "%Y-%m-%d %H:%M"

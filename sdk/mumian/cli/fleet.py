@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mumian.api.v1 import fleet_service_pb2 as pb
-from mumian.api.v1.fleet_pb2 import Link, Node, Site
+from mumian.api.v1.fleet_pb2 import METER_SIDE_FACILITY, METER_SIDE_IT, Link, Node, Site
 from mumian.cli import figures, words
 from mumian.cli.json_output import print_json
 from mumian.cli.session import Session, pass_session, shared_options
@@ -29,6 +29,8 @@ def sites(session: Session) -> None:
         session.console.print("no site is connected; `mumian-agent run --config site.yaml` connects one")
     else:
         session.console.print(site_table(found))
+        for site in found:
+            _print_power(session, site)
         if brake.engaged:
             session.console.print(f"brake: {brake.summary}", style="bold red", soft_wrap=True)
 
@@ -152,6 +154,30 @@ def site_table(found: Sequence[Site]) -> Table:
             *(_used(usage.facility_power_mw_allocated, site.power_cap_mw, 10**6) for _ in caps),
         )
     return made
+
+
+def _print_power(session: Session, site: Site) -> None:
+    """Where a site's PUE and power come from, and which of its meters are not believed."""
+    if not site.meters:
+        return
+    pue = site.pue
+    told = [
+        f"PUE {figures.pue(pue.average_permille)} {words.source(pue.source)}",
+        f"of one more watt {figures.pue(pue.marginal_permille)} {words.source(pue.marginal_source)}",
+    ]
+    for side, word in ((METER_SIDE_IT, "IT W"), (METER_SIDE_FACILITY, "site W")):
+        used = next((each for each in site.meters if each.side == side and each.in_use), None)
+        told.append(
+            f"{word} by {used.name}, {figures.age(used.sample_time)} old" if used else f"{word} modelled"
+        )
+    session.console.print(f"{site.id}: {'; '.join(told)}", style="dim", soft_wrap=True)
+    for each in site.meters:
+        if each.fault:
+            age = figures.age(each.sample_time)
+            last = f"last believed {age} ago" if each.sample_time.seconds else "never believed"
+            session.console.print(
+                f"{site.id}: meter {each.name} {each.fault}; {last}", style="yellow", soft_wrap=True
+            )
 
 
 def _used(used: int, limit: int, unit: int) -> str:

@@ -198,11 +198,15 @@ class PowerReport(_message.Message):
     IT_POWER_MW_FIELD_NUMBER: _builtins.int
     FACILITY_POWER_MW_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
+    METERS_FIELD_NUMBER: _builtins.int
     it_power_mw: _builtins.int
     facility_power_mw: _builtins.int
     source: _fleet_pb2.FigureSource.ValueType
+    """of the IT power"""
     @_builtins.property
     def pue(self) -> _fleet_pb2.Pue: ...
+    @_builtins.property
+    def meters(self) -> _containers.RepeatedCompositeFieldContainer[_fleet_pb2.MeterReading]: ...
     def __init__(
         self,
         *,
@@ -210,10 +214,11 @@ class PowerReport(_message.Message):
         it_power_mw: _builtins.int = ...,
         facility_power_mw: _builtins.int = ...,
         source: _fleet_pb2.FigureSource.ValueType = ...,
+        meters: _abc.Iterable[_fleet_pb2.MeterReading] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["pue", b"pue"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["facility_power_mw", b"facility_power_mw", "it_power_mw", b"it_power_mw", "pue", b"pue", "source", b"source"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["facility_power_mw", b"facility_power_mw", "it_power_mw", b"it_power_mw", "meters", b"meters", "pue", b"pue", "source", b"source"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

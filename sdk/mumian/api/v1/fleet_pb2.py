@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from mumian.api.v1 import resources_pb2 as mumian_dot_api_dot_v1_dot_resources__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19mumian/api/v1/fleet.proto\x12\rmumian.api.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dmumian/api/v1/resources.proto\"g\n\x03Pue\x12\x18\n\x10\x61verage_permille\x18\x01 \x01(\r\x12\x19\n\x11marginal_permille\x18\x02 \x01(\r\x12+\n\x06source\x18\x03 \x01(\x0e\x32\x1b.mumian.api.v1.FigureSource\"\x9b\x02\n\x06Prices\x12\x1e\n\x16\x63pu_core_hour_microcny\x18\x01 \x01(\x04\x12 \n\x18memory_gib_hour_microcny\x18\x02 \x01(\x04\x12U\n\x19\x61\x63\x63\x65lerator_hour_microcny\x18\x03 \x03(\x0b\x32\x32.mumian.api.v1.Prices.AcceleratorHourMicrocnyEntry\x12\x1b\n\x13\x65nergy_kwh_microcny\x18\x04 \x01(\x04\x12\x1b\n\x13\x65gress_gib_microcny\x18\x05 \x01(\x04\x1a>\n\x1c\x41\x63\x63\x65leratorHourMicrocnyEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"Q\n\x08\x46orecast\x12\x19\n\x11\x66irst_hour_unix_s\x18\x01 \x01(\x03\x12*\n\x05hours\x18\x02 \x03(\x0b\x32\x1b.mumian.api.v1.HourForecast\"\\\n\x0cHourForecast\x12\x1b\n\x13\x65nergy_kwh_microcny\x18\x01 \x01(\x04\x12\x18\n\x10\x63\x61rbon_g_per_kwh\x18\x02 \x01(\r\x12\x15\n\rrent_permille\x18\x03 \x01(\r\"\x96\x04\n\x04Site\x12\n\n\x02id\x18\x01 \x01(\t\x12\x13\n\x0boperator_id\x18\x02 \x01(\t\x12!\n\x04tier\x18\x03 \x01(\x0e\x32\x13.mumian.api.v1.Tier\x12\x14\n\x0cjurisdiction\x18\x04 \x01(\t\x12\x1f\n\x03pue\x18\x05 \x01(\x0b\x32\x12.mumian.api.v1.Pue\x12%\n\x06prices\x18\x06 \x01(\x0b\x32\x15.mumian.api.v1.Prices\x12\x18\n\x10\x63\x61rbon_g_per_kwh\x18\x07 \x01(\r\x12%\n\x06health\x18\x08 \x01(\x0e\x32\x15.mumian.api.v1.Health\x12\x32\n\x0elast_seen_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x61gent_epoch\x18\n \x01(\x04\x12\x15\n\ragent_version\x18\x0b \x01(\t\x12\x19\n\x11\x66\x61\x63ility_power_mw\x18\x0c \x01(\x04\x12\x13\n\x0bit_power_mw\x18\r \x01(\x04\x12\x31\n\x0cpower_source\x18\x0e \x01(\x0e\x32\x1b.mumian.api.v1.FigureSource\x12\'\n\x05usage\x18\x0f \x01(\x0b\x32\x18.mumian.api.v1.SiteUsage\x12\x14\n\x0cpower_cap_mw\x18\x10 \x01(\x04\x12)\n\x08\x66orecast\x18\x11 \x01(\x0b\x32\x17.mumian.api.v1.Forecast\"\xc5\x01\n\x0f\x44isconnectBrake\x12\x0f\n\x07\x65ngaged\x18\x01 \x01(\x08\x12/\n\x0b\x65ngage_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0crelease_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x19\n\x11silent_site_count\x18\x04 \x01(\r\x12\x12\n\nsite_count\x18\x05 \x01(\r\x12\x0f\n\x07summary\x18\x06 \x01(\t\"\x9b\x02\n\tSiteUsage\x12\x12\n\nnode_count\x18\x01 \x01(\r\x12\x1a\n\x12\x63pu_milli_capacity\x18\x02 \x01(\x04\x12\x1b\n\x13\x63pu_milli_allocated\x18\x03 \x01(\x04\x12\x1b\n\x13memory_mib_capacity\x18\x04 \x01(\x04\x12\x1c\n\x14memory_mib_allocated\x18\x05 \x01(\x04\x12\"\n\x1a\x61\x63\x63\x65lerator_milli_capacity\x18\x06 \x01(\x04\x12#\n\x1b\x61\x63\x63\x65lerator_milli_allocated\x18\x07 \x01(\x04\x12\x18\n\x10\x61llocation_count\x18\x08 \x01(\r\x12#\n\x1b\x66\x61\x63ility_power_mw_allocated\x18\t \x01(\x04\"\xd5\x03\n\x04Node\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07site_id\x18\x02 \x01(\t\x12\x0c\n\x04\x61rch\x18\x03 \x01(\t\x12%\n\x06health\x18\x04 \x01(\x0e\x32\x15.mumian.api.v1.Health\x12/\n\x06labels\x18\x05 \x03(\x0b\x32\x1f.mumian.api.v1.Node.LabelsEntry\x12\x11\n\tcpu_milli\x18\x06 \x01(\x04\x12\x12\n\nmemory_mib\x18\x07 \x01(\x04\x12\x30\n\x0c\x61\x63\x63\x65lerators\x18\x08 \x03(\x0b\x32\x1a.mumian.api.v1.Accelerator\x12\x1c\n\x14\x63ore_active_power_mw\x18\t \x01(\x04\x12\x1b\n\x13\x63pu_milli_allocated\x18\n \x01(\x04\x12\x1c\n\x14memory_mib_allocated\x18\x0b \x01(\x04\x12\x35\n\x11\x64\x65vices_allocated\x18\x0c \x03(\x0b\x32\x1a.mumian.api.v1.DeviceShare\x12\x19\n\x11\x63pu_used_permille\x18\r \x01(\r\x12\x17\n\x0fmemory_mib_used\x18\x0e \x01(\x04\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"4\n\x04Zone\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x11\n\treflector\x18\x03 \x01(\t\"\x81\x02\n\x04Link\x12\x0f\n\x07\x66rom_id\x18\x01 \x01(\t\x12\x12\n\nto_site_id\x18\x02 \x01(\t\x12\x12\n\nrtt_p50_us\x18\x03 \x01(\x04\x12\x12\n\nrtt_p99_us\x18\x04 \x01(\x04\x12+\n\x06source\x18\x05 \x01(\x0e\x32\x1b.mumian.api.v1.FigureSource\x12\x14\n\x0csample_count\x18\x06 \x01(\r\x12/\n\x0bsample_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0e\x62\x61ndwidth_kbps\x18\x08 \x01(\x04\x12 \n\x18\x62\x61ndwidth_kbps_allocated\x18\t \x01(\x04*H\n\x04Tier\x12\x14\n\x10TIER_UNSPECIFIED\x10\x00\x12\r\n\tTIER_CITY\x10\x01\x12\r\n\tTIER_EDGE\x10\x02\x12\x0c\n\x08TIER_HUB\x10\x03*_\n\x06Health\x12\x16\n\x12HEALTH_UNSPECIFIED\x10\x00\x12\x10\n\x0cHEALTH_READY\x10\x01\x12\x13\n\x0fHEALTH_DRAINING\x10\x02\x12\x16\n\x12HEALTH_UNREACHABLE\x10\x03*\x81\x01\n\x0c\x46igureSource\x12\x1d\n\x19\x46IGURE_SOURCE_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x46IGURE_SOURCE_MEASURED\x10\x01\x12\x1a\n\x16\x46IGURE_SOURCE_DECLARED\x10\x02\x12\x1a\n\x16\x46IGURE_SOURCE_MODELLED\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19mumian/api/v1/fleet.proto\x12\rmumian.api.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dmumian/api/v1/resources.proto\"\x9d\x01\n\x03Pue\x12\x18\n\x10\x61verage_permille\x18\x01 \x01(\r\x12\x19\n\x11marginal_permille\x18\x02 \x01(\r\x12+\n\x06source\x18\x03 \x01(\x0e\x32\x1b.mumian.api.v1.FigureSource\x12\x34\n\x0fmarginal_source\x18\x04 \x01(\x0e\x32\x1b.mumian.api.v1.FigureSource\"\xa6\x01\n\x0cMeterReading\x12&\n\x04side\x18\x01 \x01(\x0e\x32\x18.mumian.api.v1.MeterSide\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x10\n\x08power_mw\x18\x03 \x01(\x04\x12/\n\x0bsample_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x66\x61ult\x18\x05 \x01(\t\x12\x0e\n\x06in_use\x18\x06 \x01(\x08\"\x9b\x02\n\x06Prices\x12\x1e\n\x16\x63pu_core_hour_microcny\x18\x01 \x01(\x04\x12 \n\x18memory_gib_hour_microcny\x18\x02 \x01(\x04\x12U\n\x19\x61\x63\x63\x65lerator_hour_microcny\x18\x03 \x03(\x0b\x32\x32.mumian.api.v1.Prices.AcceleratorHourMicrocnyEntry\x12\x1b\n\x13\x65nergy_kwh_microcny\x18\x04 \x01(\x04\x12\x1b\n\x13\x65gress_gib_microcny\x18\x05 \x01(\x04\x1a>\n\x1c\x41\x63\x63\x65leratorHourMicrocnyEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"Q\n\x08\x46orecast\x12\x19\n\x11\x66irst_hour_unix_s\x18\x01 \x01(\x03\x12*\n\x05hours\x18\x02 \x03(\x0b\x32\x1b.mumian.api.v1.HourForecast\"\\\n\x0cHourForecast\x12\x1b\n\x13\x65nergy_kwh_microcny\x18\x01 \x01(\x04\x12\x18\n\x10\x63\x61rbon_g_per_kwh\x18\x02 \x01(\r\x12\x15\n\rrent_permille\x18\x03 \x01(\r\"\xc3\x04\n\x04Site\x12\n\n\x02id\x18\x01 \x01(\t\x12\x13\n\x0boperator_id\x18\x02 \x01(\t\x12!\n\x04tier\x18\x03 \x01(\x0e\x32\x13.mumian.api.v1.Tier\x12\x14\n\x0cjurisdiction\x18\x04 \x01(\t\x12\x1f\n\x03pue\x18\x05 \x01(\x0b\x32\x12.mumian.api.v1.Pue\x12%\n\x06prices\x18\x06 \x01(\x0b\x32\x15.mumian.api.v1.Prices\x12\x18\n\x10\x63\x61rbon_g_per_kwh\x18\x07 \x01(\r\x12%\n\x06health\x18\x08 \x01(\x0e\x32\x15.mumian.api.v1.Health\x12\x32\n\x0elast_seen_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x61gent_epoch\x18\n \x01(\x04\x12\x15\n\ragent_version\x18\x0b \x01(\t\x12\x19\n\x11\x66\x61\x63ility_power_mw\x18\x0c \x01(\x04\x12\x13\n\x0bit_power_mw\x18\r \x01(\x04\x12\x31\n\x0cpower_source\x18\x0e \x01(\x0e\x32\x1b.mumian.api.v1.FigureSource\x12\'\n\x05usage\x18\x0f \x01(\x0b\x32\x18.mumian.api.v1.SiteUsage\x12\x14\n\x0cpower_cap_mw\x18\x10 \x01(\x04\x12)\n\x08\x66orecast\x18\x11 \x01(\x0b\x32\x17.mumian.api.v1.Forecast\x12+\n\x06meters\x18\x14 \x03(\x0b\x32\x1b.mumian.api.v1.MeterReading\"\xc5\x01\n\x0f\x44isconnectBrake\x12\x0f\n\x07\x65ngaged\x18\x01 \x01(\x08\x12/\n\x0b\x65ngage_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0crelease_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x19\n\x11silent_site_count\x18\x04 \x01(\r\x12\x12\n\nsite_count\x18\x05 \x01(\r\x12\x0f\n\x07summary\x18\x06 \x01(\t\"\x9b\x02\n\tSiteUsage\x12\x12\n\nnode_count\x18\x01 \x01(\r\x12\x1a\n\x12\x63pu_milli_capacity\x18\x02 \x01(\x04\x12\x1b\n\x13\x63pu_milli_allocated\x18\x03 \x01(\x04\x12\x1b\n\x13memory_mib_capacity\x18\x04 \x01(\x04\x12\x1c\n\x14memory_mib_allocated\x18\x05 \x01(\x04\x12\"\n\x1a\x61\x63\x63\x65lerator_milli_capacity\x18\x06 \x01(\x04\x12#\n\x1b\x61\x63\x63\x65lerator_milli_allocated\x18\x07 \x01(\x04\x12\x18\n\x10\x61llocation_count\x18\x08 \x01(\r\x12#\n\x1b\x66\x61\x63ility_power_mw_allocated\x18\t \x01(\x04\"\xd5\x03\n\x04Node\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07site_id\x18\x02 \x01(\t\x12\x0c\n\x04\x61rch\x18\x03 \x01(\t\x12%\n\x06health\x18\x04 \x01(\x0e\x32\x15.mumian.api.v1.Health\x12/\n\x06labels\x18\x05 \x03(\x0b\x32\x1f.mumian.api.v1.Node.LabelsEntry\x12\x11\n\tcpu_milli\x18\x06 \x01(\x04\x12\x12\n\nmemory_mib\x18\x07 \x01(\x04\x12\x30\n\x0c\x61\x63\x63\x65lerators\x18\x08 \x03(\x0b\x32\x1a.mumian.api.v1.Accelerator\x12\x1c\n\x14\x63ore_active_power_mw\x18\t \x01(\x04\x12\x1b\n\x13\x63pu_milli_allocated\x18\n \x01(\x04\x12\x1c\n\x14memory_mib_allocated\x18\x0b \x01(\x04\x12\x35\n\x11\x64\x65vices_allocated\x18\x0c \x03(\x0b\x32\x1a.mumian.api.v1.DeviceShare\x12\x19\n\x11\x63pu_used_permille\x18\r \x01(\r\x12\x17\n\x0fmemory_mib_used\x18\x0e \x01(\x04\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"4\n\x04Zone\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x11\n\treflector\x18\x03 \x01(\t\"\x81\x02\n\x04Link\x12\x0f\n\x07\x66rom_id\x18\x01 \x01(\t\x12\x12\n\nto_site_id\x18\x02 \x01(\t\x12\x12\n\nrtt_p50_us\x18\x03 \x01(\x04\x12\x12\n\nrtt_p99_us\x18\x04 \x01(\x04\x12+\n\x06source\x18\x05 \x01(\x0e\x32\x1b.mumian.api.v1.FigureSource\x12\x14\n\x0csample_count\x18\x06 \x01(\r\x12/\n\x0bsample_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0e\x62\x61ndwidth_kbps\x18\x08 \x01(\x04\x12 \n\x18\x62\x61ndwidth_kbps_allocated\x18\t \x01(\x04*H\n\x04Tier\x12\x14\n\x10TIER_UNSPECIFIED\x10\x00\x12\r\n\tTIER_CITY\x10\x01\x12\r\n\tTIER_EDGE\x10\x02\x12\x0c\n\x08TIER_HUB\x10\x03*_\n\x06Health\x12\x16\n\x12HEALTH_UNSPECIFIED\x10\x00\x12\x10\n\x0cHEALTH_READY\x10\x01\x12\x13\n\x0fHEALTH_DRAINING\x10\x02\x12\x16\n\x12HEALTH_UNREACHABLE\x10\x03*\x81\x01\n\x0c\x46igureSource\x12\x1d\n\x19\x46IGURE_SOURCE_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x46IGURE_SOURCE_MEASURED\x10\x01\x12\x1a\n\x16\x46IGURE_SOURCE_DECLARED\x10\x02\x12\x1a\n\x16\x46IGURE_SOURCE_MODELLED\x10\x03*S\n\tMeterSide\x12\x1a\n\x16METER_SIDE_UNSPECIFIED\x10\x00\x12\x11\n\rMETER_SIDE_IT\x10\x01\x12\x17\n\x13METER_SIDE_FACILITY\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,34 +37,38 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PRICES_ACCELERATORHOURMICROCNYENTRY']._serialized_options = b'8\001'
   _globals['_NODE_LABELSENTRY']._loaded_options = None
   _globals['_NODE_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_TIER']._serialized_start=2485
-  _globals['_TIER']._serialized_end=2557
-  _globals['_HEALTH']._serialized_start=2559
-  _globals['_HEALTH']._serialized_end=2654
-  _globals['_FIGURESOURCE']._serialized_start=2657
-  _globals['_FIGURESOURCE']._serialized_end=2786
-  _globals['_PUE']._serialized_start=108
-  _globals['_PUE']._serialized_end=211
-  _globals['_PRICES']._serialized_start=214
-  _globals['_PRICES']._serialized_end=497
-  _globals['_PRICES_ACCELERATORHOURMICROCNYENTRY']._serialized_start=435
-  _globals['_PRICES_ACCELERATORHOURMICROCNYENTRY']._serialized_end=497
-  _globals['_FORECAST']._serialized_start=499
-  _globals['_FORECAST']._serialized_end=580
-  _globals['_HOURFORECAST']._serialized_start=582
-  _globals['_HOURFORECAST']._serialized_end=674
-  _globals['_SITE']._serialized_start=677
-  _globals['_SITE']._serialized_end=1211
-  _globals['_DISCONNECTBRAKE']._serialized_start=1214
-  _globals['_DISCONNECTBRAKE']._serialized_end=1411
-  _globals['_SITEUSAGE']._serialized_start=1414
-  _globals['_SITEUSAGE']._serialized_end=1697
-  _globals['_NODE']._serialized_start=1700
-  _globals['_NODE']._serialized_end=2169
-  _globals['_NODE_LABELSENTRY']._serialized_start=2124
-  _globals['_NODE_LABELSENTRY']._serialized_end=2169
-  _globals['_ZONE']._serialized_start=2171
-  _globals['_ZONE']._serialized_end=2223
-  _globals['_LINK']._serialized_start=2226
-  _globals['_LINK']._serialized_end=2483
+  _globals['_TIER']._serialized_start=2754
+  _globals['_TIER']._serialized_end=2826
+  _globals['_HEALTH']._serialized_start=2828
+  _globals['_HEALTH']._serialized_end=2923
+  _globals['_FIGURESOURCE']._serialized_start=2926
+  _globals['_FIGURESOURCE']._serialized_end=3055
+  _globals['_METERSIDE']._serialized_start=3057
+  _globals['_METERSIDE']._serialized_end=3140
+  _globals['_PUE']._serialized_start=109
+  _globals['_PUE']._serialized_end=266
+  _globals['_METERREADING']._serialized_start=269
+  _globals['_METERREADING']._serialized_end=435
+  _globals['_PRICES']._serialized_start=438
+  _globals['_PRICES']._serialized_end=721
+  _globals['_PRICES_ACCELERATORHOURMICROCNYENTRY']._serialized_start=659
+  _globals['_PRICES_ACCELERATORHOURMICROCNYENTRY']._serialized_end=721
+  _globals['_FORECAST']._serialized_start=723
+  _globals['_FORECAST']._serialized_end=804
+  _globals['_HOURFORECAST']._serialized_start=806
+  _globals['_HOURFORECAST']._serialized_end=898
+  _globals['_SITE']._serialized_start=901
+  _globals['_SITE']._serialized_end=1480
+  _globals['_DISCONNECTBRAKE']._serialized_start=1483
+  _globals['_DISCONNECTBRAKE']._serialized_end=1680
+  _globals['_SITEUSAGE']._serialized_start=1683
+  _globals['_SITEUSAGE']._serialized_end=1966
+  _globals['_NODE']._serialized_start=1969
+  _globals['_NODE']._serialized_end=2438
+  _globals['_NODE_LABELSENTRY']._serialized_start=2393
+  _globals['_NODE_LABELSENTRY']._serialized_end=2438
+  _globals['_ZONE']._serialized_start=2440
+  _globals['_ZONE']._serialized_end=2492
+  _globals['_LINK']._serialized_start=2495
+  _globals['_LINK']._serialized_end=2752
 # @@protoc_insertion_point(module_scope)

@@ -91,6 +91,23 @@ FIGURE_SOURCE_MODELLED: FigureSource.ValueType  # 3
 """estimated"""
 Global___FigureSource: _TypeAlias = FigureSource  # noqa: Y015
 
+class _MeterSide:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _MeterSideEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MeterSide.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    METER_SIDE_UNSPECIFIED: _MeterSide.ValueType  # 0
+    METER_SIDE_IT: _MeterSide.ValueType  # 1
+    METER_SIDE_FACILITY: _MeterSide.ValueType  # 2
+
+class MeterSide(_MeterSide, metaclass=_MeterSideEnumTypeWrapper): ...
+
+METER_SIDE_UNSPECIFIED: MeterSide.ValueType  # 0
+METER_SIDE_IT: MeterSide.ValueType  # 1
+METER_SIDE_FACILITY: MeterSide.ValueType  # 2
+Global___MeterSide: _TypeAlias = MeterSide  # noqa: Y015
+
 @_typing.final
 class Pue(_message.Message):
     """Power usage effectiveness, facility power / IT power (ISO/IEC 30134-2), in permille."""
@@ -100,24 +117,70 @@ class Pue(_message.Message):
     AVERAGE_PERMILLE_FIELD_NUMBER: _builtins.int
     MARGINAL_PERMILLE_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
+    MARGINAL_SOURCE_FIELD_NUMBER: _builtins.int
     average_permille: _builtins.int
     marginal_permille: _builtins.int
     """What one more watt of IT load adds at the meter."""
     source: Global___FigureSource.ValueType
+    """of the average"""
+    marginal_source: Global___FigureSource.ValueType
     def __init__(
         self,
         *,
         average_permille: _builtins.int = ...,
         marginal_permille: _builtins.int = ...,
         source: Global___FigureSource.ValueType = ...,
+        marginal_source: Global___FigureSource.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["average_permille", b"average_permille", "marginal_permille", b"marginal_permille", "source", b"source"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["average_permille", b"average_permille", "marginal_permille", b"marginal_permille", "marginal_source", b"marginal_source", "source", b"source"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Pue: _TypeAlias = Pue  # noqa: Y015
+
+@_typing.final
+class MeterReading(_message.Message):
+    """A power meter of a site as its agent sees it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SIDE_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    POWER_MW_FIELD_NUMBER: _builtins.int
+    SAMPLE_TIME_FIELD_NUMBER: _builtins.int
+    FAULT_FIELD_NUMBER: _builtins.int
+    IN_USE_FIELD_NUMBER: _builtins.int
+    side: Global___MeterSide.ValueType
+    name: _builtins.str
+    """"redfish", "rapl", "http", "prometheus" """
+    power_mw: _builtins.int
+    fault: _builtins.str
+    """Why it is not believed now, in one sentence: it stopped, froze, jumped or went negative; empty: it is."""
+    in_use: _builtins.bool
+    """It is the side's source: the first that is believed. Where none is, the figures are modelled."""
+    @_builtins.property
+    def sample_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was last read and believed, by the agent's clock; unset: never."""
+
+    def __init__(
+        self,
+        *,
+        side: Global___MeterSide.ValueType = ...,
+        name: _builtins.str = ...,
+        power_mw: _builtins.int = ...,
+        sample_time: _timestamp_pb2.Timestamp | None = ...,
+        fault: _builtins.str = ...,
+        in_use: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["sample_time", b"sample_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fault", b"fault", "in_use", b"in_use", "name", b"name", "power_mw", b"power_mw", "sample_time", b"sample_time", "side", b"side"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MeterReading: _TypeAlias = MeterReading  # noqa: Y015
 
 @_typing.final
 class Prices(_message.Message):
@@ -259,6 +322,7 @@ class Site(_message.Message):
     USAGE_FIELD_NUMBER: _builtins.int
     POWER_CAP_MW_FIELD_NUMBER: _builtins.int
     FORECAST_FIELD_NUMBER: _builtins.int
+    METERS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     operator_id: _builtins.str
     tier: Global___Tier.ValueType
@@ -294,6 +358,10 @@ class Site(_message.Message):
     def forecast(self) -> Global___Forecast:
         """Unset: the flat figures hold at any hour."""
 
+    @_builtins.property
+    def meters(self) -> _containers.RepeatedCompositeFieldContainer[Global___MeterReading]:
+        """All power meters that the agent knows, best first on each side; soft state."""
+
     def __init__(
         self,
         *,
@@ -314,10 +382,11 @@ class Site(_message.Message):
         usage: Global___SiteUsage | None = ...,
         power_cap_mw: _builtins.int = ...,
         forecast: Global___Forecast | None = ...,
+        meters: _abc.Iterable[Global___MeterReading] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["forecast", b"forecast", "last_seen_time", b"last_seen_time", "prices", b"prices", "pue", b"pue", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_epoch", b"agent_epoch", "agent_version", b"agent_version", "carbon_g_per_kwh", b"carbon_g_per_kwh", "facility_power_mw", b"facility_power_mw", "forecast", b"forecast", "health", b"health", "id", b"id", "it_power_mw", b"it_power_mw", "jurisdiction", b"jurisdiction", "last_seen_time", b"last_seen_time", "operator_id", b"operator_id", "power_cap_mw", b"power_cap_mw", "power_source", b"power_source", "prices", b"prices", "pue", b"pue", "tier", b"tier", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_epoch", b"agent_epoch", "agent_version", b"agent_version", "carbon_g_per_kwh", b"carbon_g_per_kwh", "facility_power_mw", b"facility_power_mw", "forecast", b"forecast", "health", b"health", "id", b"id", "it_power_mw", b"it_power_mw", "jurisdiction", b"jurisdiction", "last_seen_time", b"last_seen_time", "meters", b"meters", "operator_id", b"operator_id", "power_cap_mw", b"power_cap_mw", "power_source", b"power_source", "prices", b"prices", "pue", b"pue", "tier", b"tier", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

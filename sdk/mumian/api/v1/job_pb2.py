@@ -24,10 +24,11 @@ _sym_db = _symbol_database.Default()
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from mumian.api.v1 import explanation_pb2 as mumian_dot_api_dot_v1_dot_explanation__pb2
+from mumian.api.v1 import receipt_pb2 as mumian_dot_api_dot_v1_dot_receipt__pb2
 from mumian.api.v1 import resources_pb2 as mumian_dot_api_dot_v1_dot_resources__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17mumian/api/v1/job.proto\x12\rmumian.api.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fmumian/api/v1/explanation.proto\x1a\x1dmumian/api/v1/resources.proto\"\xe9\x02\n\x07JobSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12$\n\x04kind\x18\x02 \x01(\x0e\x32\x16.mumian.api.v1.JobKind\x12\x10\n\x08priority\x18\x03 \x01(\r\x12-\n\x0btask_groups\x18\x04 \x03(\x0b\x32\x18.mumian.api.v1.TaskGroup\x12\x15\n\rjurisdictions\x18\x05 \x03(\t\x12\x18\n\x10pue_max_permille\x18\x06 \x01(\r\x12\x19\n\x11operators_allowed\x18\x07 \x03(\t\x12\x18\n\x10operators_denied\x18\x08 \x03(\t\x12)\n\x08\x64\x65\x66\x65rral\x18\t \x01(\x0b\x32\x17.mumian.api.v1.Deferral\x12\x32\n\ron_disconnect\x18\n \x01(\x0b\x32\x1b.mumian.api.v1.OnDisconnect\x12\x14\n\x0c\x61t_most_once\x18\x0b \x01(\x08\x12\x0e\n\x06pinned\x18\x0f \x01(\x08\"\x9f\x01\n\x0cOnDisconnect\x12\x19\n\x0clost_after_s\x18\x01 \x01(\x04H\x00\x88\x01\x01\x12\x14\n\x0cstop_after_s\x18\x02 \x01(\x04\x12\x14\n\x07replace\x18\x03 \x01(\x08H\x01\x88\x01\x01\x12+\n\treconcile\x18\x04 \x01(\x0e\x32\x18.mumian.api.v1.ReconcileB\x0f\n\r_lost_after_sB\n\n\x08_replace\"7\n\x08\x44\x65\x66\x65rral\x12\x17\n\x0f\x66inish_within_s\x18\x01 \x01(\x04\x12\x12\n\nrun_time_s\x18\x02 \x01(\x04\"\x87\x05\n\tTaskGroup\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\r\x12\'\n\x07\x63ommand\x18\x03 \x01(\x0b\x32\x16.mumian.api.v1.Command\x12+\n\tresources\x18\x04 \x01(\x0b\x32\x18.mumian.api.v1.Resources\x12\r\n\x05\x61rchs\x18\x05 \x03(\t\x12\x34\n\x06labels\x18\x06 \x03(\x0b\x32$.mumian.api.v1.TaskGroup.LabelsEntry\x12.\n\x0blatency_slo\x18\x07 \x01(\x0b\x32\x19.mumian.api.v1.LatencySlo\x12\x30\n\x0c\x63ompute_time\x18\x08 \x01(\x0b\x32\x1a.mumian.api.v1.ComputeTime\x12\x19\n\x0cmax_restarts\x18\t \x01(\rH\x00\x88\x01\x01\x12\x15\n\rtime_limit_ms\x18\n \x01(\x04\x12\x13\n\x0blisten_port\x18\x0b \x01(\r\x12\x18\n\x10listen_port_auto\x18\x0c \x01(\x08\x12&\n\x07spreads\x18\r \x03(\x0b\x32\x15.mumian.api.v1.Spread\x12/\n\napart_from\x18\x0e \x03(\x0b\x32\x1b.mumian.api.v1.AntiAffinity\x12\x34\n\x0fgroup_latencies\x18\x0f \x03(\x0b\x32\x1b.mumian.api.v1.GroupLatency\x12\x30\n\x0czone_traffic\x18\x10 \x03(\x0b\x32\x1a.mumian.api.v1.ZoneTraffic\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x0f\n\r_max_restarts\"F\n\x06Spread\x12)\n\x08topology\x18\x01 \x01(\x0e\x32\x17.mumian.api.v1.Topology\x12\x11\n\tmax_tasks\x18\x02 \x01(\r\"M\n\x0c\x41ntiAffinity\x12)\n\x08topology\x18\x01 \x01(\x0e\x32\x17.mumian.api.v1.Topology\x12\x12\n\ntask_group\x18\x02 \x01(\t\"5\n\x0cGroupLatency\x12\x12\n\ntask_group\x18\x01 \x01(\t\x12\x11\n\tbudget_us\x18\x02 \x01(\x04\"6\n\x0bZoneTraffic\x12\x0f\n\x07zone_id\x18\x01 \x01(\t\x12\x16\n\x0e\x62\x61ndwidth_kbps\x18\x02 \x01(\x04\"\xb9\x01\n\x07\x43ommand\x12\x0c\n\x04\x61rgv\x18\x01 \x03(\t\x12\x13\n\x0b\x65ntry_point\x18\x02 \x01(\t\x12<\n\x0b\x65nvironment\x18\x03 \x03(\x0b\x32\'.mumian.api.v1.Command.EnvironmentEntry\x12\x19\n\x11working_directory\x18\x04 \x01(\t\x1a\x32\n\x10\x45nvironmentEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xe2\x01\n\nLatencySlo\x12\x10\n\x08zone_ids\x18\x01 \x03(\t\x12\x11\n\tbudget_us\x18\x02 \x01(\x04\x12\x11\n\tclient_us\x18\x03 \x01(\x04\x12\x33\n\x05users\x18\x04 \x03(\x0b\x32$.mumian.api.v1.LatencySlo.UsersEntry\x12\x16\n\x0eusers_permille\x18\x05 \x01(\r\x12!\n\x19soft_microcny_per_ms_hour\x18\x06 \x01(\x04\x1a,\n\nUsersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\r:\x02\x38\x01\"\xa4\x02\n\x0b\x43omputeTime\x12\x12\n\ndefault_us\x18\x01 \x01(\x04\x12U\n\x17\x62y_accelerator_model_us\x18\x02 \x03(\x0b\x32\x34.mumian.api.v1.ComputeTime.ByAcceleratorModelUsEntry\x12<\n\nby_arch_us\x18\x03 \x03(\x0b\x32(.mumian.api.v1.ComputeTime.ByArchUsEntry\x1a;\n\x19\x42yAcceleratorModelUsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x1a/\n\rByArchUsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"\xf5\x02\n\x03Job\x12\n\n\x02id\x18\x01 \x01(\t\x12\x11\n\ttenant_id\x18\x02 \x01(\t\x12$\n\x04spec\x18\x03 \x01(\x0b\x32\x16.mumian.api.v1.JobSpec\x12&\n\x05state\x18\x04 \x01(\x0e\x32\x17.mumian.api.v1.JobState\x12\x15\n\rstate_message\x18\x05 \x01(\t\x12\x0c\n\x04\x65tag\x18\x06 \x01(\t\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0c\x65xplanations\x18\t \x03(\x0b\x32\x1a.mumian.api.v1.Explanation\x12.\n\x0b\x61llocations\x18\n \x03(\x0b\x32\x19.mumian.api.v1.Allocation\x12\x18\n\x10\x63\x61ncel_requested\x18\x0b \x01(\x08\"\xec\x05\n\nAllocation\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06job_id\x18\x02 \x01(\t\x12\x11\n\ttenant_id\x18\x03 \x01(\t\x12\x12\n\ntask_group\x18\x04 \x01(\t\x12\x12\n\ntask_index\x18\x05 \x01(\r\x12\x0f\n\x07\x61ttempt\x18\x06 \x01(\r\x12\x0f\n\x07site_id\x18\x07 \x01(\t\x12\x0f\n\x07node_id\x18\x08 \x01(\t\x12+\n\tresources\x18\t \x01(\x0b\x32\x18.mumian.api.v1.Resources\x12+\n\x07\x64\x65vices\x18\n \x03(\x0b\x32\x1a.mumian.api.v1.DeviceShare\x12-\n\x05state\x18\x0b \x01(\x0e\x32\x1e.mumian.api.v1.AllocationState\x12\x15\n\rstate_message\x18\x0c \x01(\t\x12\x16\n\texit_code\x18\r \x01(\x05H\x00\x88\x01\x01\x12\x10\n\x08\x65ndpoint\x18\x0e \x01(\t\x12*\n\x04\x63ost\x18\x0f \x01(\x0b\x32\x1c.mumian.api.v1.CostBreakdown\x12\x30\n\x07latency\x18\x10 \x01(\x0b\x32\x1f.mumian.api.v1.LatencyBreakdown\x12/\n\x0b\x63reate_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\x12 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x13 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rrestart_count\x18\x14 \x01(\r\x12\x16\n\x0estop_requested\x18\x15 \x01(\x08\x12\x13\n\x0bit_energy_j\x18\x16 \x01(\x04\x12\x0f\n\x07\x65victed\x18\x17 \x01(\x08\x12\x12\n\nsuperseded\x18\x18 \x01(\x08\x12\x17\n\x0ftakes_over_from\x18\x1e \x01(\t\x12\r\n\x05moved\x18\x1f \x01(\x08\x42\x0c\n\n_exit_code*`\n\x07JobKind\x12\x18\n\x14JOB_KIND_UNSPECIFIED\x10\x00\x12\x12\n\x0eJOB_KIND_BATCH\x10\x01\x12\x14\n\x10JOB_KIND_SERVICE\x10\x02\x12\x11\n\rJOB_KIND_GANG\x10\x03*\x9c\x01\n\tReconcile\x12\x19\n\x15RECONCILE_UNSPECIFIED\x10\x00\x12\x18\n\x14RECONCILE_BEST_SCORE\x10\x01\x12\x1b\n\x17RECONCILE_KEEP_ORIGINAL\x10\x02\x12\x1e\n\x1aRECONCILE_KEEP_REPLACEMENT\x10\x03\x12\x1d\n\x19RECONCILE_LONGEST_RUNNING\x10\x04*a\n\x08Topology\x12\x18\n\x14TOPOLOGY_UNSPECIFIED\x10\x00\x12\x11\n\rTOPOLOGY_NODE\x10\x01\x12\x11\n\rTOPOLOGY_SITE\x10\x02\x12\x15\n\x11TOPOLOGY_OPERATOR\x10\x03*\xb3\x01\n\x08JobState\x12\x19\n\x15JOB_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11JOB_STATE_PENDING\x10\x01\x12\x16\n\x12JOB_STATE_STARTING\x10\x02\x12\x15\n\x11JOB_STATE_RUNNING\x10\x03\x12\x17\n\x13JOB_STATE_SUCCEEDED\x10\x04\x12\x14\n\x10JOB_STATE_FAILED\x10\x05\x12\x17\n\x13JOB_STATE_CANCELLED\x10\x06*\xa4\x02\n\x0f\x41llocationState\x12 \n\x1c\x41LLOCATION_STATE_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x41LLOCATION_STATE_PENDING\x10\x01\x12\x1d\n\x19\x41LLOCATION_STATE_STARTING\x10\x02\x12\x1c\n\x18\x41LLOCATION_STATE_RUNNING\x10\x03\x12\x1e\n\x1a\x41LLOCATION_STATE_SUCCEEDED\x10\x04\x12\x1b\n\x17\x41LLOCATION_STATE_FAILED\x10\x05\x12\x1e\n\x1a\x41LLOCATION_STATE_CANCELLED\x10\x06\x12\x1c\n\x18\x41LLOCATION_STATE_UNKNOWN\x10\x07\x12\x19\n\x15\x41LLOCATION_STATE_LOST\x10\x08\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17mumian/api/v1/job.proto\x12\rmumian.api.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fmumian/api/v1/explanation.proto\x1a\x1bmumian/api/v1/receipt.proto\x1a\x1dmumian/api/v1/resources.proto\"\xe9\x02\n\x07JobSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12$\n\x04kind\x18\x02 \x01(\x0e\x32\x16.mumian.api.v1.JobKind\x12\x10\n\x08priority\x18\x03 \x01(\r\x12-\n\x0btask_groups\x18\x04 \x03(\x0b\x32\x18.mumian.api.v1.TaskGroup\x12\x15\n\rjurisdictions\x18\x05 \x03(\t\x12\x18\n\x10pue_max_permille\x18\x06 \x01(\r\x12\x19\n\x11operators_allowed\x18\x07 \x03(\t\x12\x18\n\x10operators_denied\x18\x08 \x03(\t\x12)\n\x08\x64\x65\x66\x65rral\x18\t \x01(\x0b\x32\x17.mumian.api.v1.Deferral\x12\x32\n\ron_disconnect\x18\n \x01(\x0b\x32\x1b.mumian.api.v1.OnDisconnect\x12\x14\n\x0c\x61t_most_once\x18\x0b \x01(\x08\x12\x0e\n\x06pinned\x18\x0f \x01(\x08\"\x9f\x01\n\x0cOnDisconnect\x12\x19\n\x0clost_after_s\x18\x01 \x01(\x04H\x00\x88\x01\x01\x12\x14\n\x0cstop_after_s\x18\x02 \x01(\x04\x12\x14\n\x07replace\x18\x03 \x01(\x08H\x01\x88\x01\x01\x12+\n\treconcile\x18\x04 \x01(\x0e\x32\x18.mumian.api.v1.ReconcileB\x0f\n\r_lost_after_sB\n\n\x08_replace\"7\n\x08\x44\x65\x66\x65rral\x12\x17\n\x0f\x66inish_within_s\x18\x01 \x01(\x04\x12\x12\n\nrun_time_s\x18\x02 \x01(\x04\"\x87\x05\n\tTaskGroup\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\r\x12\'\n\x07\x63ommand\x18\x03 \x01(\x0b\x32\x16.mumian.api.v1.Command\x12+\n\tresources\x18\x04 \x01(\x0b\x32\x18.mumian.api.v1.Resources\x12\r\n\x05\x61rchs\x18\x05 \x03(\t\x12\x34\n\x06labels\x18\x06 \x03(\x0b\x32$.mumian.api.v1.TaskGroup.LabelsEntry\x12.\n\x0blatency_slo\x18\x07 \x01(\x0b\x32\x19.mumian.api.v1.LatencySlo\x12\x30\n\x0c\x63ompute_time\x18\x08 \x01(\x0b\x32\x1a.mumian.api.v1.ComputeTime\x12\x19\n\x0cmax_restarts\x18\t \x01(\rH\x00\x88\x01\x01\x12\x15\n\rtime_limit_ms\x18\n \x01(\x04\x12\x13\n\x0blisten_port\x18\x0b \x01(\r\x12\x18\n\x10listen_port_auto\x18\x0c \x01(\x08\x12&\n\x07spreads\x18\r \x03(\x0b\x32\x15.mumian.api.v1.Spread\x12/\n\napart_from\x18\x0e \x03(\x0b\x32\x1b.mumian.api.v1.AntiAffinity\x12\x34\n\x0fgroup_latencies\x18\x0f \x03(\x0b\x32\x1b.mumian.api.v1.GroupLatency\x12\x30\n\x0czone_traffic\x18\x10 \x03(\x0b\x32\x1a.mumian.api.v1.ZoneTraffic\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x0f\n\r_max_restarts\"F\n\x06Spread\x12)\n\x08topology\x18\x01 \x01(\x0e\x32\x17.mumian.api.v1.Topology\x12\x11\n\tmax_tasks\x18\x02 \x01(\r\"M\n\x0c\x41ntiAffinity\x12)\n\x08topology\x18\x01 \x01(\x0e\x32\x17.mumian.api.v1.Topology\x12\x12\n\ntask_group\x18\x02 \x01(\t\"5\n\x0cGroupLatency\x12\x12\n\ntask_group\x18\x01 \x01(\t\x12\x11\n\tbudget_us\x18\x02 \x01(\x04\"6\n\x0bZoneTraffic\x12\x0f\n\x07zone_id\x18\x01 \x01(\t\x12\x16\n\x0e\x62\x61ndwidth_kbps\x18\x02 \x01(\x04\"\xb9\x01\n\x07\x43ommand\x12\x0c\n\x04\x61rgv\x18\x01 \x03(\t\x12\x13\n\x0b\x65ntry_point\x18\x02 \x01(\t\x12<\n\x0b\x65nvironment\x18\x03 \x03(\x0b\x32\'.mumian.api.v1.Command.EnvironmentEntry\x12\x19\n\x11working_directory\x18\x04 \x01(\t\x1a\x32\n\x10\x45nvironmentEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xe2\x01\n\nLatencySlo\x12\x10\n\x08zone_ids\x18\x01 \x03(\t\x12\x11\n\tbudget_us\x18\x02 \x01(\x04\x12\x11\n\tclient_us\x18\x03 \x01(\x04\x12\x33\n\x05users\x18\x04 \x03(\x0b\x32$.mumian.api.v1.LatencySlo.UsersEntry\x12\x16\n\x0eusers_permille\x18\x05 \x01(\r\x12!\n\x19soft_microcny_per_ms_hour\x18\x06 \x01(\x04\x1a,\n\nUsersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\r:\x02\x38\x01\"\xa4\x02\n\x0b\x43omputeTime\x12\x12\n\ndefault_us\x18\x01 \x01(\x04\x12U\n\x17\x62y_accelerator_model_us\x18\x02 \x03(\x0b\x32\x34.mumian.api.v1.ComputeTime.ByAcceleratorModelUsEntry\x12<\n\nby_arch_us\x18\x03 \x03(\x0b\x32(.mumian.api.v1.ComputeTime.ByArchUsEntry\x1a;\n\x19\x42yAcceleratorModelUsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x1a/\n\rByArchUsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"\xf5\x02\n\x03Job\x12\n\n\x02id\x18\x01 \x01(\t\x12\x11\n\ttenant_id\x18\x02 \x01(\t\x12$\n\x04spec\x18\x03 \x01(\x0b\x32\x16.mumian.api.v1.JobSpec\x12&\n\x05state\x18\x04 \x01(\x0e\x32\x17.mumian.api.v1.JobState\x12\x15\n\rstate_message\x18\x05 \x01(\t\x12\x0c\n\x04\x65tag\x18\x06 \x01(\t\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0c\x65xplanations\x18\t \x03(\x0b\x32\x1a.mumian.api.v1.Explanation\x12.\n\x0b\x61llocations\x18\n \x03(\x0b\x32\x19.mumian.api.v1.Allocation\x12\x18\n\x10\x63\x61ncel_requested\x18\x0b \x01(\x08\"\x95\x06\n\nAllocation\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06job_id\x18\x02 \x01(\t\x12\x11\n\ttenant_id\x18\x03 \x01(\t\x12\x12\n\ntask_group\x18\x04 \x01(\t\x12\x12\n\ntask_index\x18\x05 \x01(\r\x12\x0f\n\x07\x61ttempt\x18\x06 \x01(\r\x12\x0f\n\x07site_id\x18\x07 \x01(\t\x12\x0f\n\x07node_id\x18\x08 \x01(\t\x12+\n\tresources\x18\t \x01(\x0b\x32\x18.mumian.api.v1.Resources\x12+\n\x07\x64\x65vices\x18\n \x03(\x0b\x32\x1a.mumian.api.v1.DeviceShare\x12-\n\x05state\x18\x0b \x01(\x0e\x32\x1e.mumian.api.v1.AllocationState\x12\x15\n\rstate_message\x18\x0c \x01(\t\x12\x16\n\texit_code\x18\r \x01(\x05H\x00\x88\x01\x01\x12\x10\n\x08\x65ndpoint\x18\x0e \x01(\t\x12*\n\x04\x63ost\x18\x0f \x01(\x0b\x32\x1c.mumian.api.v1.CostBreakdown\x12\x30\n\x07latency\x18\x10 \x01(\x0b\x32\x1f.mumian.api.v1.LatencyBreakdown\x12/\n\x0b\x63reate_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\x12 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x13 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rrestart_count\x18\x14 \x01(\r\x12\x16\n\x0estop_requested\x18\x15 \x01(\x08\x12\x13\n\x0bit_energy_j\x18\x16 \x01(\x04\x12\x0f\n\x07\x65victed\x18\x17 \x01(\x08\x12\x12\n\nsuperseded\x18\x18 \x01(\x08\x12\x17\n\x0ftakes_over_from\x18\x1e \x01(\t\x12\r\n\x05moved\x18\x1f \x01(\x08\x12\'\n\x07receipt\x18\" \x01(\x0b\x32\x16.mumian.api.v1.ReceiptB\x0c\n\n_exit_code*`\n\x07JobKind\x12\x18\n\x14JOB_KIND_UNSPECIFIED\x10\x00\x12\x12\n\x0eJOB_KIND_BATCH\x10\x01\x12\x14\n\x10JOB_KIND_SERVICE\x10\x02\x12\x11\n\rJOB_KIND_GANG\x10\x03*\x9c\x01\n\tReconcile\x12\x19\n\x15RECONCILE_UNSPECIFIED\x10\x00\x12\x18\n\x14RECONCILE_BEST_SCORE\x10\x01\x12\x1b\n\x17RECONCILE_KEEP_ORIGINAL\x10\x02\x12\x1e\n\x1aRECONCILE_KEEP_REPLACEMENT\x10\x03\x12\x1d\n\x19RECONCILE_LONGEST_RUNNING\x10\x04*a\n\x08Topology\x12\x18\n\x14TOPOLOGY_UNSPECIFIED\x10\x00\x12\x11\n\rTOPOLOGY_NODE\x10\x01\x12\x11\n\rTOPOLOGY_SITE\x10\x02\x12\x15\n\x11TOPOLOGY_OPERATOR\x10\x03*\xb3\x01\n\x08JobState\x12\x19\n\x15JOB_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11JOB_STATE_PENDING\x10\x01\x12\x16\n\x12JOB_STATE_STARTING\x10\x02\x12\x15\n\x11JOB_STATE_RUNNING\x10\x03\x12\x17\n\x13JOB_STATE_SUCCEEDED\x10\x04\x12\x14\n\x10JOB_STATE_FAILED\x10\x05\x12\x17\n\x13JOB_STATE_CANCELLED\x10\x06*\xa4\x02\n\x0f\x41llocationState\x12 \n\x1c\x41LLOCATION_STATE_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x41LLOCATION_STATE_PENDING\x10\x01\x12\x1d\n\x19\x41LLOCATION_STATE_STARTING\x10\x02\x12\x1c\n\x18\x41LLOCATION_STATE_RUNNING\x10\x03\x12\x1e\n\x1a\x41LLOCATION_STATE_SUCCEEDED\x10\x04\x12\x1b\n\x17\x41LLOCATION_STATE_FAILED\x10\x05\x12\x1e\n\x1a\x41LLOCATION_STATE_CANCELLED\x10\x06\x12\x1c\n\x18\x41LLOCATION_STATE_UNKNOWN\x10\x07\x12\x19\n\x15\x41LLOCATION_STATE_LOST\x10\x08\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,50 +45,50 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_COMPUTETIME_BYACCELERATORMODELUSENTRY']._serialized_options = b'8\001'
   _globals['_COMPUTETIME_BYARCHUSENTRY']._loaded_options = None
   _globals['_COMPUTETIME_BYARCHUSENTRY']._serialized_options = b'8\001'
-  _globals['_JOBKIND']._serialized_start=3473
-  _globals['_JOBKIND']._serialized_end=3569
-  _globals['_RECONCILE']._serialized_start=3572
-  _globals['_RECONCILE']._serialized_end=3728
-  _globals['_TOPOLOGY']._serialized_start=3730
-  _globals['_TOPOLOGY']._serialized_end=3827
-  _globals['_JOBSTATE']._serialized_start=3830
-  _globals['_JOBSTATE']._serialized_end=4009
-  _globals['_ALLOCATIONSTATE']._serialized_start=4012
-  _globals['_ALLOCATIONSTATE']._serialized_end=4304
-  _globals['_JOBSPEC']._serialized_start=140
-  _globals['_JOBSPEC']._serialized_end=501
-  _globals['_ONDISCONNECT']._serialized_start=504
-  _globals['_ONDISCONNECT']._serialized_end=663
-  _globals['_DEFERRAL']._serialized_start=665
-  _globals['_DEFERRAL']._serialized_end=720
-  _globals['_TASKGROUP']._serialized_start=723
-  _globals['_TASKGROUP']._serialized_end=1370
-  _globals['_TASKGROUP_LABELSENTRY']._serialized_start=1308
-  _globals['_TASKGROUP_LABELSENTRY']._serialized_end=1353
-  _globals['_SPREAD']._serialized_start=1372
-  _globals['_SPREAD']._serialized_end=1442
-  _globals['_ANTIAFFINITY']._serialized_start=1444
-  _globals['_ANTIAFFINITY']._serialized_end=1521
-  _globals['_GROUPLATENCY']._serialized_start=1523
-  _globals['_GROUPLATENCY']._serialized_end=1576
-  _globals['_ZONETRAFFIC']._serialized_start=1578
-  _globals['_ZONETRAFFIC']._serialized_end=1632
-  _globals['_COMMAND']._serialized_start=1635
-  _globals['_COMMAND']._serialized_end=1820
-  _globals['_COMMAND_ENVIRONMENTENTRY']._serialized_start=1770
-  _globals['_COMMAND_ENVIRONMENTENTRY']._serialized_end=1820
-  _globals['_LATENCYSLO']._serialized_start=1823
-  _globals['_LATENCYSLO']._serialized_end=2049
-  _globals['_LATENCYSLO_USERSENTRY']._serialized_start=2005
-  _globals['_LATENCYSLO_USERSENTRY']._serialized_end=2049
-  _globals['_COMPUTETIME']._serialized_start=2052
-  _globals['_COMPUTETIME']._serialized_end=2344
-  _globals['_COMPUTETIME_BYACCELERATORMODELUSENTRY']._serialized_start=2236
-  _globals['_COMPUTETIME_BYACCELERATORMODELUSENTRY']._serialized_end=2295
-  _globals['_COMPUTETIME_BYARCHUSENTRY']._serialized_start=2297
-  _globals['_COMPUTETIME_BYARCHUSENTRY']._serialized_end=2344
-  _globals['_JOB']._serialized_start=2347
-  _globals['_JOB']._serialized_end=2720
-  _globals['_ALLOCATION']._serialized_start=2723
-  _globals['_ALLOCATION']._serialized_end=3471
+  _globals['_JOBKIND']._serialized_start=3543
+  _globals['_JOBKIND']._serialized_end=3639
+  _globals['_RECONCILE']._serialized_start=3642
+  _globals['_RECONCILE']._serialized_end=3798
+  _globals['_TOPOLOGY']._serialized_start=3800
+  _globals['_TOPOLOGY']._serialized_end=3897
+  _globals['_JOBSTATE']._serialized_start=3900
+  _globals['_JOBSTATE']._serialized_end=4079
+  _globals['_ALLOCATIONSTATE']._serialized_start=4082
+  _globals['_ALLOCATIONSTATE']._serialized_end=4374
+  _globals['_JOBSPEC']._serialized_start=169
+  _globals['_JOBSPEC']._serialized_end=530
+  _globals['_ONDISCONNECT']._serialized_start=533
+  _globals['_ONDISCONNECT']._serialized_end=692
+  _globals['_DEFERRAL']._serialized_start=694
+  _globals['_DEFERRAL']._serialized_end=749
+  _globals['_TASKGROUP']._serialized_start=752
+  _globals['_TASKGROUP']._serialized_end=1399
+  _globals['_TASKGROUP_LABELSENTRY']._serialized_start=1337
+  _globals['_TASKGROUP_LABELSENTRY']._serialized_end=1382
+  _globals['_SPREAD']._serialized_start=1401
+  _globals['_SPREAD']._serialized_end=1471
+  _globals['_ANTIAFFINITY']._serialized_start=1473
+  _globals['_ANTIAFFINITY']._serialized_end=1550
+  _globals['_GROUPLATENCY']._serialized_start=1552
+  _globals['_GROUPLATENCY']._serialized_end=1605
+  _globals['_ZONETRAFFIC']._serialized_start=1607
+  _globals['_ZONETRAFFIC']._serialized_end=1661
+  _globals['_COMMAND']._serialized_start=1664
+  _globals['_COMMAND']._serialized_end=1849
+  _globals['_COMMAND_ENVIRONMENTENTRY']._serialized_start=1799
+  _globals['_COMMAND_ENVIRONMENTENTRY']._serialized_end=1849
+  _globals['_LATENCYSLO']._serialized_start=1852
+  _globals['_LATENCYSLO']._serialized_end=2078
+  _globals['_LATENCYSLO_USERSENTRY']._serialized_start=2034
+  _globals['_LATENCYSLO_USERSENTRY']._serialized_end=2078
+  _globals['_COMPUTETIME']._serialized_start=2081
+  _globals['_COMPUTETIME']._serialized_end=2373
+  _globals['_COMPUTETIME_BYACCELERATORMODELUSENTRY']._serialized_start=2265
+  _globals['_COMPUTETIME_BYACCELERATORMODELUSENTRY']._serialized_end=2324
+  _globals['_COMPUTETIME_BYARCHUSENTRY']._serialized_start=2326
+  _globals['_COMPUTETIME_BYARCHUSENTRY']._serialized_end=2373
+  _globals['_JOB']._serialized_start=2376
+  _globals['_JOB']._serialized_end=2749
+  _globals['_ALLOCATION']._serialized_start=2752
+  _globals['_ALLOCATION']._serialized_end=3541
 # @@protoc_insertion_point(module_scope)

@@ -10,6 +10,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from mumian.api.v1 import explanation_pb2 as _explanation_pb2
+from mumian.api.v1 import receipt_pb2 as _receipt_pb2
 from mumian.api.v1 import resources_pb2 as _resources_pb2
 import builtins as _builtins
 import sys
@@ -824,6 +825,7 @@ class Allocation(_message.Message):
     SUPERSEDED_FIELD_NUMBER: _builtins.int
     TAKES_OVER_FROM_FIELD_NUMBER: _builtins.int
     MOVED_FIELD_NUMBER: _builtins.int
+    RECEIPT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     job_id: _builtins.str
     tenant_id: _builtins.str
@@ -868,6 +870,10 @@ class Allocation(_message.Message):
     def start_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def end_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def receipt(self) -> _receipt_pb2.Receipt:
+        """Set once it has ended, if it ever started."""
+
     def __init__(
         self,
         *,
@@ -897,10 +903,11 @@ class Allocation(_message.Message):
         superseded: _builtins.bool = ...,
         takes_over_from: _builtins.str = ...,
         moved: _builtins.bool = ...,
+        receipt: _receipt_pb2.Receipt | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "cost", b"cost", "create_time", b"create_time", "end_time", b"end_time", "exit_code", b"exit_code", "latency", b"latency", "resources", b"resources", "start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "cost", b"cost", "create_time", b"create_time", "end_time", b"end_time", "exit_code", b"exit_code", "latency", b"latency", "receipt", b"receipt", "resources", b"resources", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "attempt", b"attempt", "cost", b"cost", "create_time", b"create_time", "devices", b"devices", "end_time", b"end_time", "endpoint", b"endpoint", "evicted", b"evicted", "exit_code", b"exit_code", "id", b"id", "it_energy_j", b"it_energy_j", "job_id", b"job_id", "latency", b"latency", "moved", b"moved", "node_id", b"node_id", "resources", b"resources", "restart_count", b"restart_count", "site_id", b"site_id", "start_time", b"start_time", "state", b"state", "state_message", b"state_message", "stop_requested", b"stop_requested", "superseded", b"superseded", "takes_over_from", b"takes_over_from", "task_group", b"task_group", "task_index", b"task_index", "tenant_id", b"tenant_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "attempt", b"attempt", "cost", b"cost", "create_time", b"create_time", "devices", b"devices", "end_time", b"end_time", "endpoint", b"endpoint", "evicted", b"evicted", "exit_code", b"exit_code", "id", b"id", "it_energy_j", b"it_energy_j", "job_id", b"job_id", "latency", b"latency", "moved", b"moved", "node_id", b"node_id", "receipt", b"receipt", "resources", b"resources", "restart_count", b"restart_count", "site_id", b"site_id", "start_time", b"start_time", "state", b"state", "state_message", b"state_message", "stop_requested", b"stop_requested", "superseded", b"superseded", "takes_over_from", b"takes_over_from", "task_group", b"task_group", "task_index", b"task_index", "tenant_id", b"tenant_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__exit_code: _TypeAlias = _typing.Literal["exit_code"]  # noqa: Y015
     _WhichOneofArgType__exit_code: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code"]  # noqa: Y015

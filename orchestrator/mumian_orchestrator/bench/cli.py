@@ -7,6 +7,7 @@ import click
 from mumian_orchestrator.bench.gap.command import gap
 from mumian_orchestrator.bench.openb.command import openb
 from mumian_orchestrator.bench.rtt.command import rtt
+from mumian_orchestrator.bench.sim.command import compare, sim
 from mumian_orchestrator.bench.submit import submit
 
 
@@ -15,7 +16,9 @@ def main() -> None:
     """Measure the platform. Figures come as lines `name value unit`, or as JSON."""
 
 
+main.add_command(compare)
 main.add_command(gap)
 main.add_command(openb)
 main.add_command(rtt)
+main.add_command(sim)
 main.add_command(submit)

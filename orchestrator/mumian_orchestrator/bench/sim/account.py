@@ -1,0 +1,152 @@
+"""Counts what a run did: waiting, promises, energy, money. Whole numbers, so that a seed gives the same bytes."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+
+from mumian_orchestrator.bench.sim.arrivals import Arrival
+from mumian_orchestrator.bench.sim.scenario import JobClass, NodeClass, Scenario, Site
+
+_MWS_PER_KWH = 3_600_000_000  # milliwatt-seconds
+Group = tuple[int, str, str]  # class, zone, site
+
+
+@dataclass(slots=True)
+class Running:
+    """One task at its place."""
+
+    task: Arrival
+    site_id: str
+    node_id: str
+    end_s: float
+
+
+@dataclass(slots=True)
+class SiteAccount:
+    """Power and rent of what runs now, and what they have come to."""
+
+    site: Site
+    pue_permille: int
+    since_ms: int = 0
+    it_power_mw: int = 0
+    rent_microcny_per_hour: int = 0
+    cpu_milli: int = 0
+    it_mws: float = 0.0
+    facility_mws: float = 0.0
+    carbon_g: float = 0.0
+    energy_cny: float = 0.0
+    rent_cny: float = 0.0
+    cpu_milli_s: float = 0.0
+
+    def advance(self, now_s: float) -> None:
+        """Count up to now, at the figures of the hour in which it began; called at least once an hour."""
+        now_ms = round(now_s * 1000)
+        span_s = (now_ms - self.since_ms) / 1000
+        hour = self.since_ms // 3_600_000 % 24
+        it_mws = self.it_power_mw * span_s
+        facility_mws = it_mws * self.pue_permille / 1000
+        self.it_mws += it_mws
+        self.facility_mws += facility_mws
+        self.carbon_g += facility_mws / _MWS_PER_KWH * self.site.carbon_g_per_kwh[hour]
+        self.energy_cny += facility_mws / _MWS_PER_KWH * self.site.energy_kwh_cny[hour]
+        self.rent_cny += self.rent_microcny_per_hour * span_s / 3600 / 1_000_000
+        self.cpu_milli_s += self.cpu_milli * span_s
+        self.since_ms = now_ms
+
+
+@dataclass(slots=True)
+class Account:
+    """Everything that the report is made of."""
+
+    scenario: Scenario
+    sites: dict[str, SiteAccount]
+    node_classes: dict[str, tuple[NodeClass, ...]]
+    arrived: Counter[str] = field(default_factory=Counter)
+    placed: Counter[str] = field(default_factory=Counter)
+    lost: int = 0
+    waits_s: list[float] = field(default_factory=list)
+    wait_sum_s: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    promised_task_s: float = 0.0
+    kept_task_s: float = 0.0
+    # Running tasks with a promise, by class, zone and site, and when they were counted last.
+    promised: dict[Group, tuple[int, float]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, scenario: Scenario) -> Account:
+        """Nothing has happened yet."""
+        return cls(
+            scenario,
+            {site.id: SiteAccount(site, site.pue_at(0)) for site in scenario.sites},
+            {site.id: site.nodes for site in scenario.sites},
+        )
+
+    def begin(self, running: Running, now_s: float, rtt_p99_us: dict[tuple[str, str], int]) -> None:
+        """A task starts."""
+        self._change(running, now_s, 1, rtt_p99_us)
+        job = self.scenario.jobs[running.task.job_class]
+        wait_s = now_s - running.task.at_s
+        self.placed[job.tenant] += 1
+        self.waits_s.append(wait_s)
+        self.wait_sum_s[job.tenant] += wait_s
+        if job.slo_budget_us:
+            self.promised_task_s += wait_s
+
+    def end(self, running: Running, now_s: float, rtt_p99_us: dict[tuple[str, str], int]) -> None:
+        """It ends, or is lost."""
+        self._change(running, now_s, -1, rtt_p99_us)
+
+    def still_waits(self, task: Arrival, now_s: float) -> None:
+        """It never got a place."""
+        if self.scenario.jobs[task.job_class].slo_budget_us:
+            self.promised_task_s += now_s - task.at_s
+
+    def count_promises(self, now_s: float, rtt_p99_us: dict[tuple[str, str], int]) -> None:
+        """Count all running tasks up to now by the round trips that held until now."""
+        for group in self.promised:
+            self._count(group, now_s, rtt_p99_us)
+
+    def _change(
+        self, running: Running, now_s: float, by: int, rtt_p99_us: dict[tuple[str, str], int]
+    ) -> None:
+        job = self.scenario.jobs[running.task.job_class]
+        site = self.sites[running.site_id]
+        site.advance(now_s)
+        machine = self.node_classes[running.site_id][node_class_index(running.node_id)]
+        site.it_power_mw += by * power_mw(job, machine)
+        site.rent_microcny_per_hour += by * rent_microcny_per_hour(job, machine, site.site)
+        site.cpu_milli += by * job.cpu_milli
+        if job.slo_budget_us:
+            group = (running.task.job_class, running.task.zone, running.site_id)
+            self.promised.setdefault(group, (0, now_s))
+            self._count(group, now_s, rtt_p99_us)
+            self.promised[group] = (self.promised[group][0] + by, now_s)
+
+    def _count(self, group: Group, now_s: float, rtt_p99_us: dict[tuple[str, str], int]) -> None:
+        running, since_s = self.promised[group]
+        job = self.scenario.jobs[group[0]]
+        spent = running * (now_s - since_s)
+        self.promised_task_s += spent
+        if rtt_p99_us[group[1], group[2]] + job.compute_us + job.client_us <= job.slo_budget_us:
+            self.kept_task_s += spent
+        self.promised[group] = (running, now_s)
+
+
+def node_class_index(node_id: str) -> int:
+    """Which of its site's classes a node is of: SITE/nCLASS-NUMBER."""
+    return int(node_id.rpartition("/n")[2].partition("-")[0])
+
+
+def power_mw(job: JobClass, machine: NodeClass) -> int:
+    """IT power of one task under full load."""
+    cpu = job.cpu_milli * machine.core_active_power_mw // 1000
+    return cpu + job.accelerator_milli * machine.accelerator_active_power_mw // 1000
+
+
+def rent_microcny_per_hour(job: JobClass, machine: NodeClass, site: Site) -> int:
+    """What the operator asks for one task."""
+    return (
+        job.cpu_milli * site.cpu_core_hour_microcny // 1000
+        + job.memory_mib * site.memory_gib_hour_microcny // 1024
+        + job.accelerator_milli * machine.accelerator_hour_microcny // 1000
+    )

@@ -1,0 +1,145 @@
+"""The scenario's places as the messages that agents and tenants would send."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from mumian.api.v1 import fleet_pb2, job_pb2
+from mumian.api.v1.resources_pb2 import Accelerator, AcceleratorRequest, Resources
+
+from mumian_orchestrator.bench.sim.arrivals import Arrival
+from mumian_orchestrator.bench.sim.scenario import NodeClass, Scenario, Site, Zone
+
+# The virtual clock's zero: 2026-01-01 00:00 UTC, as in `adapters.memory.virtual_time`.
+EPOCH_UNIX_S = 1_767_225_600
+_EARTH_RADIUS_KM = 6371.0
+_CUT_RTT_US = 10_000_000  # the protocol has no message that takes a link away; nothing is promised over 10 s
+_MICROCNY = 1_000_000
+
+
+def site_message(site: Site, hours: int, pue_permille: int, *, is_lost: bool = False) -> fleet_pb2.Site:
+    """What an agent declares, with prices and carbon of every hour of the run."""
+    message = fleet_pb2.Site(
+        id=site.id,
+        operator_id=site.operator,
+        tier=fleet_pb2.Tier.Name(site.tier),  # type: ignore[arg-type]
+        jurisdiction=site.jurisdiction,
+        carbon_g_per_kwh=round(site.carbon_g_per_kwh[0]),
+        health=fleet_pb2.HEALTH_UNREACHABLE if is_lost else fleet_pb2.HEALTH_READY,
+    )
+    message.pue.average_permille = message.pue.marginal_permille = pue_permille
+    message.pue.source = fleet_pb2.FIGURE_SOURCE_MODELLED
+    message.prices.cpu_core_hour_microcny = site.cpu_core_hour_microcny
+    message.prices.memory_gib_hour_microcny = site.memory_gib_hour_microcny
+    message.prices.energy_kwh_microcny = round(site.energy_kwh_cny[0] * _MICROCNY)
+    for group in site.nodes:
+        if group.accelerator_count:
+            message.prices.accelerator_hour_microcny[group.accelerator_model] = group.accelerator_hour_microcny
+    message.forecast.first_hour_unix_s = EPOCH_UNIX_S
+    for hour in range(hours):
+        message.forecast.hours.add(
+            energy_kwh_microcny=round(site.energy_kwh_cny[hour % 24] * _MICROCNY),
+            carbon_g_per_kwh=round(site.carbon_g_per_kwh[hour % 24]),
+        )
+    return message
+
+
+def node_messages(site: Site) -> list[fleet_pb2.Node]:
+    """All machines of a site."""
+    return [
+        _node(site, group, f"{site.id}/n{kind}-{number:05d}")
+        for kind, group in enumerate(site.nodes)
+        for number in range(group.count)
+    ]
+
+
+def _node(site: Site, group: NodeClass, node_id: str) -> fleet_pb2.Node:
+    node = fleet_pb2.Node(
+        id=node_id,
+        site_id=site.id,
+        arch=group.arch,
+        health=fleet_pb2.HEALTH_READY,
+        cpu_milli=1000 * group.cores,
+        memory_mib=1024 * group.memory_gib,
+        core_active_power_mw=group.core_active_power_mw,
+    )
+    if group.accelerator_count:
+        node.accelerators.append(
+            Accelerator(
+                kind="gpu",
+                model=group.accelerator_model,
+                count=group.accelerator_count,
+                active_power_mw=group.accelerator_active_power_mw,
+            )
+        )
+    return node
+
+
+def links(scenario: Scenario, cut: Iterable[tuple[str, str]]) -> dict[tuple[str, str], int]:
+    """Round trip p99 in microseconds by zone and site; of those that are cut, 10 s."""
+    gone = set(cut)
+    return {
+        (zone.id, site.id): _CUT_RTT_US if (zone.id, site.id) in gone else _rtt_p99_us(scenario, zone, site)
+        for zone in scenario.zones
+        for site in scenario.sites
+    }
+
+
+def link_messages(rtt_p99_us: dict[tuple[str, str], int], factor: float) -> list[fleet_pb2.Link]:
+    """The same as reports."""
+    return [
+        fleet_pb2.Link(
+            from_id=zone,
+            to_site_id=site,
+            rtt_p50_us=round(rtt / factor),
+            rtt_p99_us=rtt,
+            source=fleet_pb2.FIGURE_SOURCE_MODELLED,
+            sample_count=1,
+        )
+        for (zone, site), rtt in rtt_p99_us.items()
+    ]
+
+
+def _rtt_p99_us(scenario: Scenario, zone: Zone, site: Site) -> int:
+    p50_us = scenario.rtt_fixed_us + scenario.rtt_us_per_km * distance_km(zone, site)
+    return round(p50_us * scenario.rtt_p99_factor)
+
+
+def distance_km(zone: Zone, site: Site) -> float:
+    """Along the great circle, by the haversine formula."""
+    lat_a, lat_b = math.radians(zone.latitude), math.radians(site.latitude)
+    half_lat = (lat_b - lat_a) / 2
+    half_lon = math.radians(site.longitude - zone.longitude) / 2
+    a = math.sin(half_lat) ** 2 + math.cos(lat_a) * math.cos(lat_b) * math.sin(half_lon) ** 2
+    return 2 * _EARTH_RADIUS_KM * math.asin(math.sqrt(a))
+
+
+class Specs:
+    """The job spec of each class and zone, made once."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        self._jobs = scenario.jobs
+        self._made: dict[tuple[int, str], job_pb2.JobSpec] = {}
+
+    def of(self, task: Arrival) -> job_pb2.JobSpec:
+        """What the tenant declares, with every default filled in. Not to be changed."""
+        key = (task.job_class, task.zone)
+        if key not in self._made:
+            self._made[key] = self._make(*key)
+        return self._made[key]
+
+    def _make(self, job_class: int, zone: str) -> job_pb2.JobSpec:
+        job = self._jobs[job_class]
+        resources = Resources(cpu_milli=job.cpu_milli, memory_mib=job.memory_mib)
+        if job.accelerator_milli:
+            resources.accelerators.CopyFrom(AcceleratorRequest(milli=job.accelerator_milli))
+        group = job_pb2.TaskGroup(name="main", count=1, resources=resources)
+        group.command.argv.append("true")
+        if job.slo_budget_us:
+            group.latency_slo.zone_ids.append(zone)
+            group.latency_slo.budget_us, group.latency_slo.client_us = job.slo_budget_us, job.client_us
+        group.compute_time.default_us = job.compute_us
+        return job_pb2.JobSpec(
+            name=job.name, kind=job_pb2.JOB_KIND_BATCH, priority=job.priority, task_groups=[group]
+        )

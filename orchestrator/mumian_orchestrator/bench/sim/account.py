@@ -1,4 +1,4 @@
-"""Counts what a run did: waiting, promises, energy, money. Whole numbers, so that a seed gives the same bytes."""
+"""Counts what a run did: waiting, promises, energy, money. In a fixed order, so a seed gives one result."""
 
 from __future__ import annotations
 

@@ -21,8 +21,15 @@ from mumian_orchestrator.bench.sim.runner import run_on_core, run_on_services
 from mumian_orchestrator.bench.sim.scenario import load
 
 _COMPARED = (
-    "inside_slo", "starts", "waiting_at_end", "wait_mean_s", "cpu_utilisation", "meter_kwh", "carbon_kg", "cny",
-)  # fmt: skip
+    "inside_slo",
+    "starts",
+    "waiting_at_end",
+    "wait_mean_s",
+    "cpu_utilisation",
+    "meter_kwh",
+    "carbon_kg",
+    "cny",
+)
 _SCENARIO = click.argument("path", metavar="SCENARIO", type=click.Path(path_type=Path))
 _OUTPUT = click.option("--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
 
@@ -38,8 +45,8 @@ class _BadInputError(click.ClickException):
 @click.option("--seed", type=int, help="Default: the scenario's.")
 @_OUTPUT
 def sim(path: Path, mode: str, policy_name: str, seed: int | None, output: str) -> None:
-    """Run a scenario in virtual time. `core` drives the engine in batches; `services` sends every task through
-    admission, scheduler, plan applier and reconciler, and is for small scenarios.
+    """Run a scenario in virtual time. `core` drives the engine in batches; `services` sends every task
+    through admission, scheduler, plan applier and reconciler, and is for small scenarios.
     """
     try:
         scenario, decider = load(path), policy(policy_name)
@@ -85,8 +92,8 @@ def sim(path: Path, mode: str, policy_name: str, seed: int | None, output: str) 
 @click.option("--seeds", type=click.IntRange(1, 1000), default=3, show_default=True)
 @_OUTPUT
 def compare(path: Path, policies: str, seeds: int, output: str) -> None:
-    """Run the same arrivals under several policies; the mean of the seeds. A name that ends in .py is a file with
-    a policy of your own.
+    """Run the same arrivals under several policies; the mean of the seeds. A name that ends in .py is a file
+    with a policy of your own.
     """
     try:
         scenario = load(path)

@@ -13,6 +13,7 @@ from mumian_core.v1 import engine_pb2
 
 from mumian_orchestrator.bench.sim import world
 from mumian_orchestrator.bench.sim.arrivals import Arrival
+from mumian_orchestrator.bench.sim.fields import ScenarioError
 from mumian_orchestrator.bench.sim.policies import Cluster, Policy, Room, take
 from mumian_orchestrator.bench.sim.scenario import Scenario
 
@@ -106,9 +107,9 @@ class CoreBackend:
         delta, placed = engine_pb2.Delta(), []
         for placement, verdict in zip(plan.placements, verdicts, strict=True):
             if not verdict.accepted:
-                raise RuntimeError(
-                    f"policy {self._policy.name} put {placement.job_id} on {placement.node_id}, where it may not "
-                    f"be: {verdict.rejection.reason}"
+                raise ScenarioError(
+                    f"policy {self._policy.name} put {placement.job_id} on {placement.node_id}, "
+                    f"where it may not be: {verdict.rejection.reason}"
                 )
             job = jobs[placement.job_id]
             group = job.spec.task_groups[0]

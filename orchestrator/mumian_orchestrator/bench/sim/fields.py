@@ -66,7 +66,9 @@ class Fields:
         value = self.take(name, default)
         values = value if isinstance(value, list) else [value] * 24
         if len(values) != 24:
-            raise ScenarioError(f"{self.at(name)} has {len(values)} values; give one, or one for each of 24 hours")
+            raise ScenarioError(
+                f"{self.at(name)} has {len(values)} values; give one, or one for each of 24 hours"
+            )
         return tuple(number(v, f"{self.at(name)}[{hour}]", 0.0) for hour, v in enumerate(values))
 
     def items(self, name: str, read: Callable[[Fields], T], *, least: int = 1) -> tuple[T, ...]:

@@ -70,7 +70,7 @@ class EnginePolicy:
 class ScanPolicy:
     """Looks at every node and takes the one with the lowest score; ties go to the node declared first.
 
-    It keeps the hard constraints of the scenario (room, reachability, latency), so that only the choice differs.
+    It keeps the scenario's hard constraints (room, reachability, latency), so that only the choice differs.
     """
 
     looks_at_rooms = True

@@ -31,9 +31,7 @@ def run_on_core(
 ) -> Simulation:
     """Delta, place, verify on the real engine, a batch at each tick."""
     backend = CoreBackend(scenario, policy, world.Specs(scenario))
-    made = Simulation(
-        scenario, seed, backend, Account.of(scenario), keeps_placements=keeps_placements
-    )
+    made = Simulation(scenario, seed, backend, Account.of(scenario), keeps_placements=keeps_placements)
     asyncio.run(made.run(progress))
     return made
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -128,16 +129,30 @@ class Scenario:
 
 
 def load(path: Path) -> Scenario:
-    """Read a scenario file.
+    """Read a scenario file. With `based_on`, what it does not say is taken from that file beside it.
 
     Raises:
         ScenarioError: it cannot be read, or a field is wrong.
     """
+    raw = _mapping(path)
+    if "based_on" in raw:
+        base = raw.pop("based_on")
+        if not isinstance(base, str):
+            raise ScenarioError(f"based_on ({base!r}) must be the name of a file")
+        raw = {**_mapping(path.parent / base), **raw}
+        if "based_on" in raw:
+            raise ScenarioError(f"based_on ({base}) is itself based on another; name that one")
+    return read(raw)
+
+
+def _mapping(path: Path) -> dict[str, object]:
     try:
         raw = yaml.safe_load(path.read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ScenarioError(f"{path} cannot be read: {error}") from error
-    return read(raw)
+    if not isinstance(raw, dict):
+        raise ScenarioError(f"{path} must be a mapping of fields")
+    return raw
 
 
 def read(raw: object) -> Scenario:
@@ -175,7 +190,7 @@ def read(raw: object) -> Scenario:
     return scenario
 
 
-def _by_id(entries: tuple[object, ...], where: str, key: str = "id") -> dict[str, object]:
+def _by_id(entries: Sequence[object], where: str, key: str = "id") -> dict[str, object]:
     found: dict[str, object] = {}
     for index, entry in enumerate(entries):
         name = getattr(entry, key)
@@ -232,7 +247,9 @@ def _job(f: Fields, zones: dict[str, object]) -> JobClass:
     trace = arrivals.take("at_s") if has_trace else []
     per_hour = (0.0,) * 24 if has_trace else arrivals.day("per_hour")
     arrivals.end()
-    if not isinstance(trace, list) or any(isinstance(t, bool) or not isinstance(t, int | float) for t in trace):
+    if not isinstance(trace, list) or any(
+        isinstance(t, bool) or not isinstance(t, int | float) for t in trace
+    ):
         raise ScenarioError(f"{arrivals.at('at_s')} must be a list of seconds since the start")
     accelerator_milli = f.whole("accelerator_milli", 0)
     if accelerator_milli > 1000 and accelerator_milli % 1000:

@@ -91,13 +91,13 @@ class Simulation:
     async def _change_world(self, now_s: int) -> list[str]:
         """What is different from this tick on; the tasks that are lost with a site."""
         before_s = now_s - self.scenario.tick_s
-        turned = [e for e in self.scenario.events if before_s < e.at_s <= now_s or before_s < e.end_s <= now_s]
+        turned = [
+            e for e in self.scenario.events if before_s < e.at_s <= now_s or before_s < e.end_s <= now_s
+        ]
         if now_s % 3600 and not turned:
             return []
         active = [e for e in self.scenario.events if e.at_s <= now_s < e.end_s]
-        rtt_p99_us = world.links(
-            self.scenario, [(e.zone, e.site) for e in active if e.kind == "link_cut"]
-        )
+        rtt_p99_us = world.links(self.scenario, [(e.zone, e.site) for e in active if e.kind == "link_cut"])
         if self._rtt_p99_us:
             self.account.count_promises(now_s, self._rtt_p99_us)
         changed = {k: rtt for k, rtt in rtt_p99_us.items() if self._rtt_p99_us.get(k) != rtt}

@@ -35,7 +35,9 @@ def site_message(site: Site, hours: int, pue_permille: int, *, is_lost: bool = F
     message.prices.energy_kwh_microcny = round(site.energy_kwh_cny[0] * _MICROCNY)
     for group in site.nodes:
         if group.accelerator_count:
-            message.prices.accelerator_hour_microcny[group.accelerator_model] = group.accelerator_hour_microcny
+            message.prices.accelerator_hour_microcny[group.accelerator_model] = (
+                group.accelerator_hour_microcny
+            )
     message.forecast.first_hour_unix_s = EPOCH_UNIX_S
     for hour in range(hours):
         message.forecast.hours.add(

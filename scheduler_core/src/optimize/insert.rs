@@ -20,12 +20,7 @@ const EVICTED_MAX: usize = 4;
 
 /// Seats as many as it can of those that are nowhere, one after the other, until `proceed` says no.
 /// Gangs and tasks that run already are left as they are.
-pub fn insert_all(
-    solution: &mut Solution<'_>,
-    room: &mut Room,
-    guide: &Guide<'_>,
-    proceed: &mut impl FnMut(&Solution<'_>) -> bool,
-) {
+pub fn insert_all(solution: &mut Solution<'_>, room: &mut Room, guide: &Guide<'_>, proceed: &mut dyn FnMut() -> bool) {
     let mut waiting: Vec<u32> = solution.nowhere().to_vec();
     waiting.retain(|&t| solution.problem.tasks[t as usize].gang == NONE);
     waiting.sort_unstable_by_key(|&t| {
@@ -35,7 +30,7 @@ pub fn insert_all(
     let mut columns = Columns { guide, of_kind: HashMap::new() };
     let mut failures = 0;
     for task in waiting {
-        if failures == FAILURES_MAX || !proceed(solution) {
+        if failures == FAILURES_MAX || !proceed() {
             return;
         }
         failures = if insert(solution, room, &mut columns, task) { 0 } else { failures + 1 };
@@ -173,7 +168,7 @@ mod tests {
         let mut solution = Solution::new(problem);
         seats.iter().for_each(|&(task, node)| assert!(solution.put(task, node, 0)));
         let mut room = Room::of(&solution);
-        insert_all(&mut solution, &mut room, &guide, &mut |_| true);
+        insert_all(&mut solution, &mut room, &guide, &mut || true);
         (0..problem.tasks.len() as u32).map(|t| solution.seat(t).node).collect()
     }
 

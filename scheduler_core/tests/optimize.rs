@@ -4,7 +4,7 @@
 mod common;
 
 use proptest::prelude::*;
-use scheduler_core::optimize::stop::Rounds;
+use scheduler_core::optimize::stop::{Progress, Reason, Rounds};
 use scheduler_core::optimize::{optimize, solve_table};
 use scheduler_core::place::place;
 use scheduler_core::state::State;
@@ -141,6 +141,33 @@ proptest! {
         // Where nothing moves, nothing is gained.
         if found.moves.is_empty() && plan.placements.is_empty() {
             prop_assert_eq!(start.objective_microcny_per_hour, end.objective_microcny_per_hour);
+        }
+    }
+
+    #[test]
+    fn time_may_end_in_any_phase_and_what_there_is_then_holds(
+        fleet in common::fleet(3, 4),
+        placing in common::request(5, 2, 4),
+        asks in 0_u32..500,
+    ) {
+        let state = state(&fleet);
+        let request = request(&placing);
+        let (mut left, mut asked_after) = (asks, 0);
+        let mut stop = |_: &Progress| {
+            asked_after += u32::from(left == 0);
+            left = left.saturating_sub(1);
+            (asked_after > 0).then_some(Reason::Time)
+        };
+        let found = optimize(&state, &request, 2, &mut stop).unwrap();
+        let (start, end) = (found.start.unwrap(), found.found.unwrap());
+        prop_assert!(end.objective_microcny_per_hour <= start.objective_microcny_per_hour);
+        prop_assert!(found.bound_microcny_per_hour <= end.objective_microcny_per_hour);
+        prop_assert!(gangs_are_whole(found.plan.as_ref().unwrap(), &request.jobs));
+        prop_assert!(holds(&state, &found, &request.jobs));
+        // Each phase that is left asks once, and goes.
+        prop_assert!(asked_after <= 5, "asked {} times after the end", asked_after);
+        if asks == 0 {
+            prop_assert_eq!(start, end, "without time it is the start");
         }
     }
 

@@ -23,6 +23,13 @@ pub struct Prices {
     pub of_class: Vec<Amounts>,
 }
 
+impl Prices {
+    /// Nothing is charged for.
+    pub fn none(problem: &Problem) -> Self {
+        Self { of_class: vec![[0; DIMS]; problem.classes.len()] }
+    }
+}
+
 /// What has been proved.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bound {
@@ -35,14 +42,16 @@ pub struct Bound {
 /// the climb early. The outcome is the same on any number of threads.
 pub fn prices(problem: &Problem, threads: usize, mut proceed: impl FnMut(i128) -> bool) -> Bound {
     let relaxation = Relaxation::of(problem);
-    let free = Prices { of_class: vec![[0; DIMS]; problem.classes.len()] };
+    let free = Prices::none(problem);
     let mut best = Bound { microcny: exact::bound_microcny(&relaxation, &free, threads), prices: free };
     smooth::climb(&relaxation, |point| {
-        let of_class = point.chunks(DIMS).map(|prices| std::array::from_fn(|d| fixed(prices[d]))).collect();
-        let prices = Prices { of_class };
-        let microcny = exact::bound_microcny(&relaxation, &prices, threads);
-        if microcny > best.microcny {
-            best = Bound { microcny, prices };
+        if let Some(point) = point {
+            let of_class = point.chunks(DIMS).map(|prices| std::array::from_fn(|d| fixed(prices[d]))).collect();
+            let prices = Prices { of_class };
+            let microcny = exact::bound_microcny(&relaxation, &prices, threads);
+            if microcny > best.microcny {
+                best = Bound { microcny, prices };
+            }
         }
         proceed(best.microcny)
     });

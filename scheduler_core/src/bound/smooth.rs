@@ -15,12 +15,13 @@ const STAGES: [f64; 7] = [0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0003];
 /// How much shorter a step is than the curvature by itself allows; prices of one node pull together.
 const CAUTION: f64 = 2.5;
 
-/// Climbs with each smoothing in turn. `proceed` is shown the prices, class by class, after each.
-pub fn climb(relaxation: &Relaxation<'_>, mut proceed: impl FnMut(&[f64]) -> bool) {
+/// Climbs with each smoothing in turn. `proceed` is asked after every step, and is shown the prices,
+/// class by class, where a stage ends, be it early.
+pub fn climb(relaxation: &Relaxation<'_>, mut proceed: impl FnMut(Option<&[f64]>) -> bool) {
     let mut smooth = Smooth::new(relaxation);
     for share in STAGES {
-        smooth.stage(share);
-        if !proceed(&smooth.point) {
+        let is_whole = smooth.stage(share, || proceed(None));
+        if !proceed(Some(&smooth.point)) || !is_whole {
             return;
         }
     }
@@ -91,7 +92,8 @@ impl Smooth {
         Self { floor: floor.collect(), point: vec![0.0; free.len()], kinds, free }
     }
 
-    fn stage(&mut self, share: f64) {
+    /// False when `proceed` ended it early.
+    fn stage(&mut self, share: f64, mut proceed: impl FnMut() -> bool) -> bool {
         let size = self.free.len();
         let mut ahead = self.point.clone();
         let mut momentum = 1.0_f64;
@@ -119,7 +121,11 @@ impl Smooth {
                 }
             }
             self.point = next;
+            if !proceed() {
+                return false;
+            }
         }
+        true
     }
 
     /// What the shares take of each resource, and how fast that changes with its price.

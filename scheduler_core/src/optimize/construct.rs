@@ -8,8 +8,12 @@ use crate::assignment::problem::{FIRST_DEVICE_DIM, NONE};
 use crate::assignment::room::Room;
 use crate::assignment::solution::Solution;
 
-/// Seats all that are nowhere, as far as there is room. A gang is seated whole or not at all.
-pub fn construct(solution: &mut Solution<'_>, guide: &Guide<'_>) {
+/// Tasks that are seated between two questions whether to go on.
+const TASKS_PER_ASK: usize = 1024;
+
+/// Seats all that are nowhere, as far as there is room, or until `proceed` says no. A gang is seated
+/// whole or not at all.
+pub fn construct(solution: &mut Solution<'_>, guide: &Guide<'_>, mut proceed: impl FnMut() -> bool) {
     let problem = solution.problem;
     let mut room = Room::of(solution);
     let mut regret: Vec<(Reverse<i64>, Reverse<i64>)> = Vec::with_capacity(problem.kinds.len());
@@ -26,19 +30,19 @@ pub fn construct(solution: &mut Solution<'_>, guide: &Guide<'_>) {
         (Reverse(task.unplaced_microcny), alone, regret[task.kind as usize], task.kind, task.gang, t)
     });
     let mut seeker = Seeker { guide, room: &mut room, kind: NONE, columns: Vec::new(), next: 0 };
-    let mut at = 0;
-    while at < order.len() {
-        let gang = problem.tasks[order[at] as usize].gang;
+    for (at, &task) in order.iter().enumerate() {
+        if at % TASKS_PER_ASK == 0 && !proceed() {
+            return;
+        }
+        let gang = problem.tasks[task as usize].gang;
         if gang == NONE {
-            seeker.seat(solution, order[at]);
-            at += 1;
+            seeker.seat(solution, task);
             continue;
         }
         let members = &problem.gangs[gang as usize];
         if members.iter().all(|&t| !solution.is_placed(t)) && !members.iter().all(|&t| seeker.seat(solution, t)) {
             members.iter().for_each(|&t| seeker.leave(solution, t));
         }
-        at += 1;
     }
 }
 

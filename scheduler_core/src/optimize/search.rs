@@ -49,7 +49,7 @@ pub fn solve<'p>(start: Solution<'p>, settings: Settings, stop: &mut dyn Stop) -
     let problem = start.problem;
     let bound = prices(&start, settings.threads, stop);
     let guide = Guide::new(problem, &bound.prices);
-    let solution = constructed(start, &guide);
+    let solution = constructed(start, &guide, bound.microcny, stop);
     let mut search = Search {
         room: Room::of(&solution),
         wanders: problem.tasks.len() <= WANDERING_TASKS_MAX,
@@ -60,7 +60,7 @@ pub fn solve<'p>(start: Solution<'p>, settings: Settings, stop: &mut dyn Stop) -
         guide: &guide,
         settings,
     };
-    let mut progress = at_start(&search.solution, bound.microcny, stop.elapsed_ms());
+    let mut progress = Progress { elapsed_ms: stop.elapsed_ms(), ..at_start(&search.solution, bound.microcny) };
     let mut told = vec![progress];
     let reason = loop {
         if progress.objective_microcny <= progress.bound_microcny {
@@ -87,34 +87,41 @@ pub fn solve<'p>(start: Solution<'p>, settings: Settings, stop: &mut dyn Stop) -
 }
 
 fn prices(start: &Solution<'_>, threads: usize, stop: &mut dyn Stop) -> Bound {
-    bound::prices(start.problem, threads, |bound_microcny| {
-        let reason = stop.reached(&at_start(start, bound_microcny, stop.elapsed_ms()));
-        !matches!(reason, Some(Reason::Time | Reason::Cancelled))
-    })
+    bound::prices(start.problem, threads, |bound_microcny| has_time(at_start(start, bound_microcny), stop))
 }
 
-fn at_start(solution: &Solution<'_>, bound_microcny: i128, elapsed_ms: u64) -> Progress {
+/// Whether the preparation may go on. What else ends a run is asked of its rounds only.
+fn has_time(progress: Progress, stop: &mut dyn Stop) -> bool {
+    let reason = stop.reached(&Progress { elapsed_ms: stop.elapsed_ms(), ..progress });
+    !matches!(reason, Some(Reason::Time | Reason::Cancelled))
+}
+
+fn at_start(solution: &Solution<'_>, bound_microcny: i128) -> Progress {
     Progress {
         round: 0,
         objective_microcny: solution.total_microcny(),
         bound_microcny,
         unplaced: solution.nowhere().len() as u32,
-        elapsed_ms,
+        elapsed_ms: 0,
         rounds_without_gain: 0,
     }
 }
 
-/// The better one of two: what is nowhere added to the start, or all that waits seated anew.
-fn constructed<'p>(start: Solution<'p>, guide: &Guide<'p>) -> Solution<'p> {
+/// The better one of two: what is nowhere added to the start, or all that waits seated anew. As much
+/// of the first as there is time for; without time for the second it is the first.
+fn constructed<'p>(start: Solution<'p>, guide: &Guide<'p>, bound_microcny: i128, stop: &mut dyn Stop) -> Solution<'p> {
+    let (problem, progress) = (start.problem, at_start(&start, bound_microcny));
     let mut anew = start.clone();
-    let problem = start.problem;
+    let mut added = start;
+    construct(&mut added, guide, || has_time(progress, stop));
+    if !has_time(progress, stop) {
+        return added;
+    }
     let waiting = (0..problem.tasks.len() as u32).filter(|&t| problem.tasks[t as usize].home == NONE);
     waiting.for_each(|t| {
         anew.lift(t);
     });
-    construct(&mut anew, guide);
-    let mut added = start;
-    construct(&mut added, guide);
+    construct(&mut anew, guide, || has_time(progress, stop));
     if anew.total_microcny() < added.total_microcny() {
         anew
     } else {

@@ -24,7 +24,8 @@ pub enum Reason {
     NoImprovement,
 }
 
-/// Asked between rounds.
+/// Asked between rounds, and often while prices and construction prepare them (round 0): there only
+/// `Time` and `Cancelled` count.
 pub trait Stop {
     fn reached(&mut self, progress: &Progress) -> Option<Reason>;
 

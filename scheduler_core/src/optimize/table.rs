@@ -1,11 +1,14 @@
 //! A generalised assignment problem given as a table: agents are nodes of a class of their own,
 //! each task is of a kind of its own, and the same search and bound work on it.
 
+use super::construct::construct;
+use super::guide::Guide;
 use super::jobs::{narrow, reason};
 use super::search::{solve, Settings};
 use super::stop::Stop;
 use crate::assignment::problem::{Class, Column, Kind, Node, Problem, Task, Weights, DIMS, NONE};
 use crate::assignment::solution::Solution;
+use crate::bound::Prices;
 use crate::error::CoreError;
 use crate::wire::mumian_core::v1 as border;
 
@@ -25,7 +28,10 @@ pub fn solve_table(
 ) -> Result<border::AssignmentResponse, CoreError> {
     let problem = problem(request)?;
     let settings = Settings { seed: request.seed, threads, moves_max: 0 };
-    let found = solve(Solution::new(&problem), settings, stop);
+    let mut start = Solution::new(&problem);
+    // By cost alone, and whole: so there is an answer even when the prices take all the time.
+    construct(&mut start, &Guide::new(&problem, &Prices::none(&problem)), || true);
+    let found = solve(start, settings, stop);
     let solution = &found.solution;
     let agent = (0..request.tasks).map(|t| match solution.seat(t).node {
         NONE => -1,

@@ -91,7 +91,13 @@ class ScriptedCoordinator(
         self.page_size = 2
         self._server = grpc.server(
             ThreadPoolExecutor(8),
-            options=[("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", 4 * 1024**2)],
+            options=[
+                ("grpc.so_reuseport", 0),
+                ("grpc.max_receive_message_length", 4 * 1024**2),
+                # The pings of clients are welcome, as at a real coordinator.
+                ("grpc.http2.min_recv_ping_interval_without_data_ms", 1000),
+                ("grpc.http2.max_ping_strikes", 0),
+            ],
         )
         job_service_pb2_grpc.add_JobServiceServicer_to_server(self, self._server)
         fleet_service_pb2_grpc.add_FleetServiceServicer_to_server(self, self._server)

@@ -166,7 +166,10 @@ impl<'p> Search<'_, 'p> {
 
     /// Steps by how much they gain.
     fn proposals(&mut self, count: usize, seed: u64, bound_microcny: i128) -> Vec<Step> {
-        let gap = (self.solution.total_microcny() - bound_microcny).max(0);
+        // What is left out counts far above any cost: heat by that would let every step pass.
+        let tasks = &self.solution.problem.tasks;
+        let left_out = self.solution.nowhere().iter().map(|&t| i128::from(tasks[t as usize].unplaced_microcny));
+        let gap = (self.solution.total_microcny() - left_out.sum::<i128>() - bound_microcny).max(0);
         let heat = if self.wanders { HEAT * gap as f64 / self.solution.problem.tasks.len() as f64 } else { 0.0 };
         let allowances: Vec<i64> = (0..count).map(|_| allowance(heat, &mut self.draws)).collect();
         let look = |i: usize| {

@@ -290,3 +290,29 @@ fn a_node_that_holds_more_than_it_has_does_not_make_the_bound_too_high() {
     assert_eq!((found.placed_task_count, found.cost_microcny_per_hour), (2, 2000));
     assert_eq!(answer.bound_microcny_per_hour, 2000);
 }
+
+#[test]
+fn the_answer_is_the_best_that_the_progress_told_of() {
+    // Many nodes and few tasks without room, so that several steps of a round want the same one.
+    let (agents, tasks) = (128_u32, 390_u32);
+    for seed in 0..4_u64 {
+        let mut drawn = seed + 1;
+        let mut table = |least: u64, most: u64, count: u32| -> Vec<i64> {
+            let mut next = || {
+                // Knuth's linear congruential generator, MMIX.
+                drawn = drawn.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                (least + (drawn >> 33) % (most - least)) as i64
+            };
+            (0..count).map(|_| next()).collect()
+        };
+        let cost = table(1, 100, agents * tasks);
+        let weight = table(6, 15, agents * tasks);
+        let capacity = table(15, 26, agents);
+        let unplaced = 16 * (1 + cost.iter().max().unwrap());
+        let request = border::AssignmentRequest { agents, tasks, cost, weight, capacity, seed, ..Default::default() };
+        let found = solve_table(&request, 1, &mut Rounds(40)).unwrap();
+        assert!(found.unplaced_task_count > 0, "seed {seed}: too easy to be of use");
+        let told = found.progress.last().unwrap().objective_microcny_per_hour;
+        assert_eq!(found.cost + unplaced * i64::from(found.unplaced_task_count), told, "seed {seed}");
+    }
+}

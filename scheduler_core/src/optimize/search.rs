@@ -2,6 +2,8 @@
 //! steps. Every round looks for a fixed number of steps, on any number of threads, and takes them
 //! in a fixed order; so the outcome does not depend on the threads.
 
+use std::collections::HashSet;
+
 use super::construct::{construct, Order};
 use super::guide::Guide;
 use super::insert::insert_all;
@@ -153,12 +155,13 @@ impl<'p> Search<'_, 'p> {
         let count = (self.solution.problem.nodes.len() / 16).clamp(8, 256);
         let seed = mixed(self.settings.seed, round.wrapping_add(1));
         let steps = self.proposals(count, seed, bound_microcny);
-        let mut changed = Vec::new();
+        let (mut changed, mut seated) = (HashSet::new(), HashSet::new());
         for step in steps {
-            if step.nodes.iter().any(|n| changed.contains(n)) {
-                continue;
-            }
-            if self.take(&step) {
+            // One that waits may be in the steps of several nodes.
+            let is_stale = step.nodes.iter().any(|node| changed.contains(node))
+                || step.seats.iter().any(|(task, ..)| seated.contains(task));
+            if !is_stale && self.take(&step) {
+                seated.extend(step.seats.iter().map(|(task, ..)| *task));
                 changed.extend(step.nodes);
             }
         }

@@ -12,7 +12,7 @@ export RAY_USAGE_STATS_ENABLED := 0
 
 .DEFAULT_GOAL := help
 .PHONY: help setup peers etcd demo dev test test-unit lint types bench bench-online bench-border bench-openb
-.PHONY: bench-instructions bench-global bench-global-large bench-gap bench-rtt proto wheels docs
+.PHONY: bench-instructions bench-global bench-global-large bench-gap bench-rtt faults proto wheels docs
 
 help: ## Show the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -41,6 +41,10 @@ dev: setup etcd ## Start the platform on this machine; `.venv/bin/mumian down` s
 test: setup peers etcd ## All tests: Rust, then Python with real etcd and Ray
 	$(CARGO) test --release --workspace --quiet
 	$(BIN)/pytest
+
+ROUNDS ?= 5
+faults: setup etcd ## Kill, stop and replace coordinators at work, and look for what was lost or done twice (15 minutes)
+	$(BIN)/python -m tests.faults.run --rounds $(ROUNDS) $(if $(SEED),--seed $(SEED))
 
 test-unit: setup ## What needs neither Ray nor etcd: seconds
 	$(BIN)/pytest -m "not ray and not etcd and not e2e"

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 READY_WITHIN_S = 180.0
@@ -27,11 +27,19 @@ def free_port() -> int:
 class Running:
     """A process in a session of its own, with its output in a file."""
 
-    def __init__(self, argv: Sequence[str], folder: Path, name: str) -> None:
+    def __init__(
+        self, argv: Sequence[str], folder: Path, name: str, environment: Mapping[str, str] | None = None
+    ) -> None:
+        """`environment`: what is added to that of the tests."""
         self.log = folder / f"{name}.log"
         with self.log.open("ab") as errors:
             self.process = subprocess.Popen(
-                argv, stdout=subprocess.PIPE, stderr=errors, start_new_session=True, text=True
+                argv,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                start_new_session=True,
+                text=True,
+                env={**os.environ, **(environment or {})},
             )
 
     def wait_ready(self) -> str:

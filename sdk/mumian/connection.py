@@ -27,6 +27,7 @@ RESPONSE_BYTES_MAX = 64 * 1024 * 1024
 _ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
 _LOOPBACK = ("127.", "localhost:", "[::1]:")
 # Nothing is half done after these: the same request may be sent again.
+_AWAY = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED})
 _RETRIED = frozenset({"CLIENT_UNREACHABLE", "NOT_LEADER", "STORE_UNAVAILABLE"})
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 1.0
 _SPREAD = 1.5
@@ -173,7 +174,7 @@ class Attempts:
             # Not before it was told, and not together with all others that were told the same.
             pause_s = max(pause_s, refused.retry_after_s * random.uniform(1, _SPREAD))
         gone_s = time.monotonic() - self._start_s
-        is_away = error.code() is grpc.StatusCode.UNAVAILABLE and refused.reason in _RETRIED
+        is_away = error.code() in _AWAY and refused.reason in _RETRIED
         retried = is_away or refused.retry_after_s is not None
         if not retried or gone_s + pause_s >= patience_s:
             raise refused from None

@@ -73,6 +73,9 @@ def from_rpc_error(error: grpc.RpcError, address: str) -> MumianError:
         )
     if code is grpc.StatusCode.UNAVAILABLE:
         return _unreachable(address, _cause(details))
+    if code is grpc.StatusCode.CANCELLED:
+        # Not by the caller, who would not be here: the coordinator went down or changed its part meanwhile.
+        return _unreachable(address, "it broke the call off")
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return _unreachable(address, "no answer in time")
     if code is grpc.StatusCode.UNIMPLEMENTED:

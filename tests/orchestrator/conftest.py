@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 
 import grpc
@@ -25,7 +25,17 @@ def etcd_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 class Coordinator:
     """A coordinator that can be killed and started again on the same state."""
 
-    def __init__(self, folder: Path, etcd: str | list[str], *, start: bool = True, **more: object) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        etcd: str | list[str],
+        *,
+        start: bool = True,
+        environment: Mapping[str, str] | None = None,
+        **more: object,
+    ) -> None:
+        """`more`: fields of its configuration."""
+        self._environment = environment
         self.address = f"127.0.0.1:{free_port()}"
         self._folder = folder
         config = {
@@ -47,7 +57,7 @@ class Coordinator:
     def start(self) -> None:
         """Start it and wait until it leads."""
         argv = [str(SCRIPTS / "mumian-coordinator"), "--config", str(self.config)]
-        self.running = Running(argv, self._folder, "coordinator")
+        self.running = Running(argv, self._folder, "coordinator", self._environment)
         self.running.wait_ready()
 
     def channel(self) -> grpc.aio.Channel:

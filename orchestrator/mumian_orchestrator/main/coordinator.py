@@ -22,7 +22,7 @@ from mumian_orchestrator.adapters.grpc.planning_service import PlanningService
 from mumian_orchestrator.adapters.grpc.server import Server, start_following, start_leading
 from mumian_orchestrator.adapters.telemetry.exporter import Exporter
 from mumian_orchestrator.main import metrics
-from mumian_orchestrator.main.composition import compose, first_of
+from mumian_orchestrator.main.composition import Services, compose, first_of
 from mumian_orchestrator.main.config import Config, etcd_credentials, host_and_port
 from mumian_orchestrator.ports.key_value import KeyValue
 from mumian_orchestrator.ports.store import SupersededError
@@ -90,6 +90,7 @@ async def _lead(
 ) -> None:
     """Serve until the term ends or a signal says stop. Everything in memory lives as long as the term."""
     server: Server | None = None
+    services: Services | None = None
     try:
         store = FencedStore(kv, config.key_prefix, term)
         services = compose(config, term.number, store, CoreEngine(config.policy), SystemClock(), health)
@@ -110,5 +111,7 @@ async def _lead(
         log.error("another coordinator leads now; starting over")
     finally:
         await term.resign()  # before the calls under way have ended: who follows need not wait for them
+        if services is not None:
+            services.sessions.close_all("this coordinator leads no more")
         if server is not None:
             await server.stop(_SHUTDOWN_GRACE_S)

@@ -120,6 +120,12 @@ class AgentSessions:
             del self._sessions[session.site_id]
             log.info("site %s: stream closed", session.site_id)
 
+    def close_all(self, reason: str) -> None:
+        """The term is over: send the agents to the next leader now, not when the calls under way have ended."""
+        for session in list(self._sessions.values()):
+            session.link.close(reason)
+            self.close(session)
+
     def is_current(self, session: Session, report: AgentReport) -> bool:
         """Whether a report is newer than all that its session has told of the same thing, and the session
         still stands. So reports that are repeated or change places leave what they would have left in order.

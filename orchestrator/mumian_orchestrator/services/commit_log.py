@@ -13,6 +13,7 @@ from mumian_orchestrator.ports.store import (
     SupersededError,
     Write,
 )
+from mumian_orchestrator.services.failpoints import Failpoint, reach
 
 
 class CommitLog:
@@ -93,8 +94,10 @@ class CommitLog:
             futures.append(done)
         try:
             if writes:
+                reach(Failpoint.BEFORE_COMMIT)
                 # A key written twice in one batch is one put: etcd refuses duplicates, the last one counts.
                 await self._store.commit(list({write.key: write for write in writes}.values()))
+                reach(Failpoint.BEFORE_ACKNOWLEDGEMENT)
         except BaseException:
             _fail(futures)
             raise

@@ -18,6 +18,7 @@ from mumian_orchestrator.domain.job_state import task_of, unplaced_tasks, wants_
 from mumian_orchestrator.ports.clock import Clock
 from mumian_orchestrator.ports.engine import Engine
 from mumian_orchestrator.services.agent_sessions import AgentSessions
+from mumian_orchestrator.services.failpoints import Failpoint, reach
 from mumian_orchestrator.services.job_table import ALLOCATIONS_PER_COMMIT, JobTable
 from mumian_orchestrator.services.preemptions import Preemptions
 from mumian_orchestrator.services.tasks import TaskSet
@@ -147,6 +148,7 @@ class PlanApplier:
         self, durable: asyncio.Future[None], job: Job, allocations: Sequence[Allocation]
     ) -> None:
         await durable
+        reach(Failpoint.BEFORE_DISPATCH)
         for allocation in allocations:
             self._sessions.run(job, allocation)
 

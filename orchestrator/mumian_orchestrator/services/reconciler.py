@@ -16,6 +16,7 @@ from mumian_orchestrator.domain.job_events import without
 from mumian_orchestrator.domain.job_state import is_doomed, is_live
 from mumian_orchestrator.ports.engine import Engine
 from mumian_orchestrator.services.agent_sessions import AgentSessions
+from mumian_orchestrator.services.failpoints import Failpoint, reach
 from mumian_orchestrator.services.job_table import ALLOCATIONS_PER_COMMIT, JobTable
 from mumian_orchestrator.services.preemptions import Preemptions
 from mumian_orchestrator.services.receipts import Receipts
@@ -62,6 +63,7 @@ class Reconciler:
         for status in statuses:
             of_job[status.allocation_id.split(".")[0]].append(status)
         for job_id, told in of_job.items():
+            reach(Failpoint.BEFORE_REPORT)
             job = self._table.get(job_id)
             allocations = {a.id: a for a in job.allocations} if job else {}
             changed: list[tuple[Allocation, AllocationStatus]] = []
@@ -140,6 +142,7 @@ class Reconciler:
         self, durable: asyncio.Future[None], site_id: str, statuses: Sequence[AllocationStatus]
     ) -> None:
         await durable
+        reach(Failpoint.BEFORE_CONFIRMATION)
         for status in statuses:
             self._sessions.stored(site_id, status)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections import deque
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -15,8 +16,8 @@ from mumian.agent.v1.agent_service_pb2_grpc import AgentServiceStub
 
 log = logging.getLogger(__name__)
 
-# A link that is well again is to be noticed soon.
-_BACKOFF_FIRST_S, _BACKOFF_LAST_S = 0.2, 2.0
+# While no coordinator leads, or the link is cut: soon enough after that is over, and not all agents at once.
+_BACKOFF_FIRST_S, _BACKOFF_LAST_S = 0.2, 1.0
 _CONNECTED_WITHIN_S = 2.0
 _WELCOME_WITHIN_S = 10.0
 _LOGS_QUEUED_MAX = 32
@@ -129,7 +130,7 @@ class CoordinatorStream:
             except TimeoutError:
                 log.warning("the coordinator at %s says nothing", self._address)
             self._addresses.rotate(-1)
-            await asyncio.sleep(self._backoff_s)
+            await asyncio.sleep(self._backoff_s * random.uniform(0.5, 1))
             self._backoff_s = min(2 * self._backoff_s, _BACKOFF_LAST_S)
 
     @property

@@ -1,0 +1,33 @@
+"""What happened in a run, in order: one JSON object a line, so that a failure can be read afterwards."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+
+class History:
+    """Kept in memory for the oracle, and written to a file as it grows."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = path.open("w", buffering=1)
+        self._begin_s = time.monotonic()
+        self._events: list[dict[str, Any]] = []
+
+    def add(self, what: str, **about: Any) -> None:
+        """Something happens now."""
+        event = {"s": round(time.monotonic() - self._begin_s, 4), "what": what, **about}
+        self._events.append(event)
+        self._file.write(json.dumps(event) + "\n")
+
+    def of(self, what: str) -> Iterator[dict[str, Any]]:
+        """All events of a kind so far."""
+        return (event for event in list(self._events) if event["what"] == what)
+
+    def close(self) -> None:
+        """Nothing more happens."""
+        self._file.close()

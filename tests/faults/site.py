@@ -1,0 +1,168 @@
+"""A site whose agent is the real one down to its runners: those keep time instead of running processes."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import itertools
+from collections.abc import Iterable
+from pathlib import Path
+
+from mumian.agent.v1 import agent_pb2 as pb
+from mumian.api.v1 import fleet_pb2, job_pb2
+from mumian_agent.adapters.grpc.coordinator_stream import CoordinatorStream, Outbox
+from mumian_agent.agent.allocations import Allocations, NodeFacts, now
+from mumian_agent.agent.ports import RunnerHandle
+from mumian_agent.domain.allocation import AllocationKey
+from mumian_agent.runtime.contact import now_ns
+from mumian_agent.runtime.identity import Identity
+from mumian_agent.runtime.journal import Journal
+from mumian_agent.runtime.task import Task, TaskView
+
+from tests.faults.history import History
+
+CPU_MILLI = 8000
+_BEAT_S = 0.5
+
+
+class TimedRunner:
+    """Runs `sleep SECONDS` by letting them pass, and notes the start of everything it is given."""
+
+    def __init__(self, name: str, history: History) -> None:
+        self.name, self._history = name, history
+        self._view: TaskView | None = None
+        self._changed = asyncio.Condition()
+        self._passing: asyncio.Task[None] | None = None
+
+    async def run(self, task: Task) -> TaskView:
+        allocation_id, attempt = task.key
+        self._history.add("started", allocation=allocation_id, attempt=attempt, runner=self.name)
+        status = pb.AllocationStatus(
+            allocation_id=allocation_id,
+            attempt=attempt,
+            state=job_pb2.ALLOCATION_STATE_RUNNING,
+            start_time=now(),
+        )
+        self._view = TaskView(1, status, None)
+        self._passing = asyncio.create_task(self._pass(float(task.run.task_group.command.argv[1])))
+        return self._view
+
+    async def changed_after(self, key: AllocationKey, version: int) -> TaskView | None:
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._view is None or self._view.version > version)
+        return self._view
+
+    async def stop(self, key: AllocationKey) -> None:
+        if self._passing is not None:
+            self._passing.cancel()
+        await self._end(job_pb2.ALLOCATION_STATE_CANCELLED)
+
+    async def _pass(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        await self._end(job_pb2.ALLOCATION_STATE_SUCCEEDED)
+
+    async def _end(self, state: job_pb2.AllocationState.ValueType) -> None:
+        assert self._view is not None
+        status = pb.AllocationStatus()
+        status.CopyFrom(self._view.status)
+        status.state = state
+        status.end_time.CopyFrom(now())
+        if state == job_pb2.ALLOCATION_STATE_SUCCEEDED:
+            status.exit_code = 0
+        async with self._changed:
+            self._view = dataclasses.replace(self._view, version=self._view.version + 1, status=status)
+            self._changed.notify_all()
+
+
+class TimedRunners:
+    """As many runners as are asked for; each is used once."""
+
+    def __init__(self, site_id: str, history: History) -> None:
+        self._site_id, self._history = site_id, history
+        self._numbers = itertools.count(1)
+
+    async def open(self, in_use: Iterable[str]) -> None:
+        pass
+
+    async def take(self) -> TimedRunner:
+        return TimedRunner(f"{self._site_id}-{next(self._numbers)}", self._history)
+
+    def find(self, name: str) -> RunnerHandle | None:
+        return None
+
+    def give_back(self, runner: RunnerHandle) -> None:
+        pass
+
+    def discard(self, runner: RunnerHandle) -> None:
+        pass
+
+
+class Site:
+    """One site of one node. It knows all coordinators, and goes to the next when its stream breaks."""
+
+    def __init__(self, site_id: str, coordinators: list[str], folder: Path, history: History) -> None:
+        self._site_id, self._history = site_id, history
+        self._identity, self._outbox = Identity(folder), Outbox()
+        self._stream = CoordinatorStream(coordinators, self._identity.agent_epoch, self._outbox)
+        facts = NodeFacts("127.0.0.1", 0, (), 1.0, folder / "contact")
+        runners = TimedRunners(site_id, history)
+        self._allocations = Allocations(Journal(folder), runners, self._outbox, facts)
+        self.welcomed = asyncio.Event()
+
+    async def run(self) -> None:
+        """Obey and report, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._stream.run(self))
+            group.create_task(self._beat())
+
+    def hello(self) -> pb.AgentReport:
+        site = fleet_pb2.Site(
+            id=self._site_id,
+            operator_id="op",
+            tier=fleet_pb2.TIER_EDGE,
+            jurisdiction="CN-GD-GZ",
+            agent_epoch=self._identity.agent_epoch,
+        )
+        site.pue.average_permille = site.pue.marginal_permille = 1250
+        node = fleet_pb2.Node(
+            id=f"{self._site_id}/n1",
+            site_id=self._site_id,
+            arch="x86_64",
+            health=fleet_pb2.HEALTH_READY,
+            cpu_milli=CPU_MILLI,
+            memory_mib=1_000_000,
+        )
+        hello = pb.Hello(
+            site=site,
+            agent_time=now(),
+            reflector="127.0.0.1:9100",
+            allocations=self._allocations.statuses(),
+            nodes=[node],
+        )
+        return pb.AgentReport(hello=hello)
+
+    def disconnected(self) -> None:
+        self._history.add("disconnected", site=self._site_id)
+
+    def obey(self, command: pb.CoordinatorCommand) -> None:
+        name = command.WhichOneof("command")
+        if not self._identity.obeys(command.leader_term):
+            self._history.add("refused", site=self._site_id, command=name, term=command.leader_term)
+            return
+        match name:
+            case "welcome":
+                self._history.add("welcomed", site=self._site_id, term=command.leader_term)
+                self._allocations.welcome(command.welcome.allocations)
+                self.welcomed.set()
+            case "run":
+                self._allocations.run(command.run)
+            case "stop":
+                self._allocations.stop(AllocationKey(command.stop.allocation_id, command.stop.attempt))
+            case "status_stored":
+                self._allocations.stored(command.status_stored)
+
+    async def _beat(self) -> None:
+        while True:
+            beat = pb.Heartbeat(agent_time=now(), sent_ns=now_ns())
+            self._outbox.put("heartbeat", pb.AgentReport(heartbeat=beat))
+            await asyncio.sleep(_BEAT_S)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +17,17 @@ class History:
         self.path = path
         self._file = path.open("w", buffering=1)
         self._begin_s = time.monotonic()
-        self._events: list[dict[str, Any]] = []
+        self._by_kind: dict[str, list[dict[str, Any]]] = defaultdict(list)
 
     def add(self, what: str, **about: Any) -> None:
         """Something happens now."""
         event = {"s": round(time.monotonic() - self._begin_s, 4), "what": what, **about}
-        self._events.append(event)
+        self._by_kind[what].append(event)
         self._file.write(json.dumps(event) + "\n")
 
-    def of(self, what: str) -> Iterator[dict[str, Any]]:
-        """All events of a kind so far."""
-        return (event for event in list(self._events) if event["what"] == what)
+    def of(self, what: str) -> Sequence[dict[str, Any]]:
+        """All events of a kind so far, oldest first; it grows."""
+        return self._by_kind[what]
 
     def close(self) -> None:
         """Nothing more happens."""

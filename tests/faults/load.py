@@ -14,7 +14,7 @@ from mumian.api.v1 import job_pb2
 from tests.faults.history import History
 
 _PATIENCE_S = 60.0
-_EVERY_S = 0.04
+_EVERY_S = 0.1
 _CPU_MILLI = 500
 
 

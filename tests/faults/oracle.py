@@ -95,7 +95,7 @@ class Oracle:
                 verdict.twice.append(f"{name} was acknowledged as {count} jobs")
 
     def _check_starts(self, round_name: str, verdict: Verdict) -> None:
-        """2: no site was away for as long as its contracts say, so each task was started once, on one site."""
+        """2: no site was away for as long as contracts say, so each task was started once."""
         starts = Counter(
             event["allocation"]
             for event in self._history.of("started")

@@ -70,8 +70,13 @@ class Suite:
         return Outcome(fault, seed, recovery_s, verdict)
 
     async def _started(self, job_id: str) -> None:
+        seen = 0
         async with asyncio.timeout(_PATIENCE_S):
-            while not any(e["allocation"].startswith(f"{job_id}.") for e in self._history.of("started")):
+            while True:
+                news = self._history.of("started")[seen:]
+                if any(event["allocation"].startswith(f"{job_id}.") for event in news):
+                    return
+                seen += len(news)
                 await asyncio.sleep(0.01)
 
 

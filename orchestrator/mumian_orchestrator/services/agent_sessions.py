@@ -121,7 +121,7 @@ class AgentSessions:
             log.info("site %s: stream closed", session.site_id)
 
     def close_all(self, reason: str) -> None:
-        """The term is over: send the agents to the next leader now, not when the calls under way have ended."""
+        """The term is over: the agents go to the next leader now, not when the calls under way end."""
         for session in list(self._sessions.values()):
             session.link.close(reason)
             self.close(session)

@@ -19,7 +19,21 @@ _OPTIONS = (
     ("grpc.max_receive_message_length", 64 * 1024 * 1024),
     ("grpc.keepalive_time_ms", 2000),
     ("grpc.keepalive_timeout_ms", 1000),
+    # Of gRPC's own pings: while one is out no keepalive is sent, and by default it is waited for a minute.
+    ("grpc.http2.ping_timeout_ms", 2000),
+    # It is the time that one attempt to connect may take, too: a leader that sleeps accepts and says nothing.
+    ("grpc.min_reconnect_backoff_ms", 1000),
+    ("grpc.max_reconnect_backoff_ms", 1000),
     ("grpc.enable_http_proxy", 0),
+)
+# How a call ends that the leader has not answered. Its own answers carry more than a code.
+_BROKEN_OFF = frozenset(
+    {
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.CANCELLED,
+        grpc.StatusCode.INTERNAL,
+        grpc.StatusCode.UNKNOWN,
+    }
 )
 
 
@@ -68,7 +82,7 @@ class Forwarding(grpc.GenericRpcHandler):
                 yield answer
         except grpc.aio.AioRpcError as error:
             trailing = tuple(error.trailing_metadata() or ())
-            if error.code() is grpc.StatusCode.UNAVAILABLE and not trailing:
+            if error.code() in _BROKEN_OFF and not trailing:
                 await abort(context, _no_leader(f"the leader, {address}, does not answer"))
             await context.abort(error.code(), error.details() or "", trailing)
         finally:

@@ -29,8 +29,6 @@ _OPTIONS = (
     ("grpc.http2.ping_timeout_ms", 3000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
-    # It is the time that one attempt to connect may take, too: one that sleeps accepts and says nothing.
-    ("grpc.min_reconnect_backoff_ms", 1000),
     # Every attempt begins afresh: how long to wait between them is decided here alone.
     ("grpc.use_local_subchannel_pool", 1),
 )

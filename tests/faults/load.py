@@ -10,6 +10,7 @@ from typing import Any
 
 import mumian
 from mumian.api.v1 import job_pb2
+from mumian.errors import MumianError
 
 from tests.faults.history import History
 
@@ -89,8 +90,8 @@ class Load:
         """Look on while it ends, so that the oracle knows how it was seen to."""
         try:
             ended = await self._client.wait(job.id, timeout_s=_PATIENCE_S)
-        except TimeoutError:
-            return  # the oracle says so
+        except (TimeoutError, MumianError):
+            return  # the oracle asks again, and says so
         self._history.add("ended", job=job.id, state=ended.state)
 
     def _start(self, work: Coroutine[Any, Any, Any]) -> None:

@@ -11,7 +11,6 @@ from mumian.api.v1 import explanation_pb2
 from mumian.api.v1.planning_pb2 import Arrangement, SitePrice, SiteShare
 
 from tests.sdk.scripted_coordinator import ScriptedCoordinator
-from tests.sdk.test_cli import mumian as mumian  # the fixture
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -118,7 +118,7 @@ def measure_services(
     """
     ends = {job.id: (workload.zone.id, job.allocations[-1]) for job, workload in services}
     near_ends = running.open_service_paths(
-        {(zone, allocation.site_id): allocation.endpoint for zone, allocation in ends.values()}
+        {(zone, allocation.site_id): allocation.endpoints[0].address for zone, allocation in ends.values()}
     )
     measured = []
     for job, workload in services:

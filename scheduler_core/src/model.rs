@@ -87,8 +87,11 @@ impl Demand {
             command: _,
             max_restarts: _,
             time_limit_ms: _,
-            listen_port: _,
-            listen_port_auto: _,
+            ports: _,
+            health_check: _,
+            restart_delay_ms: _,
+            restart_delay_max_ms: _,
+            outputs: _,
             zone_traffic,
             spreads: _, // these three are the coupling's alone
             apart_from: _,

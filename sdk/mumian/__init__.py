@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mumian.aio import AsyncClient
-    from mumian.builder import compute_time, deferral, job, latency, task_group
+    from mumian.builder import compute_time, deferral, health, job, latency, task_group
     from mumian.client import Client
     from mumian.errors import FieldViolation, MumianError
     from mumian.spec import LoadedSpec, load_spec
@@ -27,6 +27,7 @@ __all__ = [
     "MumianError",
     "compute_time",
     "deferral",
+    "health",
     "job",
     "latency",
     "load_spec",
@@ -43,6 +44,7 @@ _HOMES = {
     "MumianError": "mumian.errors",
     "compute_time": "mumian.builder",
     "deferral": "mumian.builder",
+    "health": "mumian.builder",
     "job": "mumian.builder",
     "latency": "mumian.builder",
     "load_spec": "mumian.spec",

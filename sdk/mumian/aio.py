@@ -6,18 +6,24 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import grpc
 import grpc.aio
 
-from mumian import calls
+from mumian import bundles, calls
 from mumian.api.v1 import job_pb2
 from mumian.api.v1.fleet_pb2 import DisconnectBrake, Link, Node, Site, Zone
 from mumian.api.v1.job_event_pb2 import JobEvent
-from mumian.api.v1.job_pb2 import Job, JobSpec
-from mumian.api.v1.job_service_pb2 import ExplainJobResponse, PlanJobResponse, ReadLogsResponse
+from mumian.api.v1.job_pb2 import Bundle, Job, JobSpec
+from mumian.api.v1.job_service_pb2 import (
+    ExplainJobResponse,
+    PlanJobResponse,
+    ReadLogsResponse,
+    TaskEndpoint,
+)
 from mumian.api.v1.ops_service_pb2 import DiagnoseResponse
 from mumian.api.v1.planning_pb2 import FleetChange
 from mumian.api.v1.planning_service_pb2 import OptimizeFleetResponse, WhatIfResponse
@@ -71,6 +77,28 @@ class AsyncClient:
     async def submit(self, spec: JobSpec, request_id: str | None = None) -> Job:
         """Store a job; when this returns, it is durable. The same request_id gives the same job."""
         return await self._unary(calls.submit(spec, request_id))
+
+    async def upload(self, folder: Path | str) -> Bundle:
+        """Store a folder that tasks are to start in (`task_group(upload=...)`); what is stored is not sent again."""
+        with bundles.packed(folder) as (bundle, file):
+            stored_bytes = await self._unary(calls.upload(bundle, 0, b""))
+            while stored_bytes < bundle.size_bytes:
+                file.seek(stored_bytes)
+                piece = file.read(bundles.PIECE_BYTES)
+                stored_bytes = await self._unary(calls.upload(bundle, stored_bytes, piece))
+        return bundle
+
+    async def fetch(self, job_id: str, allocation_id: str, folder: Path | str) -> Sequence[Path]:
+        """Write what a task has left (its group's `outputs`) into a folder; the files, relative to it.
+
+        A file that is there under the same name is replaced.
+        """
+        offset_bytes = 0
+        with bundles.receiving() as file:
+            while piece := await self._unary(calls.read_output(job_id, allocation_id, offset_bytes)):
+                file.write(piece)
+                offset_bytes += len(piece)
+            return bundles.unpacked(file, Path(folder))
 
     async def plan(self, spec: JobSpec) -> PlanJobResponse:
         """Where a job would go now. Reserves nothing."""
@@ -129,6 +157,15 @@ class AsyncClient:
     ) -> AsyncGenerator[ReadLogsResponse, None]:
         """The same as `logs`, each chunk with its allocation and stream."""
         return self._stream(calls.logs(job_id, allocation_id, follow, tail_bytes), job_id)
+
+    async def endpoints(self, job: str, *, zone: str = "") -> Sequence[TaskEndpoint]:
+        """Where a job's tasks answer: of those that run and are well.
+
+        Args:
+            job: its id, or its name: then the newest job of that name that has not ended.
+            zone: if set, each has its round-trip time from there, and the nearest is the first.
+        """
+        return calls.nearest_first([each async for each in self._pages(calls.endpoints(job, zone))])
 
     async def explain(self, job_id: str) -> ExplainJobResponse:
         """Why a job is where it is, or why it waits as things are now."""

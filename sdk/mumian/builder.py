@@ -13,7 +13,16 @@ from typing import Literal, TypeVar
 
 from mumian import names, quantities
 from mumian.api.v1 import job_pb2
-from mumian.api.v1.job_pb2 import ComputeTime, Deferral, JobSpec, LatencySlo, OnDisconnect, TaskGroup
+from mumian.api.v1.job_pb2 import (
+    Bundle,
+    ComputeTime,
+    Deferral,
+    HealthCheck,
+    JobSpec,
+    LatencySlo,
+    OnDisconnect,
+    TaskGroup,
+)
 from mumian.api.v1.resources_pb2 import Resources
 from mumian.errors import invalid_field
 from mumian.quantities import Quantity
@@ -40,7 +49,10 @@ RECONCILES: Mapping[str, job_pb2.Reconcile.ValueType] = {
 PRIORITY_MAX = 100
 COUNT_MAX = 1000
 PORT_MAX = 65535
+# Of the only one of a group.
+PORT_NAME = "main"
 RESTARTS_MAX = 1_000_000
+FAILURES_MAX = 1000
 USERS_MAX = 2**32 - 1
 # What a group asks for in a dimension that it says nothing about.
 CPU_MILLI_DEFAULT, MEMORY_MIB_DEFAULT = 1000, 256
@@ -162,6 +174,8 @@ def task_group(
     labels: Mapping[str, str] | None = None,
     environment: Mapping[str, str] | None = None,
     working_directory: str = "",
+    upload: Bundle | None = None,
+    outputs: Sequence[str] = (),
     latency: LatencySlo | None = None,
     compute: ComputeTime | Quantity | None = None,
     spread: Mapping[Topology, int] | None = None,
@@ -169,8 +183,12 @@ def task_group(
     near: Mapping[str, Quantity] | None = None,
     traffic: Mapping[str, Quantity] | None = None,
     max_restarts: int | None = None,
+    restart_delay: Quantity | None = None,
+    restart_delay_max: Quantity | None = None,
     time_limit: Quantity | None = None,
     port: int | Literal["auto"] | None = None,
+    ports: Mapping[str, int | Literal["auto"]] | None = None,
+    health: HealthCheck | None = None,
 ) -> TaskGroup:
     """A template of `count` equal tasks; either `command` or `entry_point` says what each runs.
 
@@ -180,14 +198,20 @@ def task_group(
         cpu: cores of each task, 0.5 or "500m". Left out: 1.
         memory: of each task, "512MiB". Left out: 256 MiB.
         accelerators: 0.5 (a share of one device), or whole devices; left out: none.
+        upload: from `Client.upload`: the folder that each task starts in, a copy of its own.
+        outputs: files that are kept when a task has ended, ["results/*.csv"]; `Client.fetch` gets them.
         latency: from `mumian.latency`.
         compute: compute time of one request, "5ms" or from `mumian.compute_time`.
         spread: most tasks of the group in one node, site or operator, {"site": 2}.
         apart_from: groups that share no node, site or operator with this one, {"world": "site"}.
         near: round trip to the sites of another group + compute, at most, {"world": "5ms"}.
         traffic: bandwidth that each task reserves from a zone, {"tianhe": "50Mbit/s"}.
+        restart_delay: wait before the first restart, "1s"; it doubles with each further one in a row.
+        restart_delay_max: the longest that it becomes, "5m".
         time_limit: wall clock of one attempt, "10m".
-        port: where a service listens; "auto": a free one, found in MUMIAN_PORT.
+        port: where each task listens; "auto": a free one, found in MUMIAN_PORT.
+        ports: the same for several, by name, {"http": "auto"}; found in MUMIAN_PORT_HTTP.
+        health: from `mumian.health`: how a service is asked whether it is ready, and well.
 
     Raises:
         MumianError: INVALID_FIELD.
@@ -207,6 +231,9 @@ def task_group(
         group.command.entry_point = _parsed("entry_point", entry_point, names.entry_point)
     group.command.environment.update(environment or {})
     group.command.working_directory = working_directory
+    if upload is not None:
+        group.command.bundle.CopyFrom(upload)
+    group.outputs.extend(_texts("outputs", outputs))
     if cpu is not None:
         group.resources.cpu_milli = _parsed("cpu", cpu, quantities.cpu_milli)
     if memory is not None:
@@ -228,11 +255,72 @@ def task_group(
         group.max_restarts = _parsed("max_restarts", max_restarts, quantities.WholeNumber(0, RESTARTS_MAX))
     if time_limit is not None:
         group.time_limit_ms = _parsed("time_limit", time_limit, quantities.duration_ms)
-    if port == "auto":
-        group.listen_port_auto = True
-    elif port is not None:
-        group.listen_port = _parsed("port", port, quantities.WholeNumber(1, PORT_MAX))
+    if restart_delay is not None:
+        group.restart_delay_ms = _parsed("restart_delay", restart_delay, quantities.duration_ms)
+    if restart_delay_max is not None:
+        group.restart_delay_max_ms = _parsed("restart_delay_max", restart_delay_max, quantities.duration_ms)
+    if port is not None:
+        group.ports.add(name=PORT_NAME, number=_port("port", port))
+        if ports:
+            raise invalid_field("ports", "is set beside port; set one")
+    for port_name, number in (ports or {}).items():
+        name_of_port = _parsed("ports", port_name, names.name)
+        group.ports.add(name=name_of_port, number=_port(f"ports[{port_name}]", number))
+    if health is not None:
+        group.health_check.CopyFrom(health)
     return group
+
+
+def health(
+    *,
+    http: str = "",
+    tcp: bool = False,
+    command: Sequence[str] | str = (),
+    port: str = "",
+    interval: Quantity | None = None,
+    timeout: Quantity | None = None,
+    failures: int | None = None,
+    grace: Quantity | None = None,
+) -> HealthCheck:
+    """How a task of a service is asked whether it is ready, and then again and again whether it is well.
+
+    Args:
+        http: GET of this path, "/healthz"; 200 to 399 is good.
+        tcp: a connection that is accepted is good.
+        command: run beside the task; exit status 0 is good. A string is run by `sh -c`.
+        port: the one to ask, by its name; left out: the first.
+        interval: from one look to the next. Left out: 10 s.
+        timeout: an answer that takes longer is a failure. Left out: 2 s.
+        failures: so many in a row restart the task. Left out: 3.
+        grace: the time that a task has to be ready. Left out: 60 s.
+
+    Raises:
+        MumianError: INVALID_FIELD.
+    """
+    ways = [way for way, given in (("http", http), ("tcp", tcp), ("command", command)) if given]
+    if len(ways) != 1:
+        told = " and ".join(ways) or "nothing"
+        raise invalid_field("health", f"has {told}; set exactly one of http, tcp and command")
+    check = HealthCheck(port=port)
+    if http:
+        check.http_path = http
+    elif tcp:
+        check.tcp = True
+    else:
+        check.command.argv.extend(argv(command))
+    if interval is not None:
+        check.interval_ms = _parsed("interval", interval, quantities.duration_ms)
+    if timeout is not None:
+        check.timeout_ms = _parsed("timeout", timeout, quantities.duration_ms)
+    if failures is not None:
+        check.failures = _parsed("failures", failures, quantities.WholeNumber(1, FAILURES_MAX))
+    if grace is not None:
+        check.grace_ms = _parsed("grace", grace, quantities.duration_ms)
+    return check
+
+
+def _port(field: str, number: int | Literal["auto"]) -> int:
+    return 0 if number == "auto" else _parsed(field, number, quantities.WholeNumber(1, PORT_MAX))
 
 
 def _couple(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -16,7 +16,7 @@ from mumian.api.v1 import ops_service_pb2 as ops
 from mumian.api.v1 import planning_service_pb2 as planning
 from mumian.api.v1.fleet_pb2 import DisconnectBrake, Link, Node, Site, Zone
 from mumian.api.v1.job_event_pb2 import JobEvent
-from mumian.api.v1.job_pb2 import Job, JobSpec
+from mumian.api.v1.job_pb2 import Bundle, Job, JobSpec
 from mumian.api.v1.planning_pb2 import FleetChange
 
 _JOBS = jobs.DESCRIPTOR.services_by_name["JobService"].full_name
@@ -118,6 +118,38 @@ def logs(job_id: str, allocation_id: str, follow: bool, tail_bytes: int) -> Call
         job_id=job_id, allocation_id=allocation_id, follow=follow, tail_bytes=tail_bytes
     )
     return Call(_JOBS, "ReadLogs", request, jobs.ReadLogsResponse.FromString)
+
+
+def endpoints(job: str, zone_id: str) -> Listing[jobs.TaskEndpoint]:
+    """Where a job's tasks answer."""
+
+    def parse(data: bytes) -> Page[jobs.TaskEndpoint]:
+        response = jobs.ListEndpointsResponse.FromString(data)
+        return Page(response.endpoints, response.next_page_token)
+
+    return lambda token: Call(
+        _JOBS,
+        "ListEndpoints",
+        jobs.ListEndpointsRequest(job=job, zone_id=zone_id, page_size=PAGE_SIZE, page_token=token),
+        parse,
+    )
+
+
+def upload(bundle: Bundle, offset_bytes: int, data: bytes) -> Call[int]:
+    """A piece of a bundle; where the next one begins."""
+    request = jobs.UploadBundleRequest(bundle=bundle, offset_bytes=offset_bytes, data=data)
+    return Call(_JOBS, "UploadBundle", request, lambda b: jobs.UploadBundleResponse.FromString(b).stored_bytes)
+
+
+def read_output(job_id: str, allocation_id: str, offset_bytes: int) -> Call[bytes]:
+    """A piece of what a task has left; empty: there is no more."""
+    request = jobs.ReadOutputRequest(job_id=job_id, allocation_id=allocation_id, offset_bytes=offset_bytes)
+    return Call(_JOBS, "ReadOutput", request, lambda b: jobs.ReadOutputResponse.FromString(b).data)
+
+
+def nearest_first(found: Iterable[jobs.TaskEndpoint]) -> list[jobs.TaskEndpoint]:
+    """By the round-trip time, where it is known; otherwise in the order that they have."""
+    return sorted(found, key=lambda each: each.rtt_p99_us if each.HasField("rtt_p99_us") else 1 << 63)
 
 
 def optimize_fleet(

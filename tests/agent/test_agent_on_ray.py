@@ -22,7 +22,7 @@ from mumian_agent.adapters.ray.settings import temp_dir_of
 from mumian_agent.runtime import process_tree
 
 from tests.agent.scripted_coordinator import ScriptedCoordinator, run_of
-from tests.agent.test_supervisor import LISTEN
+from tests.agent.test_supervisor import AUTO, LISTEN
 from tests.processes import SCRIPTS, Running, free_port
 
 pytestmark = pytest.mark.ray
@@ -178,16 +178,14 @@ async def test_a_running_task_is_a_child_of_a_worker_of_the_sites_ray(
 async def test_a_service_shows_its_endpoint_and_is_restarted_when_it_dies(
     agent: Agent, coordinator: ScriptedCoordinator
 ) -> None:
-    service = run_of(
-        "svc.main.0", "python", "-c", LISTEN, kind=job_pb2.JOB_KIND_SERVICE, listen_port_auto=True
-    )
+    service = run_of("svc.main.0", "python", "-c", LISTEN, kind=job_pb2.JOB_KIND_SERVICE, ports=[AUTO])
     coordinator.run(service)
     first = await coordinator.status("svc.main.0", RUNNING)
     [process] = process_tree.members("svc.main.0", 1)
     process.kill()
     await coordinator.until(lambda: coordinator.statuses("svc.main.0")[-1].restart_count == 1)
     again = await coordinator.status("svc.main.0", RUNNING)
-    assert (again.endpoint, again.restart_count) == (first.endpoint, 1)
+    assert (again.endpoints, again.restart_count) == (first.endpoints, 1)
     coordinator.stop_allocation("svc.main.0")
     await coordinator.status("svc.main.0", CANCELLED)
 

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mumian.agent.v1.agent_pb2 import RunAllocation
 from mumian.api.v1 import job_pb2
+from mumian.api.v1.job_pb2 import TaskGroup
 from mumian_agent.domain.allocation import RestartPolicy
 from mumian_agent.domain.rtt_window import RttWindow
 
@@ -45,6 +46,15 @@ def test_the_delays_double_up_to_ten_seconds_and_end_with_the_restarts() -> None
     delays_s = [policy.next_delay_s(up_s=0) for _ in range(10)]
     assert delays_s == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10.0, 10.0, None]
     assert policy.restart_count == 9
+
+
+def test_the_delays_are_the_jobs_own_where_it_says_so() -> None:
+    run = RunAllocation(task_group=TaskGroup(max_restarts=2000, restart_delay_ms=500, restart_delay_max_ms=1500))
+    policy = RestartPolicy.of(run)
+    assert [policy.next_delay_s(up_s=0) for _ in range(4)] == [0.5, 1.0, 1.5, 1.5]
+    assert {policy.next_delay_s(up_s=0) for _ in range(1900)} == {1.5}
+    alone = RestartPolicy.of(RunAllocation(task_group=TaskGroup(max_restarts=2, restart_delay_ms=20_000)))
+    assert [alone.next_delay_s(up_s=0) for _ in range(2)] == [20.0, 20.0]
 
 
 def test_a_service_that_was_up_for_a_minute_begins_to_count_anew() -> None:

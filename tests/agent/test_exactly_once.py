@@ -19,6 +19,7 @@ from mumian_agent.domain.allocation import AllocationKey
 from mumian_agent.runtime.journal import Journal
 from mumian_agent.runtime.task import Task, TaskView
 
+from tests.agent.bundles import folders_of
 from tests.agent.scripted_coordinator import run_of
 
 RUNNING, CANCELLED = job_pb2.ALLOCATION_STATE_RUNNING, job_pb2.ALLOCATION_STATE_CANCELLED
@@ -100,7 +101,7 @@ def test_no_order_of_commands_starts_an_attempt_twice_or_after_its_stop_or_after
 ) -> None:
     async def play(folder: Path) -> None:
         runners = EndlessRunners()
-        allocations = Allocations(Journal(folder), runners, Outbox(), NODE)
+        allocations = Allocations(Journal(folder), runners, Outbox(), NODE, folders_of(folder))
         stopped: set[AllocationKey] = set()
         before_stop: Counter[AllocationKey] = Counter()
         wanted: dict[AllocationKey, RunAllocation] = {}
@@ -116,7 +117,7 @@ def test_no_order_of_commands_starts_an_attempt_twice_or_after_its_stop_or_after
                     before_stop[key] = runners.starts[key]
             else:
                 allocations.close()
-                allocations = Allocations(Journal(folder), runners, Outbox(), NODE)
+                allocations = Allocations(Journal(folder), runners, Outbox(), NODE, folders_of(folder))
                 allocations.adopt()
             if is_awaited:
                 await settled()

@@ -36,6 +36,7 @@ from mumian_agent.runtime.power.rapl import RaplMeter, used_uj
 from mumian_agent.runtime.power.site_power import SitePower, in_use
 from mumian_agent.runtime.prober import Prober
 
+from tests.agent.bundles import folders_of
 from tests.agent.test_config import GOOD
 
 # Whether a meter can be believed.
@@ -295,9 +296,8 @@ class Sink:
 async def reported(config: AgentConfig, power: SitePower, folder: Path) -> PowerReport:
     """What a site's agent reports first of its power."""
     sink = Sink()
-    allocations = Allocations(
-        Journal(folder), cast(Any, None), sink, NodeFacts("127.0.0.1", 5000, (), 1.0, folder / "contact")
-    )
+    node = NodeFacts("127.0.0.1", 5000, (), 1.0, folder / "contact")
+    allocations = Allocations(Journal(folder), cast(Any, None), sink, node, folders_of(folder))
     prober = Prober("gz-edge", {}, 200, 256, {})
     reports = SiteReports(config, 1, Machine(config.node), allocations, prober, sink, list, power)
     running = asyncio.create_task(reports.run())

@@ -19,6 +19,7 @@ from mumian_agent.runtime.journal import Journal
 from mumian_agent.runtime.supervisor import Supervisor
 from mumian_agent.runtime.task import Task, TaskView
 
+from tests.agent.bundles import GivenBundles, folders_of
 from tests.agent.scripted_coordinator import run_of
 
 RUNNING, SUCCEEDED = job_pb2.ALLOCATION_STATE_RUNNING, job_pb2.ALLOCATION_STATE_SUCCEEDED
@@ -95,12 +96,14 @@ class LocalRunners:
 class Site:
     """The allocations of an agent on a state folder, with its runners, which outlive it."""
 
-    def __init__(self, folder: Path, runners: LocalRunners | None = None) -> None:
+    def __init__(
+        self, folder: Path, runners: LocalRunners | None = None, source: GivenBundles | None = None
+    ) -> None:
         self.runners = runners or LocalRunners()
         self.outbox = Outbox()
         self.outbox.open()
         self.journal = Journal(folder)
-        self.allocations = Allocations(self.journal, self.runners, self.outbox, NODE)
+        self.allocations = Allocations(self.journal, self.runners, self.outbox, NODE, folders_of(folder, source))
 
     def state(self, run: RunAllocation) -> job_pb2.AllocationState.ValueType:
         entry = self.allocations.newest_of(run.allocation.id)

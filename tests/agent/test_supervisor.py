@@ -14,6 +14,7 @@ import psutil
 import pytest
 from mumian.agent.v1.agent_pb2 import RunAllocation
 from mumian.api.v1 import job_pb2
+from mumian.api.v1.job_pb2 import Port
 from mumian.api.v1.resources_pb2 import Accelerator, DeviceShare
 from mumian_agent.runtime import log_files, process_tree
 from mumian_agent.runtime.contact import Contact, now_ns
@@ -27,6 +28,7 @@ RUNNING, STARTING = job_pb2.ALLOCATION_STATE_RUNNING, job_pb2.ALLOCATION_STATE_S
 SUCCEEDED, FAILED = job_pb2.ALLOCATION_STATE_SUCCEEDED, job_pb2.ALLOCATION_STATE_FAILED
 CANCELLED = job_pb2.ALLOCATION_STATE_CANCELLED
 SERVICE = job_pb2.JOB_KIND_SERVICE
+AUTO = Port(name="main")
 _numbers = itertools.count()
 LISTEN = (
     "import os, socket, time; s = socket.create_server(('127.0.0.1', int(os.environ['MUMIAN_PORT']))); "
@@ -154,9 +156,11 @@ async def test_a_service_that_ends_with_0_is_restarted_too(tmp_path: Path) -> No
 
 async def test_a_service_is_running_when_its_port_accepts_and_shows_its_endpoint(tmp_path: Path) -> None:
     script = f"import time; time.sleep(0.2); {LISTEN}"
-    work = Supervised(tmp_path, new_run("python", "-c", script, kind=SERVICE, listen_port_auto=True))
+    work = Supervised(tmp_path, new_run("python", "-c", script, kind=SERVICE, ports=[AUTO]))
     view = await work.until(lambda view: view.status.state == RUNNING)
-    host, port = view.status.endpoint.split(":")
+    [endpoint] = view.status.endpoints
+    assert endpoint.port == "main"
+    host, port = endpoint.address.split(":")
     _, writer = await asyncio.open_connection(host, int(port))
     writer.close()
     work.supervisor.stop()
@@ -167,9 +171,9 @@ async def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
     server = await asyncio.start_server(lambda _reader, writer: writer.close(), "127.0.0.1", 0)
     async with server:
         port = server.sockets[0].getsockname()[1]
-        run = new_run("sleep", "9", kind=SERVICE, listen_port=port, max_restarts=0)
+        run = new_run("sleep", "9", kind=SERVICE, ports=[Port(name="http", number=port)], max_restarts=0)
         view = await Supervised(tmp_path, run).ended()
-    assert f"listen_port ({port}) is taken" in view.status.message
+    assert f"port http ({port}) is taken" in view.status.message
 
 
 async def test_a_stop_ends_the_whole_tree_even_daemons_that_ignore_it(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from mumian_agent.runtime.identity import Identity
 from mumian_agent.runtime.journal import Journal
 from mumian_agent.runtime.task import Task, TaskView
 
+from tests.agent.bundles import folders_of
 from tests.faults.history import History
 
 CPU_MILLI = 8000
@@ -106,7 +107,7 @@ class Site:
         self._stream = CoordinatorStream(coordinators, self._identity.agent_epoch, self._outbox)
         facts = NodeFacts("127.0.0.1", 0, (), 1.0, folder / "contact")
         runners = TimedRunners(site_id, history)
-        self._allocations = Allocations(Journal(folder), runners, self._outbox, facts)
+        self._allocations = Allocations(Journal(folder), runners, self._outbox, facts, folders_of(folder))
         self.welcomed = asyncio.Event()
 
     async def run(self) -> None:

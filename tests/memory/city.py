@@ -13,6 +13,7 @@ from tests.memory.site import CLOCK, Site
 
 RUNNING = job_pb2.ALLOCATION_STATE_RUNNING
 MOMENT_S = 1.0
+ANSWERS = job_pb2.Endpoint(port="main", address="127.0.0.1:80")
 
 
 class City:
@@ -50,7 +51,7 @@ class City:
         await asyncio.sleep(MOMENT_S)
         [allocation] = self.job(job.id).allocations
         self.sites[allocation.site_id].status(
-            allocation.id, RUNNING, start_time=CLOCK.now(), endpoint="127.0.0.1:80"
+            allocation.id, RUNNING, start_time=CLOCK.now(), endpoints=[ANSWERS]
         )
         await asyncio.sleep(MOMENT_S)
         return allocation.id

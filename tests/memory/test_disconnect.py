@@ -15,7 +15,7 @@ from mumian_orchestrator.main.composition import Services
 from mumian_orchestrator.main.config import Config
 from mumian_orchestrator.services.store.reader import StoreReader
 
-from tests.memory.city import City
+from tests.memory.city import ANSWERS, City
 from tests.memory.leader import KEY_PREFIX, leading, replayed_jobs_are_the_stored_ones
 from tests.memory.site import CLOCK, status_of
 from tests.orchestrator.tenant import spec_of
@@ -78,7 +78,7 @@ async def test_a_site_that_is_back_in_time_goes_on_as_if_nothing_had_been() -> N
         await asyncio.sleep(40)
         assert city.states(task) == {"a": UNKNOWN}
         start_time = city.job(task).allocations[0].start_time
-        told = status_of(task, RUNNING, start_time=start_time, endpoint="127.0.0.1:80")
+        told = status_of(task, RUNNING, start_time=start_time, endpoints=[ANSWERS])
         await city.heal("a", told)
         await asyncio.sleep(MOMENT_S)
         assert city.states(task) == {"a": RUNNING}

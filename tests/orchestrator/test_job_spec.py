@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 from mumian.api.v1 import job_pb2
-from mumian.api.v1.job_pb2 import JobSpec
+from mumian.api.v1.job_pb2 import CommandCheck, HealthCheck, JobSpec, Port
 from mumian_orchestrator.domain.errors import RequestRefusedError
 from mumian_orchestrator.domain.job_spec import normalise
 
@@ -37,6 +37,26 @@ def _deferral(
 def _on_disconnect(**fields: object) -> Callable[[JobSpec], None]:
     def change(spec: JobSpec) -> None:
         spec.on_disconnect.MergeFrom(job_pb2.OnDisconnect(**fields))  # type: ignore[arg-type]
+
+    return change
+
+
+def _health(**fields: object) -> HealthCheck:
+    return HealthCheck(**fields)  # type: ignore[arg-type]
+
+
+def _service(check: HealthCheck | None, *ports: Port) -> Callable[[JobSpec], None]:
+    def change(spec: JobSpec) -> None:
+        group = job_pb2.TaskGroup(health_check=check, ports=ports)
+        spec.kind = job_pb2.JOB_KIND_SERVICE
+        spec.task_groups[0].MergeFrom(group)
+
+    return change
+
+
+def _delays(first_ms: int, most_ms: int) -> Callable[[JobSpec], None]:
+    def change(spec: JobSpec) -> None:
+        spec.task_groups[0].restart_delay_ms, spec.task_groups[0].restart_delay_max_ms = first_ms, most_ms
 
     return change
 
@@ -75,6 +95,16 @@ def test_a_disconnect_contract_is_filled_in_by_the_kind_of_job(
         (_on_disconnect(stop_after_s=9), "on_disconnect.stop_after_s"),
         (_on_disconnect(reconcile=9), "on_disconnect.reconcile"),
         (_slo(soft_microcny_per_ms_hour=2**41), "task_groups[0].latency_slo.soft_microcny_per_ms_hour"),
+        (_service(_health(tcp=True)), "task_groups[0].health_check.port"),
+        (_service(_health(tcp=True, port="other"), Port(name="http")), "task_groups[0].health_check.port"),
+        (_service(_health(http_path="healthz"), Port(name="http")), "task_groups[0].health_check.http_path"),
+        (_service(_health(command=CommandCheck())), "task_groups[0].health_check.command.argv"),
+        (_service(_health(tcp=True, interval_ms=9), Port(name="a")), "task_groups[0].health_check.interval_ms"),
+        (_service(HealthCheck(interval_ms=1000)), "task_groups[0].health_check"),
+        (_service(None, Port(name="a"), Port(name="a")), "task_groups[0].ports[1].name"),
+        (_service(None, Port(name="a", number=8), Port(name="b", number=8)), "task_groups[0].ports[1].number"),
+        (_service(None, Port(name="a", number=65536)), "task_groups[0].ports[0].number"),
+        (_delays(2000, 1000), "task_groups[0].restart_delay_max_ms"),
     ],
 )
 def test_a_wrong_field_is_named(change: Callable[[JobSpec], None], field: str) -> None:
@@ -90,3 +120,10 @@ def test_a_soft_promise_for_a_share_of_the_users_is_taken_as_it_is() -> None:
     _slo(users_permille=950, users={"tianhe": 9}, soft_microcny_per_ms_hour=7)(spec)
     full = normalise(spec, {"tianhe", "nansha"})
     assert full.task_groups[0].latency_slo == spec.task_groups[0].latency_slo
+
+
+def test_a_batch_task_has_no_health_check() -> None:
+    spec = _spec()
+    spec.task_groups[0].health_check.command.argv.append("true")
+    with pytest.raises(RequestRefusedError, match="is for services"):
+        normalise(spec, {"tianhe", "nansha"})

@@ -84,6 +84,7 @@ class ScriptedCoordinator(
         self.nodes: list[fleet_pb2.Node] = []
         self.zones: list[fleet_pb2.Zone] = []
         self.links: list[fleet_pb2.Link] = []
+        self.endpoints: list[job_service_pb2.TaskEndpoint] = []
         self.chunks: list[job_service_pb2.ReadLogsResponse] = []
         self.planned = job_service_pb2.PlanJobResponse()
         self.optimized = planning_service_pb2.OptimizeFleetResponse()
@@ -166,6 +167,11 @@ class ScriptedCoordinator(
         end = self.breaks.popleft() if self.breaks else None
         if end:
             context.abort_with_status(end)
+
+    def ListEndpoints(self, request: Any, context: Context) -> job_service_pb2.ListEndpointsResponse:
+        self._enter("ListEndpoints", request, context)
+        page, token = self._page(self.endpoints, request.page_token)
+        return job_service_pb2.ListEndpointsResponse(endpoints=page, next_page_token=token)
 
     def PlanJob(self, request: Any, context: Context) -> job_service_pb2.PlanJobResponse:
         self._enter("PlanJob", request, context)

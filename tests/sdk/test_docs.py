@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from mumian.spec import loader
+from mumian.spec import loader, task_run
 
 PAGE = Path(__file__).parents[2] / "docs/job-spec.md"
 NESTED: Mapping[str, Mapping[str, object]] = {
@@ -15,6 +15,7 @@ NESTED: Mapping[str, Mapping[str, object]] = {
     "latency": loader._LATENCY,
     "compute": loader._COMPUTE,
     "on_disconnect": loader._ON_DISCONNECT,
+    "health": task_run._HEALTH,
 }
 
 

@@ -76,7 +76,11 @@ def test_every_key_fills_its_field(tmp_path: Path) -> None:
           traffic: {tianhe: 50Mbit/s}
           max_restarts: 3
           time_limit: 10m
-          port: auto
+          restart_delay: 2s
+          restart_delay_max: 5m
+          ports: {http: auto, metrics: 9100}
+          health:
+            {http: /healthz, port: http, interval: 5s, timeout: 500ms, failures: 2, grace: 2m}
         - name: world
           entry_point: world.server:main
           resources: {accelerators: {count: 2, model: H100}}
@@ -110,7 +114,11 @@ def test_every_key_fills_its_field(tmp_path: Path) -> None:
             default_us: 8000 by_accelerator_model_us { key: "H100" value: 2000 }
             by_arch_us { key: "arm64" value: 9000 }
           }
-          max_restarts: 3 time_limit_ms: 600000 listen_port_auto: true
+          max_restarts: 3 time_limit_ms: 600000 restart_delay_ms: 2000 restart_delay_max_ms: 300000
+          ports { name: "http" } ports { name: "metrics" number: 9100 }
+          health_check {
+            http_path: "/healthz" port: "http" interval_ms: 5000 timeout_ms: 500 failures: 2 grace_ms: 120000
+          }
           spreads { topology: TOPOLOGY_NODE max_tasks: 1 } spreads { topology: TOPOLOGY_SITE max_tasks: 2 }
           apart_from { topology: TOPOLOGY_OPERATOR task_group: "world" }
           group_latencies { task_group: "world" budget_us: 5000 }
@@ -121,7 +129,7 @@ def test_every_key_fills_its_field(tmp_path: Path) -> None:
           command { entry_point: "world.server:main" }
           resources { cpu_milli: 1000 memory_mib: 256 accelerators { milli: 2000 models: "H100" } }
           compute_time { default_us: 500 }
-          listen_port: 8080
+          ports { name: "main" number: 8080 }
         }
         """,
         job_pb2.JobSpec(),
@@ -145,6 +153,43 @@ def test_a_constraint_of_the_api_leads_back_to_its_line(tmp_path: Path) -> None:
     loaded = load_spec(path)
     assert loaded.origin_of("task_groups[0].spreads[1].max_tasks") == (4, "spread.site")
     assert loaded.origin_of("task_groups[0].group_latencies[0].task_group") == (6, "near.world")
+
+
+def test_python_and_yaml_mean_the_same_by_health_and_ports(tmp_path: Path) -> None:
+    path = tmp_path / "web.yaml"
+    path.write_text(
+        "kind: service\ncommand: [serve]\ncount: 1\noutputs: [log/*.txt]\nports: {http: 80, admin: auto}\nrestart_delay: 1s\n"
+        "health: {command: pg_isready -q, interval: 5s, timeout: 1s, failures: 5, grace: 2m}\n"
+    )
+    built = mumian.job(
+        "web",
+        mumian.task_group(
+            command=["serve"],
+            outputs=["log/*.txt"],
+            ports={"http": 80, "admin": "auto"},
+            restart_delay="1s",
+            health=mumian.health(
+                command="pg_isready -q", interval="5s", timeout="1s", failures=5, grace="2m"
+            ),
+        ),
+        kind="service",
+    )
+    assert load_spec(path).spec == built
+    with pytest.raises(MumianError, match="has http and tcp"):
+        mumian.health(http="/", tcp=True)
+
+
+def test_a_folder_to_upload_stands_beside_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "job.yaml"
+    (tmp_path / "app").mkdir()
+    path.write_text("task_groups:\n- {name: a, command: [b]}\n- {name: c, command: [d], upload: app}\n")
+    loaded = load_spec(path)
+    assert loaded.uploads == {1: tmp_path / "app"}
+    assert not loaded.spec.task_groups[1].command.HasField("bundle"), "what it holds is not known yet"
+    assert loaded.origin_of("task_groups[1].command.bundle") == (3, "task_groups[1].upload")
+    path.write_text("command: [b]\nupload: none\n")
+    with pytest.raises(SpecError, match=r"job.yaml:2: upload \(none\) is no folder beside job.yaml"):
+        load_spec(path)
 
 
 def test_a_file_that_cannot_be_read_is_one_error(tmp_path: Path) -> None:

@@ -16,8 +16,17 @@ from mumian.api.v1 import job_pb2
 from mumian.api.v1.job_pb2 import AllocationState
 from mumian.api.v1.resources_pb2 import Accelerator
 
-from mumian_agent.agent.ports import ReportSink, RunnerHandle, RunnerLostError, Runners, SiteRuntimeError
-from mumian_agent.domain.allocation import AllocationKey, RestartPolicy, key_of
+from mumian_agent.agent.ports import (
+    BundleAwayError,
+    BundleGoneError,
+    ReportSink,
+    RunnerHandle,
+    RunnerLostError,
+    Runners,
+    SiteRuntimeError,
+)
+from mumian_agent.agent.task_folders import TaskFolders
+from mumian_agent.domain.allocation import AllocationKey, RestartPolicy, is_terminal, key_of
 from mumian_agent.runtime import process_tree
 from mumian_agent.runtime.environment import devices_active_power_mw, environment_of
 from mumian_agent.runtime.journal import Entry, Journal
@@ -26,6 +35,7 @@ from mumian_agent.runtime.task import Task, TaskView
 log = logging.getLogger(__name__)
 
 _STOP_MARGIN_S = 3.0
+_BUNDLE_AGAIN_FIRST_S, _BUNDLE_AGAIN_LAST_S = 0.5, 10.0
 # Half of what the coordinator takes in one message.
 HELLO_STATUSES_BYTES_MAX = 2 * 1024 * 1024
 _STATUS_OVERHEAD_BYTES = 8
@@ -40,12 +50,16 @@ class NodeFacts:
     accelerators: Sequence[Accelerator]
     stop_grace_s: float
     contact: Path  # where the newest contact with the coordinator is noted
+    coordinators: Sequence[str] = ()  # host:port each
 
 
 class Allocations:
     """The attempts that this agent knows, each attended by a coroutine of its own until it has ended."""
 
-    def __init__(self, journal: Journal, runners: Runners, reports: ReportSink, node: NodeFacts) -> None:
+    def __init__(
+        self, journal: Journal, runners: Runners, reports: ReportSink, node: NodeFacts, folders: TaskFolders
+    ) -> None:
+        self._folders = folders
         self._journal, self._runners, self._reports, self._node = journal, runners, reports, node
         self._entries = {entry.key: entry for entry in journal.load()}
         self._held_by: dict[AllocationKey, RunnerHandle] = {}
@@ -204,6 +218,11 @@ class Allocations:
     async def _begin(self, entry: Entry) -> RunnerHandle | None:
         """Hand the attempt to a runner; None when it was stopped before."""
         assert entry.run is not None
+        try:
+            folder = await self._folder(entry, entry.run)
+        except BundleGoneError as error:
+            self._end(entry, job_pb2.ALLOCATION_STATE_FAILED, str(error))
+            return None
         runner = await self._runners.take()
         if entry.stop_requested or self._closing:
             self._runners.give_back(runner)
@@ -214,8 +233,25 @@ class Allocations:
         # Before it is told: better look for a task in vain than have one run that nobody knows of.
         self._journal.save(entry)
         self._held_by[entry.key] = runner
-        await runner.run(self._task(entry, entry.run))
+        await runner.run(self._task(entry, entry.run, folder))
         return runner
+
+    async def _folder(self, entry: Entry, run: RunAllocation) -> str:
+        """The task's own folder, as soon as what it wants can be had; empty where it wants none, or was stopped.
+
+        Raises:
+            BundleGoneError: it cannot be had.
+        """
+        delay_s = _BUNDLE_AGAIN_FIRST_S
+        while not entry.stop_requested and not self._closing:
+            try:
+                return await self._folders.make(run)
+            except BundleAwayError as error:
+                entry.status.message = f"waits for its bundle: {error}"
+                self._report(entry)
+            await asyncio.sleep(delay_s)
+            delay_s = min(2 * delay_s, _BUNDLE_AGAIN_LAST_S)
+        return ""
 
     async def _follow(self, entry: Entry, runner: RunnerHandle) -> None:
         """Report on the attempt until it has ended.
@@ -235,6 +271,9 @@ class Allocations:
             if entry.interrupted:
                 self._note_interrupted(entry, view)
                 break
+            if is_terminal(view.status) and entry.run is not None:
+                view.status.output_bytes, fault = await self._folders.clear(entry.run)
+                view.status.message = "; ".join(part for part in (view.status.message, fault) if part)
             entry.status, entry.process = view.status, view.process
             self._journal.save(entry)
             self._report(entry)
@@ -258,6 +297,7 @@ class Allocations:
         entry.status.restart_count = policy.restart_count
         entry.status.state = job_pb2.ALLOCATION_STATE_STARTING
         entry.status.message = f"{reason}; restart {policy.restart_count}"
+        entry.status.health_fault = ""
         self._journal.save(entry)
         self._report(entry)
         await asyncio.sleep(delay_s)
@@ -270,12 +310,13 @@ class Allocations:
         entry.process, entry.runner = None, ""
         self._journal.save(entry)
 
-    def _task(self, entry: Entry, run: RunAllocation) -> Task:
+    def _task(self, entry: Entry, run: RunAllocation, folder: str) -> Task:
         return Task(
             run=run,
             host=self._node.host,
             log_dir=str(self._journal.log_dir(entry.key)),
-            environment=environment_of(run, self._node.accelerators),
+            own_folder=folder,
+            environment=environment_of(run, self._node.accelerators, self._node.coordinators),
             core_active_power_mw=self._node.core_active_power_mw,
             devices_active_power_mw=devices_active_power_mw(run, self._node.accelerators),
             stop_grace_s=self._node.stop_grace_s,

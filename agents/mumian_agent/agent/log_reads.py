@@ -1,13 +1,14 @@
-"""The logs that are being read out to the coordinator."""
+"""What is being read out to the coordinator: logs, and what ended tasks have left."""
 
 from __future__ import annotations
 
 import asyncio
 
-from mumian.agent.v1.agent_pb2 import AgentReport, LogChunk, ReadLogs
+from mumian.agent.v1.agent_pb2 import AgentReport, LogChunk, ReadLogs, ReadOutput
 
 from mumian_agent.agent.allocations import Allocations
 from mumian_agent.agent.ports import ReportSink
+from mumian_agent.agent.task_folders import TaskFolders
 from mumian_agent.runtime import log_files
 from mumian_agent.runtime.journal import Journal
 
@@ -15,7 +16,15 @@ from mumian_agent.runtime.journal import Journal
 class LogReads:
     """One coroutine for each read, ended with its stream."""
 
-    def __init__(self, site_id: str, allocations: Allocations, journal: Journal, reports: ReportSink) -> None:
+    def __init__(
+        self,
+        site_id: str,
+        allocations: Allocations,
+        journal: Journal,
+        folders: TaskFolders,
+        reports: ReportSink,
+    ) -> None:
+        self._folders = folders
         self._site_id, self._allocations = site_id, allocations
         self._journal, self._reports = journal, reports
         self._reads: dict[int, asyncio.Task[None]] = {}
@@ -26,6 +35,14 @@ class LogReads:
             task = asyncio.create_task(self._read(read))
             self._reads[read.read_id] = task
             task.add_done_callback(lambda _: self._reads.pop(read.read_id, None))
+
+    def start_output(self, read: ReadOutput) -> None:
+        """Read out a piece of what a task has left."""
+        entry = self._allocations.newest_of(read.allocation_id)
+        work = self._folders.read_output(read, entry.key if entry else None, self._reports)
+        task = asyncio.create_task(work)
+        self._reads[read.read_id] = task
+        task.add_done_callback(lambda _: self._reads.pop(read.read_id, None))
 
     def stop(self, read_id: int) -> None:
         """Nobody listens any more."""

@@ -64,6 +64,27 @@ class Runners(Protocol):
         ...
 
 
+class BundleAwayError(Exception):
+    """Nobody gives the bundle now; later somebody may."""
+
+
+class BundleGoneError(Exception):
+    """Nobody will give the bundle, and why."""
+
+
+class BundleSource(Protocol):
+    """What tenants have uploaded for their tasks."""
+
+    async def read(self, allocation_id: str, offset_bytes: int) -> bytes:
+        """A piece of what an allocation wants unpacked; empty: there is no more.
+
+        Raises:
+            BundleAwayError: ask again.
+            BundleGoneError: there is no sense in that.
+        """
+        ...
+
+
 class ReportSink(Protocol):
     """Where reports go. Without a connection they are dropped: the next hello tells all that still holds."""
 

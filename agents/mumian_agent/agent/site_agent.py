@@ -70,6 +70,8 @@ class SiteAgent:
                 self._prober.set_targets({each.id: each.address for each in command.probe_targets.targets})
             case "read_logs":
                 self._log_reads.start(command.read_logs)
+            case "read_output":
+                self._log_reads.start_output(command.read_output)
             case "stop_reading_logs":
                 self._log_reads.stop(command.stop_reading_logs.read_id)
             case "heartbeat_seen":

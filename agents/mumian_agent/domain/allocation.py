@@ -18,7 +18,8 @@ TERMINAL_STATES = frozenset(
 )
 _SERVICE_RESTARTS = 10
 _STABLE_AFTER_S = 60.0
-_BACKOFF_FIRST_S, _BACKOFF_LAST_S = 0.1, 10.0
+_DELAY_FIRST_MS, _DELAY_MAX_MS = 100, 10_000
+_DOUBLINGS_MAX = 40
 
 
 class AllocationKey(NamedTuple):
@@ -48,6 +49,8 @@ class RestartPolicy:
     max_restarts: int
     is_service: bool
     restart_count: int = 0
+    delay_first_s: float = _DELAY_FIRST_MS / 1000
+    delay_max_s: float = _DELAY_MAX_MS / 1000
     _failures_in_a_row: int = field(default=0)
 
     @classmethod
@@ -56,7 +59,9 @@ class RestartPolicy:
         group, is_service = run.task_group, run.kind == JOB_KIND_SERVICE
         default = _SERVICE_RESTARTS if is_service else 0
         most = group.max_restarts if group.HasField("max_restarts") else default
-        return cls(most, is_service, restart_count, restart_count)
+        first_ms = group.restart_delay_ms or _DELAY_FIRST_MS
+        most_ms = max(group.restart_delay_max_ms or _DELAY_MAX_MS, first_ms)
+        return cls(most, is_service, restart_count, first_ms / 1000, most_ms / 1000, restart_count)
 
     def wants_restart(self, exit_code: int) -> bool:
         """Whether an end with this status is one to restart after, were there restarts left."""
@@ -68,7 +73,9 @@ class RestartPolicy:
             self._failures_in_a_row = 0
         if self._failures_in_a_row >= self.max_restarts:
             return None
-        delay_s: float = min(_BACKOFF_FIRST_S * 2**self._failures_in_a_row, _BACKOFF_LAST_S)
+        # Bounded before it is raised to a power: a count of restarts may be large.
+        doublings = min(self._failures_in_a_row, _DOUBLINGS_MAX)
+        delay_s: float = min(self.delay_first_s * 2**doublings, self.delay_max_s)
         self._failures_in_a_row += 1
         self.restart_count += 1
         return delay_s

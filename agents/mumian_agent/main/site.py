@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from mumian_agent.adapters.grpc.bundle_source import CoordinatorBundles
 from mumian_agent.adapters.grpc.coordinator_stream import CoordinatorStream, Outbox, RefusedForGoodError
 from mumian_agent.adapters.ray.cluster import RayCluster
 from mumian_agent.adapters.ray.runners import RayRunners
@@ -18,6 +19,7 @@ from mumian_agent.agent.allocations import Allocations, NodeFacts
 from mumian_agent.agent.log_reads import LogReads
 from mumian_agent.agent.site_agent import SiteAgent
 from mumian_agent.agent.site_reports import SiteReports
+from mumian_agent.agent.task_folders import TaskFolders
 from mumian_agent.domain.config import AgentConfig
 from mumian_agent.runtime.contact import Contact
 from mumian_agent.runtime.identity import Identity
@@ -55,8 +57,10 @@ async def run_site(config: AgentConfig, identity: Identity) -> None:
         accelerators=config.node.accelerators,
         stop_grace_s=config.stop_grace_ms / 1000,
         contact=contact.path,
+        coordinators=config.coordinators,
     )
-    allocations = Allocations(journal, runners, outbox, node)
+    folders = TaskFolders(config.state_dir, journal, CoordinatorBundles(config.coordinators))
+    allocations = Allocations(journal, runners, outbox, node, folders)
     await runners.open(allocations.runners_in_use())
     allocations.adopt()
     prober = Prober(
@@ -71,7 +75,7 @@ async def run_site(config: AgentConfig, identity: Identity) -> None:
         *(config, identity.agent_epoch, machine, allocations, prober, outbox, cluster.processes),
         power,
     )
-    log_reads = LogReads(config.site.id, allocations, journal, outbox)
+    log_reads = LogReads(config.site.id, allocations, journal, folders, outbox)
     agent = SiteAgent(
         identity, allocations, log_reads, reports, prober, contact, functools.cache(_ready(config))
     )

@@ -36,13 +36,14 @@ def argv_of(command: Command) -> list[str]:
 class Child:
     """A running child. Its end is noticed by the kernel's word, not by looking."""
 
-    def __init__(self, command: Command, environment: Mapping[str, str], log_dir: Path) -> None:
-        """Start it.
+    def __init__(
+        self, command: Command, folder: str | None, environment: Mapping[str, str], log_dir: Path
+    ) -> None:
+        """Start it in a folder; None: in this process's.
 
         Raises:
             CannotStartError: the command or its working directory is not there or not usable.
         """
-        folder = command.working_directory or None
         if folder and not Path(folder).is_dir():
             raise CannotStartError(
                 f"working_directory ({folder}) is no folder on this node; create it or leave it out",

@@ -29,11 +29,15 @@ _VISIBLE_DEVICES = {"gpu": "CUDA_VISIBLE_DEVICES", "npu": "ASCEND_RT_VISIBLE_DEV
 
 
 def environment_of(
-    run: RunAllocation, accelerators: Sequence[Accelerator], agent: Mapping[str, str] = os.environ
+    run: RunAllocation,
+    accelerators: Sequence[Accelerator],
+    coordinators: Sequence[str] = (),
+    agent: Mapping[str, str] = os.environ,
 ) -> dict[str, str]:
     """The node's variables, above them the job's own, above them what says who the task is.
 
-    `python` on the PATH is the agent's, so that a job runs with what is installed for it on the site.
+    `python` on the PATH is the agent's, so that a job runs with what is installed for it on the site. With
+    the coordinators and the tenant, the SDK in a task finds the tenant's other jobs.
     """
     allocation, group = run.allocation, run.task_group
     inherited = {name: agent[name] for name in _INHERITED if name in agent}
@@ -42,6 +46,8 @@ def environment_of(
         **inherited,
         "PATH": path,
         "PYTHONUNBUFFERED": "1",
+        "MUMIAN_COORDINATOR": ",".join(coordinators),
+        "MUMIAN_TENANT": allocation.tenant_id,
         **_visible_devices(run, accelerators),
         **group.command.environment,
         "MUMIAN_JOB_ID": allocation.job_id,

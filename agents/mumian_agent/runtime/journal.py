@@ -51,6 +51,7 @@ class Journal:
 
     def __init__(self, state_dir: Path) -> None:
         self._entries_dir, self._logs_dir = state_dir / "allocations", state_dir / "logs"
+        self._work_dir, self._outputs_dir = state_dir / "work", state_dir / "outputs"
         self._entries_dir.mkdir(parents=True, exist_ok=True)
 
     def load(self) -> list[Entry]:
@@ -75,6 +76,14 @@ class Journal:
         """Where the attempt's output is."""
         return self._logs_dir / _file_name(key)
 
+    def work_dir(self, key: AllocationKey) -> Path:
+        """The folder that the attempt has of its own, where it wants one."""
+        return self._work_dir / _file_name(key)
+
+    def outputs(self, key: AllocationKey) -> Path:
+        """What the attempt has left, packed."""
+        return self._outputs_dir / f"{_file_name(key)}.tar.gz"
+
     def prune(self, entries: Iterable[Entry]) -> list[AllocationKey]:
         """Forget the oldest of those that nobody needs but to read their logs; their keys."""
         kept_for_logs = [entry.key for entry in entries if entry.stored]
@@ -82,6 +91,8 @@ class Journal:
         for key in forgotten:
             self._path(key).unlink(missing_ok=True)
             shutil.rmtree(self.log_dir(key), ignore_errors=True)
+            shutil.rmtree(self.work_dir(key), ignore_errors=True)
+            self.outputs(key).unlink(missing_ok=True)
         return forgotten
 
     def _path(self, key: AllocationKey) -> Path:

@@ -18,6 +18,7 @@ from mumian_agent.domain.allocation import RestartPolicy, is_terminal
 from mumian_agent.runtime import ports, precedence, process_tree
 from mumian_agent.runtime.child import NOT_FOUND, CannotStartError, Child
 from mumian_agent.runtime.cut_off import CutOff
+from mumian_agent.runtime.health import Health, health_of
 from mumian_agent.runtime.task import Task, TaskView
 
 _METER_EVERY_S = 1.0
@@ -44,7 +45,7 @@ class Supervisor:
         self._stop = asyncio.Event()
         self._cut_off = CutOff(task)
         self._child: Child | None = None
-        self._port = self._group.listen_port
+        self._ports: dict[str, int] = {}
         self._cpu_s_booked = 0.0
         self._cpu_s_of_child = 0.0
         self._up_s_booked = 0.0
@@ -126,57 +127,48 @@ class Supervisor:
         Raises:
             CannotStartError: there is nothing to run.
         """
-        environment = dict(self._task.environment)
-        if self._listens:
-            taken = self._take_port()
-            if taken:
-                return NOT_FOUND, taken, 0.0
-            environment["MUMIAN_PORT"] = str(self._port)
-        self._child = child = Child(self._group.command, environment, Path(self._task.log_dir))
+        try:
+            self._ports = ports.settle(self._group.ports, self._task.host, self._ports)
+        except ports.PortTakenError as error:
+            return NOT_FOUND, str(error), 0.0
+        environment = {**self._task.environment, **ports.variables(self._ports)}
+        folder = self._task.folder
+        self._child = child = Child(self._group.command, folder, environment, Path(self._task.log_dir))
         precedence.apply(child.id.pid, precedence.niceness_of(self._task.run))
+        health = health_of(self._group, self._task.host, self._ports, environment, folder)
         ended = asyncio.create_task(child.wait())
         stopped = asyncio.create_task(self._stop.wait())
-        accepts = asyncio.create_task(self._wait_until_up())
+        unwell = asyncio.create_task(self._until_unwell(health))
         try:
-            await asyncio.wait({ended, stopped, accepts}, return_when=asyncio.FIRST_COMPLETED)
-            if accepts.done() and not self._stop.is_set():
-                await self._show_running()
-            await asyncio.wait({ended, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({ended, stopped, unwell}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for waiting in (ended, stopped, accepts):
+            for waiting in (ended, stopped, unwell):
                 waiting.cancel()
         if self._stop.is_set():
             return 0, "", 0.0
+        if not child.has_ended:
+            await self._end_tree()
+            return await child.wait(), unwell.result(), child.up_s
         exit_code = await child.wait()
         # What a task leaves behind would go on using what the coordinator gives to others.
         await self._sweep(child)
         self._book(child)
         return exit_code, _words(exit_code), child.up_s
 
-    @property
-    def _listens(self) -> bool:
-        return bool(self._group.listen_port or self._group.listen_port_auto)
-
-    def _take_port(self) -> str:
-        """Settle the port; empty, or why the task cannot have it."""
-        host = self._task.host
-        if self._port and ports.is_free(host, self._port):
-            return ""
-        if self._group.listen_port_auto:
-            self._port = ports.free_port(host)
-            return ""
-        return f"listen_port ({self._port}) is taken on {host}; choose another, or set listen_port_auto"
-
-    async def _wait_until_up(self) -> None:
-        if self._listens:
-            await ports.wait_until_it_accepts(self._task.host, self._port)
-
-    async def _show_running(self) -> None:
+    async def _until_unwell(self, health: Health) -> str:
+        """Show the task as running once it is ready; return why it is to be restarted."""
+        if reason := await health.until_ready():
+            return reason
         if not self._status.HasField("start_time"):
             self._status.start_time.CopyFrom(_now())
-        if self._listens:
-            self._status.endpoint = f"{self._task.host}:{self._port}"
+        del self._status.endpoints[:]
+        for name, number in self._ports.items():
+            self._status.endpoints.add(port=name, address=f"{self._task.host}:{number}")
         await self._show(job_pb2.ALLOCATION_STATE_RUNNING)
+        return await health.until_unwell(self._show_health)
+
+    async def _show_health(self, fault: str) -> None:
+        await self._show(job_pb2.ALLOCATION_STATE_RUNNING, health_fault=fault)
 
     async def _end_tree(self) -> None:
         """SIGTERM, a grace, SIGKILL; for every process of the task."""
@@ -199,8 +191,11 @@ class Supervisor:
         self._sample()
         await asyncio.to_thread(process_tree.sweep, child.id, *self._task.key)
 
-    async def _show(self, state: AllocationState.ValueType, message: str = "") -> None:
+    async def _show(
+        self, state: AllocationState.ValueType, message: str = "", health_fault: str = ""
+    ) -> None:
         self._status.state, self._status.message = state, message
+        self._status.health_fault = health_fault
         self._status.it_energy_j = self._it_energy_j()
         async with self._changed:
             self._version += 1
@@ -232,7 +227,7 @@ class Supervisor:
             due = time.monotonic() - shown_s >= _ENERGY_SHOWN_EVERY_S
             if due and self._it_energy_j() > self._status.it_energy_j:
                 shown_s = time.monotonic()
-                await self._show(self._status.state, self._status.message)
+                await self._show(self._status.state, self._status.message, self._status.health_fault)
 
     def _sample(self) -> None:
         """Look at what runs now; what was seen stays counted, though its process may end unwaited for."""

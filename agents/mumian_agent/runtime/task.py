@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from mumian.agent.v1.agent_pb2 import AllocationStatus, RunAllocation
 
@@ -25,6 +26,13 @@ class Task:
     contact: str  # the file in which the newest contact with the coordinator is noted
     restart_count: int = 0  # of this attempt, before this runner
     it_energy_j: int = 0  # of this attempt, before this runner
+    own_folder: str = ""  # empty: it has none
+
+    @property
+    def folder(self) -> str | None:
+        """Where it starts; None: where the runner does."""
+        wanted = self.run.task_group.command.working_directory
+        return str(Path(self.own_folder, wanted)) if self.own_folder else wanted or None
 
     @property
     def key(self) -> AllocationKey:

@@ -12,8 +12,9 @@ from mumian.api.v1.resources_pb2 import AcceleratorRequest
 from mumian_orchestrator.domain import disconnect
 from mumian_orchestrator.domain.coupling import QUANTITY_MAX, coupling_faults
 from mumian_orchestrator.domain.errors import FieldFault, RequestRefusedError, invalid
+from mumian_orchestrator.domain.names import NAME_ADVICE, is_name
+from mumian_orchestrator.domain.task_run import run_faults
 
-NAME_LENGTH_MAX = 40
 GROUPS_MAX = 16
 TASKS_MAX = 1000
 PRIORITY_DEFAULT, PRIORITY_MAX = 50, 100
@@ -26,15 +27,8 @@ WHOLE_DEVICE_MILLI = 1000
 PUE_LEAST_PERMILLE = 1000
 SHARE_ALL_PERMILLE = 1000
 
-_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
-_NAME_ADVICE = f"use 1 to {NAME_LENGTH_MAX} of a-z, 0-9 and -, not - at an end"
 _ENTRY_POINT = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-
-
-def is_name(text: str) -> bool:
-    """Whether it can be the name of a job, a task group or a site."""
-    return len(text) <= NAME_LENGTH_MAX and _NAME.fullmatch(text) is not None
 
 
 def normalise(spec: JobSpec, zone_ids: Collection[str]) -> JobSpec:
@@ -62,7 +56,7 @@ def normalise(spec: JobSpec, zone_ids: Collection[str]) -> JobSpec:
     faults = [*_job_faults(full)]
     for number, group in enumerate(full.task_groups):
         path = f"task_groups[{number}]"
-        of_group = [*_group_faults(group), *coupling_faults(group, full)]
+        of_group = [*_group_faults(group, full.kind), *coupling_faults(group, full)]
         faults += [FieldFault(f"{path}.{fault.field}", fault.description) for fault in of_group]
     if faults:
         raise invalid(faults)
@@ -82,7 +76,7 @@ def _fill(group: TaskGroup, kind: job_pb2.JobKind.ValueType) -> None:
 
 def _job_faults(spec: JobSpec) -> Iterator[FieldFault]:
     if not is_name(spec.name):
-        yield FieldFault("name", f"({spec.name!r}) is no valid name; {_NAME_ADVICE}")
+        yield FieldFault("name", f"({spec.name!r}) is no valid name; {NAME_ADVICE}")
     if spec.kind not in RESTARTS_DEFAULT:
         yield FieldFault("kind", f"({spec.kind}) is unknown; use batch, service or gang")
     if spec.priority > PRIORITY_MAX:
@@ -134,9 +128,9 @@ def _deferral_faults(spec: JobSpec) -> Iterator[FieldFault]:
         )
 
 
-def _group_faults(group: TaskGroup) -> Iterator[FieldFault]:
+def _group_faults(group: TaskGroup, kind: job_pb2.JobKind.ValueType) -> Iterator[FieldFault]:
     if not is_name(group.name):
-        yield FieldFault("name", f"({group.name!r}) is no valid name; {_NAME_ADVICE}")
+        yield FieldFault("name", f"({group.name!r}) is no valid name; {NAME_ADVICE}")
     yield from _command_faults(group.command)
     yield from _resource_faults(group)
     for arch in group.archs:
@@ -144,10 +138,7 @@ def _group_faults(group: TaskGroup) -> Iterator[FieldFault]:
             yield FieldFault("archs", f"({arch!r}) is unknown; use {' or '.join(ARCHS)}")
     if "" in group.labels:
         yield FieldFault("labels", "has an empty name; remove it, or name the label")
-    if group.listen_port > 65535:
-        yield FieldFault("listen_port", f"({group.listen_port}) must be 1 to 65535, or 0 for none")
-    if group.listen_port and group.listen_port_auto:
-        yield FieldFault("listen_port_auto", f"is set beside listen_port ({group.listen_port}); set one")
+    yield from run_faults(group, kind)
     if group.HasField("latency_slo"):
         yield from _slo_faults(group.latency_slo)
 

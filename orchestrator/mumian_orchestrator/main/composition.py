@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mumian_orchestrator.main.config import Config
+from mumian_orchestrator.ports.bundle_store import BundleStore
 from mumian_orchestrator.ports.clock import Clock
 from mumian_orchestrator.ports.engine import Engine
 from mumian_orchestrator.ports.store import TermStore
@@ -17,9 +18,11 @@ from mumian_orchestrator.services.agent_reports import AgentReports
 from mumian_orchestrator.services.agent_sessions import AgentSessions
 from mumian_orchestrator.services.arrangements import Arrangements
 from mumian_orchestrator.services.brake import Brake
+from mumian_orchestrator.services.bundles import Bundles
 from mumian_orchestrator.services.commit_log import CommitLog
 from mumian_orchestrator.services.diagnosis.diagnosis import Diagnosis
 from mumian_orchestrator.services.disconnections import Disconnections
+from mumian_orchestrator.services.endpoints import Endpoints
 from mumian_orchestrator.services.fleet import Fleet
 from mumian_orchestrator.services.handovers import Handovers
 from mumian_orchestrator.services.job_table import JobTable
@@ -34,6 +37,7 @@ from mumian_orchestrator.services.store.history import forget_old_history
 from mumian_orchestrator.services.what_if import WhatIf
 
 _SILENCE_CHECK_S = 0.5
+_MIB = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,8 @@ class Services:
     sessions: AgentSessions
     reports: AgentReports
     admission: Admission
+    endpoints: Endpoints
+    bundles: Bundles
     reoptimisation: Reoptimisation
     what_if: WhatIf
     disconnections: Disconnections
@@ -74,6 +80,7 @@ class Services:
             self.scheduler.run(),
             self.reoptimisation.run(),
             self._watch_silence(),
+            self.bundles.run(),
             forget_old_history(self._store),
         )
 
@@ -98,6 +105,7 @@ def compose(
     engine: Engine,
     clock: Clock,
     health: StoreHealth | None = None,
+    bundle_store: BundleStore | None = None,
 ) -> Services:
     """Everything that a leader serves with; it does nothing until `load` and `run`."""
     commit_log = CommitLog(store)
@@ -114,6 +122,8 @@ def compose(
     reconciler = Reconciler(table, engine, sessions, scheduler, preemptions, receipts)
     arrangements = Arrangements(table, fleet, preemptions)
     handovers = Handovers(table, sessions, clock)
+    bundle_max_bytes, bundles_max_bytes = config.bundle_max_mib * _MIB, config.bundles_max_mib * _MIB
+    bundles = Bundles(bundle_store, table, clock, bundle_max_bytes, bundles_max_bytes)
     limits, interval_s = config.search_limits, config.reoptimize_interval_s
     return Services(
         table=table,
@@ -128,10 +138,13 @@ def compose(
             reconciler,
             sessions,
             disconnections,
+            bundles,
             store,
             clock,
             dict(config.tenant_weights),
         ),
+        endpoints=Endpoints(table, fleet),
+        bundles=bundles,
         disconnections=disconnections,
         reoptimisation=Reoptimisation(
             table, engine, arrangements, applier, handovers, clock, limits, interval_s

@@ -15,7 +15,7 @@ from mumian_core.v1 import engine_pb2
 
 from mumian_orchestrator.adapters.etcd.client import Credentials
 from mumian_orchestrator.domain.arrangement import SearchLimits
-from mumian_orchestrator.domain.job_spec import is_name
+from mumian_orchestrator.domain.names import is_name
 from mumian_orchestrator.services.brake import BrakePolicy
 
 OBJECTIVES = {
@@ -54,6 +54,10 @@ class Config:
     heartbeat_interval_ms: int = 1000
     unreachable_after_ms: int = 10_000
     lease_ttl_s: int = 5
+    # A folder for what tenants upload, which several coordinators share; empty: they can upload nothing.
+    bundles_dir: str = ""
+    bundle_max_mib: int = 64  # of one, packed
+    bundles_max_mib: int = 10_240  # of all together
     tenant_weights: tuple[tuple[str, int], ...] = ()  # turns of a tenant among those that wait; 1 each
     metrics: str = ""  # host:port where Prometheus scrapes; empty: nowhere
     solver_deadline_ms: int = 5000  # then a simple placement goes on without the solver

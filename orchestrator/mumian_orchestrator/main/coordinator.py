@@ -7,9 +7,11 @@ import logging
 import os
 import signal
 import socket
+from pathlib import Path
 
 from mumian_orchestrator.adapters.clock import SystemClock
 from mumian_orchestrator.adapters.core.engine import CoreEngine
+from mumian_orchestrator.adapters.disk.bundle_store import DiskBundleStore
 from mumian_orchestrator.adapters.etcd.client import EtcdClient
 from mumian_orchestrator.adapters.etcd.health import EtcdHealth
 from mumian_orchestrator.adapters.etcd.key_value import EtcdKeyValue
@@ -93,16 +95,18 @@ async def _lead(
     services: Services | None = None
     try:
         store = FencedStore(kv, config.key_prefix, term)
-        services = compose(config, term.number, store, CoreEngine(config.policy), SystemClock(), health)
+        bundles = DiskBundleStore(Path(config.bundles_dir)) if config.bundles_dir else None
+        engine, clock = CoreEngine(config.policy), SystemClock()
+        services = compose(config, term.number, store, engine, clock, health, bundles)
         services.load((await store.load()).entries)
         exporter.figures = [*exporter.figures, *metrics.of_the_leader(services)]
         server = await start_leading(
             config.listen,
-            JobService(services.admission),
+            JobService(services.admission, services.endpoints, services.bundles),
             FleetService(services.fleet, services.disconnections),
             PlanningService(services.reoptimisation, services.what_if, config.search_limits),
             OpsService(services.diagnosis),
-            AgentService(services.sessions, services.reports),
+            AgentService(services.sessions, services.reports, services.bundles),
         )
         log.info("leading, term %d: %d jobs stored", term.number, len(list(services.table.jobs())))
         print(f"ready: coordinator on {config.listen}", flush=True)

@@ -227,7 +227,8 @@ def _start_each(
     for number, listen in enumerate(listens):
         name = f"coordinator-{number + 1}" if number else "coordinator"
         config = state_dir / f"{name}.yaml"
-        config.write_text(yaml.safe_dump({"listen": listen, **etcd, "zones": zones}))
+        bundles = {"bundles_dir": str(state_dir / "bundles")}
+        config.write_text(yaml.safe_dump({"listen": listen, **etcd, **bundles, "zones": zones}))
         start_script(processes, name, "mumian-coordinator", "--config", str(config))
     start_script(processes, "reflector", "mumian-agent", "reflector", "--listen", reflector)
     agent_yaml = state_dir / "agent.yaml"

@@ -21,6 +21,7 @@ from mumian_orchestrator.ports.clock import Clock
 from mumian_orchestrator.ports.engine import Engine
 from mumian_orchestrator.ports.store import TermStore
 from mumian_orchestrator.services.agent_sessions import AgentSessions
+from mumian_orchestrator.services.bundles import Bundles
 from mumian_orchestrator.services.disconnections import Disconnections
 from mumian_orchestrator.services.fair_queue import FairQueue
 from mumian_orchestrator.services.fleet import Fleet
@@ -50,11 +51,12 @@ class Admission:
         reconciler: Reconciler,
         sessions: AgentSessions,
         disconnections: Disconnections,
+        bundles: Bundles,
         store: TermStore,
         clock: Clock,
         weights: Mapping[str, int],
     ) -> None:
-        self._disconnections, self._store = disconnections, store
+        self._disconnections, self._bundles, self._store = disconnections, bundles, store
         self._table, self._fleet, self._engine = table, fleet, engine
         self._scheduler, self._reconciler, self._sessions = scheduler, reconciler, sessions
         self._clock = clock
@@ -83,6 +85,8 @@ class Admission:
             advice = f"has {length} characters; make one of 1 to {REQUEST_ID_LENGTH_MAX} for each submission"
             raise invalid([FieldFault("request_id", advice)])
         key = f"{tenant_id}/{request_id}"
+        if self._table.request(key) is None:
+            await self._bundles.require(tenant_id, spec)
         digest = hashlib.sha256(spec.SerializeToString(deterministic=True)).hexdigest()
         known = self._table.request(key)
         if known is not None:
@@ -217,13 +221,25 @@ class Admission:
             [a for a in job.allocations if a.id == allocation_id] if allocation_id else _of_first_task(job)
         )
         if not chosen:
-            known = ", ".join(a.id for a in job.allocations) or "none yet; the job waits for a place"
-            raise RequestRefusedError(
-                error_pb2.ERROR_REASON_ALLOCATION_NOT_FOUND,
-                f"job {job_id} has no allocation {allocation_id or 'to read logs of'}; it has: {known}",
-            )
+            raise _no_allocation(job, allocation_id or "to read logs of")
         async for chunk in self._sessions.read_logs(chosen[-1], follow, tail_bytes):
             yield chosen[-1], chunk
+
+    async def read_output(self, tenant_id: str, job_id: str, allocation_id: str, offset_bytes: int) -> bytes:
+        """A piece of what a task has left; empty: there is no more.
+
+        Raises:
+            RequestRefusedError: JOB_NOT_FOUND, ALLOCATION_NOT_FOUND, OUTPUT_NOT_FOUND or SITE_UNREACHABLE.
+        """
+        job = self._published(tenant_id, job_id)
+        allocation = next((a for a in job.allocations if a.id == allocation_id), None)
+        if allocation is None:
+            raise _no_allocation(job, allocation_id)
+        if not allocation.output_bytes:
+            raise RequestRefusedError(
+                error_pb2.ERROR_REASON_OUTPUT_NOT_FOUND, f"{allocation_id} has left no outputs"
+            )
+        return await self._sessions.read_output(allocation, offset_bytes)
 
     def _normalise(self, spec: JobSpec) -> JobSpec:
         full = normalise(spec, self._fleet.zones.keys())
@@ -259,6 +275,14 @@ class Admission:
 def _of_first_task(job: Job) -> list[Allocation]:
     first = next(iter(tasks_of(job.spec)))
     return [a for a in job.allocations if task_of(a) == first and not a.takes_over_from]
+
+
+def _no_allocation(job: Job, wanted: str) -> RequestRefusedError:
+    known = ", ".join(a.id for a in job.allocations) or "none yet; the job waits for a place"
+    return RequestRefusedError(
+        error_pb2.ERROR_REASON_ALLOCATION_NOT_FOUND,
+        f"job {job.id} has no allocation {wanted}; it has: {known}",
+    )
 
 
 def _store_unavailable(what: str) -> RequestRefusedError:

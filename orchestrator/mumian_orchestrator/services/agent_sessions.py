@@ -20,6 +20,7 @@ from mumian.agent.v1.agent_pb2 import (
     ProbeTarget,
     ProbeTargets,
     ReadLogs,
+    ReadOutput,
     RunAllocation,
     StopAllocation,
     StopReadingLogs,
@@ -29,7 +30,7 @@ from mumian.api.v1 import error_pb2
 from mumian.api.v1.job_pb2 import Allocation, Job
 
 from mumian_orchestrator.domain.errors import FieldFault, RequestRefusedError, invalid
-from mumian_orchestrator.domain.job_spec import is_name
+from mumian_orchestrator.domain.names import is_name
 from mumian_orchestrator.ports.agent_link import AgentLink
 from mumian_orchestrator.ports.clock import Clock
 from mumian_orchestrator.services.fleet import Fleet
@@ -42,6 +43,7 @@ CLOCK_SKEW_MAX_S = 60
 # An agent that is cut off ends what has a stop_after no earlier than it must.
 HEARTBEAT_SEEN_EVERY_S = 2.0
 _LOG_CHUNKS_QUEUED_MAX = 1024
+_OUTPUT_WITHIN_S = 10.0
 _OVERRUN = "they came faster than they were read; read the last part with tail_bytes"
 
 
@@ -180,12 +182,7 @@ class AgentSessions:
         Raises:
             RequestRefusedError: SITE_UNREACHABLE, ALLOCATION_NOT_FOUND.
         """
-        if allocation.site_id not in self._sessions:
-            raise RequestRefusedError(
-                error_pb2.ERROR_REASON_SITE_UNREACHABLE,
-                f"logs of {allocation.id} are on site {allocation.site_id}, whose agent is not connected; "
-                "try again when `mumian sites` shows it ready",
-            )
+        self._refuse_if_away(allocation, "logs")
         read_id = next(self._read_ids)
         queue: asyncio.Queue[LogChunk] = asyncio.Queue(_LOG_CHUNKS_QUEUED_MAX)
         self._log_readers[read_id] = queue
@@ -205,6 +202,40 @@ class AgentSessions:
             del self._log_readers[read_id]
             stop = StopReadingLogs(read_id=read_id)
             self._send(allocation.site_id, CoordinatorCommand(stop_reading_logs=stop))
+
+    async def read_output(self, allocation: Allocation, offset_bytes: int) -> bytes:
+        """A piece of what an allocation has left, from its site; empty: there is no more.
+
+        Raises:
+            RequestRefusedError: SITE_UNREACHABLE, OUTPUT_NOT_FOUND.
+        """
+        self._refuse_if_away(allocation, "outputs")
+        read_id = next(self._read_ids)
+        queue: asyncio.Queue[LogChunk] = asyncio.Queue(_LOG_CHUNKS_QUEUED_MAX)
+        self._log_readers[read_id] = queue
+        read = ReadOutput(read_id=read_id, allocation_id=allocation.id, offset_bytes=offset_bytes)
+        self._send(allocation.site_id, CoordinatorCommand(read_output=read))
+        try:
+            async with asyncio.timeout(_OUTPUT_WITHIN_S):
+                chunk = await queue.get()
+        except TimeoutError:
+            self._refuse_if_away(allocation, "outputs", has_answered=False)
+            raise
+        finally:
+            del self._log_readers[read_id]
+        if chunk.error:
+            reason = error_pb2.ERROR_REASON_OUTPUT_NOT_FOUND
+            raise RequestRefusedError(reason, f"outputs of {allocation.id}: {chunk.error}")
+        return chunk.data
+
+    def _refuse_if_away(self, allocation: Allocation, what: str, has_answered: bool = True) -> None:
+        if allocation.site_id not in self._sessions or not has_answered:
+            raise RequestRefusedError(
+                error_pb2.ERROR_REASON_SITE_UNREACHABLE,
+                f"{what} of {allocation.id} are on site {allocation.site_id}, whose agent "
+                f"{'is not connected' if has_answered else 'does not answer'}; "
+                "try again when `mumian sites` shows it ready",
+            )
 
     def log_chunk(self, session: Session, chunk: LogChunk) -> None:
         """Hand a chunk to its reader; a reader that nobody drains any more is told off at the source."""

@@ -204,6 +204,10 @@ class Fleet:
                 shown[-1].bandwidth_kbps_allocated = reserved_kbps[key]
         return shown
 
+    def link(self, from_id: str, to_site_id: str) -> Link | None:
+        """The newest measurement of one link."""
+        return self._links.get((from_id, to_site_id))
+
     def _reserved_kbps(self) -> Counter[tuple[str, str]]:
         reserved_kbps: Counter[tuple[str, str]] = Counter()
         for job, allocation in self._table.live_allocations():

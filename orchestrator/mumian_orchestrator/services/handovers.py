@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Collection
 
 from mumian.api.v1 import job_event_pb2
-from mumian.api.v1.job_pb2 import Allocation
+from mumian.api.v1.job_pb2 import Allocation, Job
 
 from mumian_orchestrator.domain.job_state import is_live
 from mumian_orchestrator.ports.clock import Clock
@@ -14,8 +14,15 @@ from mumian_orchestrator.services.agent_sessions import AgentSessions
 from mumian_orchestrator.services.job_table import JobTable
 from mumian_orchestrator.services.tasks import TaskSet
 
-# A new allocation that does not run by then is given up; the old one goes on as if nothing had been.
+# A new allocation that does not run by then, beside the grace that its health check gives it, is given up;
+# the old one goes on as if nothing had been.
 TAKES_OVER_WITHIN_S = 120
+
+
+def takes_over_within_s(job: Job, allocation: Allocation) -> int:
+    """How long a new allocation may take until it runs."""
+    graces_ms = [g.health_check.grace_ms for g in job.spec.task_groups if g.name == allocation.task_group]
+    return TAKES_OVER_WITHIN_S + max(graces_ms, default=0) // 1000
 
 
 class Handovers:
@@ -38,12 +45,15 @@ class Handovers:
 
     def give_up_overdue(self) -> None:
         """Stop the new allocations that have not come to run in time."""
-        latest_s = self._clock.now().seconds - TAKES_OVER_WITHIN_S
+        now_s = self._clock.now().seconds
         for job, allocation in list(self._table.live_allocations()):
-            overdue = allocation.takes_over_from and allocation.create_time.seconds < latest_s
-            if overdue and not allocation.stop_requested:
+            if not allocation.takes_over_from or allocation.stop_requested:
+                continue
+            within_s = takes_over_within_s(job, allocation)
+            if allocation.create_time.seconds < now_s - within_s:
                 allocation.stop_requested = True
-                allocation.state_message = f"given up: it did not run within {TAKES_OVER_WITHIN_S} s"
+                told = f": {allocation.state_message}" if allocation.state_message else ""
+                allocation.state_message = f"given up: it did not run within {within_s} s{told}"
                 why, kind = allocation.state_message, job_event_pb2.JOB_EVENT_KIND_STOPPING
                 self._background.start(
                     self._stop(self._table.commit(job, [allocation], kind, why), allocation)

@@ -13,6 +13,7 @@ from mumian.api.v1.job_pb2 import Allocation, Job
 
 from mumian_orchestrator.domain.handover import advance
 from mumian_orchestrator.domain.job_events import without
+from mumian_orchestrator.domain.task_run import PORTS_MAX
 from mumian_orchestrator.domain.job_state import is_doomed, is_live
 from mumian_orchestrator.ports.engine import Engine
 from mumian_orchestrator.services.agent_sessions import AgentSessions
@@ -154,11 +155,14 @@ def _take_over(allocation: Allocation, status: AllocationStatus) -> None:
     if not gave_way or status.cut_off or status.state == job_pb2.ALLOCATION_STATE_FAILED:
         allocation.state_message = status.message[:MESSAGE_LENGTH_MAX]
     allocation.restart_count = status.restart_count
+    allocation.output_bytes = status.output_bytes
     allocation.it_energy_j = max(allocation.it_energy_j, status.it_energy_j)
     if status.HasField("exit_code"):
         allocation.exit_code = status.exit_code
-    if status.endpoint:
-        allocation.endpoint = status.endpoint
+    allocation.health_fault = status.health_fault[:MESSAGE_LENGTH_MAX]
+    if status.endpoints:
+        del allocation.endpoints[:]
+        allocation.endpoints.extend(status.endpoints[:PORTS_MAX])
     if status.HasField("start_time"):
         allocation.start_time.CopyFrom(status.start_time)
     if status.HasField("end_time"):

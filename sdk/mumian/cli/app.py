@@ -25,6 +25,8 @@ _VERBS = {
     "events": "mumian.cli.events:events",
     "receipt": "mumian.cli.receipt:receipt",
     "logs": "mumian.cli.logs:logs",
+    "fetch": "mumian.cli.fetch:fetch",
+    "endpoints": "mumian.cli.endpoints:endpoints",
     "cancel": "mumian.cli.jobs:cancel",
     "explain": "mumian.cli.jobs:explain",
     "sites": "mumian.cli.fleet:sites",

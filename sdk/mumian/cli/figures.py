@@ -130,6 +130,14 @@ def age(stamp: Timestamp) -> str:
     return f"{gone_s} s" if gone_s < 60 else duration(gone_s)
 
 
+def size(size_bytes: int) -> str:
+    """`1.5 MiB`"""
+    if size_bytes < 1024:
+        return f"{size_bytes} bytes"
+    kib = size_bytes / 1024
+    return f"{kib:.1f} KiB" if kib < 1024 else f"{kib / 1024:.1f} MiB"
+
+
 def count(number: int, noun: str) -> str:
     """ "1 task", "2 tasks"."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

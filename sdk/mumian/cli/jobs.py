@@ -157,6 +157,13 @@ def sites_of(job: Job) -> str:
     return ", ".join(sorted(live)) or figures.UNKNOWN
 
 
+def endpoints_of(allocation: Allocation) -> str:
+    """Where it answers: the address of its one port, or "http 10.0.0.1:80, metrics 10.0.0.1:81"."""
+    if len(allocation.endpoints) == 1:
+        return allocation.endpoints[0].address
+    return ", ".join(f"{each.port} {each.address}" for each in allocation.endpoints)
+
+
 def _print_allocations(session: Session, job: Job) -> None:
     from mumian.cli.tables import state, table
 
@@ -179,11 +186,12 @@ def _print_allocations(session: Session, job: Job) -> None:
             *((f"{figures.ms(total.total_us)} of {figures.short_ms(total.budget_us)}",) if timed else ()),
             figures.cny(allocation.cost.total_microcny_per_hour),
             figures.watt_hours(allocation.it_energy_j),
-            allocation.endpoint or figures.UNKNOWN,
+            endpoints_of(allocation) or figures.UNKNOWN,
             style="" if is_live(allocation) else "dim",
         )
         ended = f"exit code {allocation.exit_code}" if allocation.HasField("exit_code") else ""
-        told = ", ".join(part for part in (allocation.state_message, ended) if part)
+        unwell = f"unwell: {allocation.health_fault}" if allocation.health_fault else ""
+        told = ", ".join(part for part in (allocation.state_message, unwell, ended) if part)
         if told:
             notes.append(f"{task}: {told}")
     session.console.print(made)

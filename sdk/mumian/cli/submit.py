@@ -16,6 +16,7 @@ from mumian.api.v1.job_service_pb2 import PlanJobResponse
 from mumian.calls import TERMINAL_STATES
 from mumian.cli import figures, words
 from mumian.cli.failures import EXIT_FAILED
+from mumian.cli.jobs import endpoints_of
 from mumian.cli.json_output import print_json
 from mumian.cli.session import Session, pass_session, shared_options
 from mumian.errors import MumianError
@@ -42,6 +43,10 @@ def submit(session: Session, file: Path, wait: bool, request_id: str | None) -> 
     client = session.client
     progress = Progress(session)
     try:
+        for number, folder in loaded.uploads.items():
+            bundle = client.upload(folder)
+            progress.uploaded(folder, bundle.size_bytes)
+            loaded.spec.task_groups[number].command.bundle.CopyFrom(bundle)
         job = client.submit(loaded.spec, request_id)
     except MumianError as error:
         raise _at_its_lines(error, loaded) from None
@@ -106,6 +111,11 @@ class Progress:
         self._start_s = self._news_s = time.monotonic()
         self._shown = False
 
+    def uploaded(self, folder: Path, size_bytes: int) -> None:
+        """A folder of the job is stored."""
+        if not self._session.json:
+            click.echo(f"{folder} uploaded ({figures.size(size_bytes)} packed) in {self._since()}")
+
     def stored(self, job: Job) -> None:
         """The job is durable."""
         self._news_s = time.monotonic()
@@ -146,10 +156,9 @@ class Progress:
             message = f": {_message(job)}" if _message(job) else ""
         self._say(f"{state} after {self._since()}{message}", words.STYLES.get(state, ""))
         for allocation in job.allocations:
-            if allocation.endpoint:
-                self._say(
-                    f"  {allocation.task_group}.{allocation.task_index} answers at {allocation.endpoint}"
-                )
+            if allocation.endpoints:
+                task = f"{allocation.task_group}.{allocation.task_index}"
+                self._say(f"  {task} answers at {endpoints_of(allocation)}")
 
     def next_commands(self, job: Job) -> None:
         """What one may want to do next."""

@@ -73,6 +73,8 @@ class Document:
         self.faults: list[Fault] = []
         # By field path of the API ("task_groups[0].latency_slo.budget_us").
         self.origins: dict[str, tuple[int, str]] = {}
+        # Folders beside the file, by the field that is to name what they hold.
+        self.uploads: dict[str, Path] = {}
 
     def root(self) -> Value | None:
         """The document's value; None, with a fault, where it is no YAML."""

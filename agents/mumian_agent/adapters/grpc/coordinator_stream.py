@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 import grpc
-from google.rpc import error_details_pb2, status_pb2
 from mumian.agent.v1.agent_pb2 import AgentReport, CoordinatorCommand
 from mumian.agent.v1.agent_service_pb2_grpc import AgentServiceStub
+
+from mumian_agent.adapters.grpc.refusals import reason_of
 
 log = logging.getLogger(__name__)
 
@@ -186,11 +187,6 @@ async def _settled(channel: grpc.aio.Channel) -> None:
 
 
 def _raise_if_final(error: grpc.aio.AioRpcError) -> None:
-    for key, value in error.trailing_metadata() or ():
-        if key != "grpc-status-details-bin":
-            continue
-        assert isinstance(value, bytes)
-        for detail in status_pb2.Status.FromString(value).details:
-            info = error_details_pb2.ErrorInfo()
-            if detail.Unpack(info) and info.reason in _FINAL_REASONS:
-                raise RefusedForGoodError(f"{info.reason}: {error.details()}")
+    reason = reason_of(error)
+    if reason in _FINAL_REASONS:
+        raise RefusedForGoodError(f"{reason}: {error.details()}")

@@ -7,13 +7,19 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator
 
-from mumian.agent.v1.agent_pb2 import AgentReport, CoordinatorCommand
+from mumian.agent.v1.agent_pb2 import (
+    AgentReport,
+    CoordinatorCommand,
+    ReadBundleRequest,
+    ReadBundleResponse,
+)
 from mumian.agent.v1.agent_service_pb2_grpc import AgentServiceServicer
 
-from mumian_orchestrator.adapters.grpc.errors import Context, stream
+from mumian_orchestrator.adapters.grpc.errors import Context, stream, unary
 from mumian_orchestrator.domain.errors import FieldFault, invalid
 from mumian_orchestrator.services.agent_reports import AgentReports
 from mumian_orchestrator.services.agent_sessions import AgentSessions, Session
+from mumian_orchestrator.services.bundles import Bundles
 
 log = logging.getLogger(__name__)
 
@@ -56,8 +62,13 @@ class _Outbox:
 class AgentService(AgentServiceServicer):
     """`AgentService` over the sessions and the reports."""
 
-    def __init__(self, sessions: AgentSessions, reports: AgentReports) -> None:
-        self._sessions, self._reports = sessions, reports
+    def __init__(self, sessions: AgentSessions, reports: AgentReports, bundles: Bundles) -> None:
+        self._sessions, self._reports, self._bundles = sessions, reports, bundles
+
+    @unary
+    async def ReadBundle(self, request: ReadBundleRequest, context: Context) -> ReadBundleResponse:
+        data = await self._bundles.read(request.allocation_id, request.offset_bytes)
+        return ReadBundleResponse(data=data)
 
     @stream
     async def Connect(

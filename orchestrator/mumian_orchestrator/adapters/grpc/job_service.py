@@ -10,9 +10,11 @@ from mumian.api.v1.job_service_pb2_grpc import JobServiceServicer
 
 from mumian_orchestrator.adapters.grpc.errors import Context, stream, unary
 from mumian_orchestrator.domain.errors import FieldFault, invalid
-from mumian_orchestrator.domain.job_spec import is_name
+from mumian_orchestrator.domain.names import is_name
 from mumian_orchestrator.domain.pages import page
 from mumian_orchestrator.services.admission import Admission
+from mumian_orchestrator.services.bundles import Bundles
+from mumian_orchestrator.services.endpoints import Endpoints
 
 TENANT_DEFAULT = "default"
 _NEWEST_FIRST = 1 << 63
@@ -21,8 +23,8 @@ _NEWEST_FIRST = 1 << 63
 class JobService(JobServiceServicer):
     """`JobService` over the admission service. Without TLS the tenant is whom the caller says it is."""
 
-    def __init__(self, admission: Admission) -> None:
-        self._admission = admission
+    def __init__(self, admission: Admission, endpoints: Endpoints, bundles: Bundles) -> None:
+        self._admission, self._endpoints, self._bundles = admission, endpoints, bundles
 
     @unary
     async def CreateJob(self, request: pb.CreateJobRequest, context: Context) -> pb.CreateJobResponse:
@@ -59,6 +61,31 @@ class JobService(JobServiceServicer):
         )
         async for allocation, chunk in chunks:
             yield pb.ReadLogsResponse(allocation_id=allocation.id, stream=chunk.stream, data=chunk.data)
+
+    @unary
+    async def ListEndpoints(
+        self, request: pb.ListEndpointsRequest, context: Context
+    ) -> pb.ListEndpointsResponse:
+        found = self._endpoints.of(_tenant(context), request.job, request.zone_id)
+        found.sort(key=_endpoint_key)
+        shown, token = page(found, _endpoint_key, request.page_size, request.page_token)
+        return pb.ListEndpointsResponse(endpoints=shown, next_page_token=token)
+
+    @unary
+    async def UploadBundle(
+        self, request: pb.UploadBundleRequest, context: Context
+    ) -> pb.UploadBundleResponse:
+        stored_bytes = await self._bundles.upload(
+            _tenant(context), request.bundle, request.offset_bytes, request.data
+        )
+        return pb.UploadBundleResponse(stored_bytes=stored_bytes)
+
+    @unary
+    async def ReadOutput(self, request: pb.ReadOutputRequest, context: Context) -> pb.ReadOutputResponse:
+        data = await self._admission.read_output(
+            _tenant(context), request.job_id, request.allocation_id, request.offset_bytes
+        )
+        return pb.ReadOutputResponse(data=data)
 
     @unary
     async def PlanJob(self, request: pb.PlanJobRequest, context: Context) -> pb.PlanJobResponse:
@@ -104,6 +131,11 @@ def _tenant(context: Context) -> str:
 
 def _page_key(job: Job) -> str:
     return f"{_NEWEST_FIRST - job.create_time.ToNanoseconds():020d}/{job.id}"
+
+
+def _endpoint_key(found: pb.TaskEndpoint) -> str:
+    # "\0" sorts below every character of a name.
+    return f"{found.task_group}\0{found.task_index:06d}\0{found.allocation_id}\0{found.endpoint.port}"
 
 
 def _without_explanations(job: Job) -> Job:

@@ -233,27 +233,34 @@ class AllocationStatus(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     EXIT_CODE_FIELD_NUMBER: _builtins.int
-    ENDPOINT_FIELD_NUMBER: _builtins.int
     START_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
     IT_ENERGY_J_FIELD_NUMBER: _builtins.int
     RESTART_COUNT_FIELD_NUMBER: _builtins.int
     CUT_OFF_FIELD_NUMBER: _builtins.int
+    ENDPOINTS_FIELD_NUMBER: _builtins.int
+    HEALTH_FAULT_FIELD_NUMBER: _builtins.int
+    OUTPUT_BYTES_FIELD_NUMBER: _builtins.int
     allocation_id: _builtins.str
     attempt: _builtins.int
     state: _job_pb2.AllocationState.ValueType
     message: _builtins.str
     exit_code: _builtins.int
-    endpoint: _builtins.str
     it_energy_j: _builtins.int
     restart_count: _builtins.int
     """Times the agent itself has restarted the task in this attempt."""
     cut_off: _builtins.bool
     """The site has ended it by itself, because it was cut off for stop_after: the task is placed anew."""
+    health_fault: _builtins.str
+    """Why the newest health check has failed; empty: it has not, or there is none."""
+    output_bytes: _builtins.int
+    """Size of its outputs as they are kept, packed; 0: there are none."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def end_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def endpoints(self) -> _containers.RepeatedCompositeFieldContainer[_job_pb2.Endpoint]: ...
     def __init__(
         self,
         *,
@@ -262,16 +269,18 @@ class AllocationStatus(_message.Message):
         state: _job_pb2.AllocationState.ValueType = ...,
         message: _builtins.str = ...,
         exit_code: _builtins.int | None = ...,
-        endpoint: _builtins.str = ...,
         start_time: _timestamp_pb2.Timestamp | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
         it_energy_j: _builtins.int = ...,
         restart_count: _builtins.int = ...,
         cut_off: _builtins.bool = ...,
+        endpoints: _abc.Iterable[_job_pb2.Endpoint] | None = ...,
+        health_fault: _builtins.str = ...,
+        output_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "end_time", b"end_time", "exit_code", b"exit_code", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "allocation_id", b"allocation_id", "attempt", b"attempt", "cut_off", b"cut_off", "end_time", b"end_time", "endpoint", b"endpoint", "exit_code", b"exit_code", "it_energy_j", b"it_energy_j", "message", b"message", "restart_count", b"restart_count", "start_time", b"start_time", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "allocation_id", b"allocation_id", "attempt", b"attempt", "cut_off", b"cut_off", "end_time", b"end_time", "endpoints", b"endpoints", "exit_code", b"exit_code", "health_fault", b"health_fault", "it_energy_j", b"it_energy_j", "message", b"message", "output_bytes", b"output_bytes", "restart_count", b"restart_count", "start_time", b"start_time", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__exit_code: _TypeAlias = _typing.Literal["exit_code"]  # noqa: Y015
     _WhichOneofArgType__exit_code: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code"]  # noqa: Y015
@@ -281,7 +290,7 @@ Global___AllocationStatus: _TypeAlias = AllocationStatus  # noqa: Y015
 
 @_typing.final
 class LogChunk(_message.Message):
-    """Answer to ReadLogs. The last one has end set."""
+    """Answer to ReadLogs and ReadOutput. The last one has end set."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -295,7 +304,7 @@ class LogChunk(_message.Message):
     data: _builtins.bytes
     end: _builtins.bool
     error: _builtins.str
-    """Not empty: the logs cannot be read, and why."""
+    """Not empty: it cannot be read, and why."""
     def __init__(
         self,
         *,
@@ -328,6 +337,7 @@ class CoordinatorCommand(_message.Message):
     STOP_READING_LOGS_FIELD_NUMBER: _builtins.int
     STATUS_STORED_FIELD_NUMBER: _builtins.int
     HEARTBEAT_SEEN_FIELD_NUMBER: _builtins.int
+    READ_OUTPUT_FIELD_NUMBER: _builtins.int
     leader_term: _builtins.int
     """The leader's fencing number; a command of an older one is refused."""
     @_builtins.property
@@ -350,6 +360,8 @@ class CoordinatorCommand(_message.Message):
 
     @_builtins.property
     def heartbeat_seen(self) -> Global___HeartbeatSeen: ...
+    @_builtins.property
+    def read_output(self) -> Global___ReadOutput: ...
     def __init__(
         self,
         *,
@@ -362,12 +374,13 @@ class CoordinatorCommand(_message.Message):
         stop_reading_logs: Global___StopReadingLogs | None = ...,
         status_stored: Global___AllocationStatusStored | None = ...,
         heartbeat_seen: Global___HeartbeatSeen | None = ...,
+        read_output: Global___ReadOutput | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "heartbeat_seen", b"heartbeat_seen", "probe_targets", b"probe_targets", "read_logs", b"read_logs", "run", b"run", "status_stored", b"status_stored", "stop", b"stop", "stop_reading_logs", b"stop_reading_logs", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "heartbeat_seen", b"heartbeat_seen", "probe_targets", b"probe_targets", "read_logs", b"read_logs", "read_output", b"read_output", "run", b"run", "status_stored", b"status_stored", "stop", b"stop", "stop_reading_logs", b"stop_reading_logs", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "heartbeat_seen", b"heartbeat_seen", "leader_term", b"leader_term", "probe_targets", b"probe_targets", "read_logs", b"read_logs", "run", b"run", "status_stored", b"status_stored", "stop", b"stop", "stop_reading_logs", b"stop_reading_logs", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "heartbeat_seen", b"heartbeat_seen", "leader_term", b"leader_term", "probe_targets", b"probe_targets", "read_logs", b"read_logs", "read_output", b"read_output", "run", b"run", "status_stored", b"status_stored", "stop", b"stop", "stop_reading_logs", b"stop_reading_logs", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["welcome", "run", "stop", "probe_targets", "read_logs", "stop_reading_logs", "status_stored", "heartbeat_seen"]  # noqa: Y015
+    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["welcome", "run", "stop", "probe_targets", "read_logs", "stop_reading_logs", "status_stored", "heartbeat_seen", "read_output"]  # noqa: Y015
     _WhichOneofArgType_command: _TypeAlias = _typing.Literal["command", b"command"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_command) -> _WhichOneofReturnType_command | None: ...
 
@@ -554,6 +567,33 @@ class ReadLogs(_message.Message):
 Global___ReadLogs: _TypeAlias = ReadLogs  # noqa: Y015
 
 @_typing.final
+class ReadOutput(_message.Message):
+    """Some of an ended allocation's packed outputs, from there on; answered by one LogChunk."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    READ_ID_FIELD_NUMBER: _builtins.int
+    ALLOCATION_ID_FIELD_NUMBER: _builtins.int
+    OFFSET_BYTES_FIELD_NUMBER: _builtins.int
+    read_id: _builtins.int
+    allocation_id: _builtins.str
+    offset_bytes: _builtins.int
+    def __init__(
+        self,
+        *,
+        read_id: _builtins.int = ...,
+        allocation_id: _builtins.str = ...,
+        offset_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocation_id", b"allocation_id", "offset_bytes", b"offset_bytes", "read_id", b"read_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadOutput: _TypeAlias = ReadOutput  # noqa: Y015
+
+@_typing.final
 class StopReadingLogs(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -571,6 +611,50 @@ class StopReadingLogs(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StopReadingLogs: _TypeAlias = StopReadingLogs  # noqa: Y015
+
+@_typing.final
+class ReadBundleRequest(_message.Message):
+    """What a task's group wants unpacked, from there on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ALLOCATION_ID_FIELD_NUMBER: _builtins.int
+    OFFSET_BYTES_FIELD_NUMBER: _builtins.int
+    allocation_id: _builtins.str
+    offset_bytes: _builtins.int
+    def __init__(
+        self,
+        *,
+        allocation_id: _builtins.str = ...,
+        offset_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocation_id", b"allocation_id", "offset_bytes", b"offset_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadBundleRequest: _TypeAlias = ReadBundleRequest  # noqa: Y015
+
+@_typing.final
+class ReadBundleResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATA_FIELD_NUMBER: _builtins.int
+    data: _builtins.bytes
+    """empty: there is no more"""
+    def __init__(
+        self,
+        *,
+        data: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadBundleResponse: _TypeAlias = ReadBundleResponse  # noqa: Y015
 
 @_typing.final
 class AllocationStatusStored(_message.Message):

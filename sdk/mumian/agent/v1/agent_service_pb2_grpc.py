@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class AgentServiceStub:
-    """Agents' door: one stream for each site, opened by its agent.
+    """Agents' door: one stream for each site, opened by its agent, and what its tasks are to find.
     """
 
     def __init__(self, channel):
@@ -40,14 +40,26 @@ class AgentServiceStub:
                 request_serializer=mumian_dot_agent_dot_v1_dot_agent__pb2.AgentReport.SerializeToString,
                 response_deserializer=mumian_dot_agent_dot_v1_dot_agent__pb2.CoordinatorCommand.FromString,
                 _registered_method=True)
+        self.ReadBundle = channel.unary_unary(
+                '/mumian.agent.v1.AgentService/ReadBundle',
+                request_serializer=mumian_dot_agent_dot_v1_dot_agent__pb2.ReadBundleRequest.SerializeToString,
+                response_deserializer=mumian_dot_agent_dot_v1_dot_agent__pb2.ReadBundleResponse.FromString,
+                _registered_method=True)
 
 
 class AgentServiceServicer:
-    """Agents' door: one stream for each site, opened by its agent.
+    """Agents' door: one stream for each site, opened by its agent, and what its tasks are to find.
     """
 
     def Connect(self, request_iterator, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReadBundle(self, request, context):
+        """BUNDLE_NOT_FOUND when it is not stored any more, or never was.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -60,6 +72,11 @@ def add_AgentServiceServicer_to_server(servicer, server):
                     request_deserializer=mumian_dot_agent_dot_v1_dot_agent__pb2.AgentReport.FromString,
                     response_serializer=mumian_dot_agent_dot_v1_dot_agent__pb2.CoordinatorCommand.SerializeToString,
             ),
+            'ReadBundle': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReadBundle,
+                    request_deserializer=mumian_dot_agent_dot_v1_dot_agent__pb2.ReadBundleRequest.FromString,
+                    response_serializer=mumian_dot_agent_dot_v1_dot_agent__pb2.ReadBundleResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'mumian.agent.v1.AgentService', rpc_method_handlers)
@@ -69,7 +86,7 @@ def add_AgentServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AgentService:
-    """Agents' door: one stream for each site, opened by its agent.
+    """Agents' door: one stream for each site, opened by its agent, and what its tasks are to find.
     """
 
     @staticmethod
@@ -89,6 +106,33 @@ class AgentService:
             '/mumian.agent.v1.AgentService/Connect',
             mumian_dot_agent_dot_v1_dot_agent__pb2.AgentReport.SerializeToString,
             mumian_dot_agent_dot_v1_dot_agent__pb2.CoordinatorCommand.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadBundle(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mumian.agent.v1.AgentService/ReadBundle',
+            mumian_dot_agent_dot_v1_dot_agent__pb2.ReadBundleRequest.SerializeToString,
+            mumian_dot_agent_dot_v1_dot_agent__pb2.ReadBundleResponse.FromString,
             options,
             channel_credentials,
             insecure,

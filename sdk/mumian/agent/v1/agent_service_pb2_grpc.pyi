@@ -27,23 +27,27 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class AgentServiceStub:
-    """Agents' door: one stream for each site, opened by its agent."""
+    """Agents' door: one stream for each site, opened by its agent, and what its tasks are to find."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> AgentServiceAsyncStub: ...
     Connect: _grpc.StreamStreamMultiCallable[_agent_pb2.AgentReport, _agent_pb2.CoordinatorCommand]
+    ReadBundle: _grpc.UnaryUnaryMultiCallable[_agent_pb2.ReadBundleRequest, _agent_pb2.ReadBundleResponse]
+    """BUNDLE_NOT_FOUND when it is not stored any more, or never was."""
 
 @_typing.type_check_only
 class AgentServiceAsyncStub(AgentServiceStub):
-    """Agents' door: one stream for each site, opened by its agent."""
+    """Agents' door: one stream for each site, opened by its agent, and what its tasks are to find."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Connect: _aio.StreamStreamMultiCallable[_agent_pb2.AgentReport, _agent_pb2.CoordinatorCommand]  # type: ignore[assignment]
+    ReadBundle: _aio.UnaryUnaryMultiCallable[_agent_pb2.ReadBundleRequest, _agent_pb2.ReadBundleResponse]  # type: ignore[assignment]
+    """BUNDLE_NOT_FOUND when it is not stored any more, or never was."""
 
 class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Agents' door: one stream for each site, opened by its agent."""
+    """Agents' door: one stream for each site, opened by its agent, and what its tasks are to find."""
 
     @_abc_1.abstractmethod
     def Connect(
@@ -51,5 +55,13 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_agent_pb2.AgentReport],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_agent_pb2.CoordinatorCommand], _abc.AsyncIterator[_agent_pb2.CoordinatorCommand]]: ...
+
+    @_abc_1.abstractmethod
+    def ReadBundle(
+        self,
+        request: _agent_pb2.ReadBundleRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agent_pb2.ReadBundleResponse, _abc.Awaitable[_agent_pb2.ReadBundleResponse]]:
+        """BUNDLE_NOT_FOUND when it is not stored any more, or never was."""
 
 def add_AgentServiceServicer_to_server(servicer: AgentServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

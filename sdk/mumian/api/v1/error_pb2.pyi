@@ -61,6 +61,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """RESOURCE_EXHAUSTED; reads go on, nothing new is taken until an operator makes room"""
     ERROR_REASON_OVERLOADED: _ErrorReason.ValueType  # 19
     """RESOURCE_EXHAUSTED; too many wait; google.rpc.RetryInfo says when to try again"""
+    ERROR_REASON_BUNDLE_NOT_FOUND: _ErrorReason.ValueType  # 30
+    """NOT_FOUND; upload it"""
+    ERROR_REASON_OUTPUT_NOT_FOUND: _ErrorReason.ValueType  # 31
+    """NOT_FOUND; the task left none, or its site does not keep them any more"""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The `reason` of google.rpc.ErrorInfo (domain "mumian.dev"), without the prefix.
@@ -107,4 +111,8 @@ ERROR_REASON_STORE_FULL: ErrorReason.ValueType  # 18
 """RESOURCE_EXHAUSTED; reads go on, nothing new is taken until an operator makes room"""
 ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 19
 """RESOURCE_EXHAUSTED; too many wait; google.rpc.RetryInfo says when to try again"""
+ERROR_REASON_BUNDLE_NOT_FOUND: ErrorReason.ValueType  # 30
+"""NOT_FOUND; upload it"""
+ERROR_REASON_OUTPUT_NOT_FOUND: ErrorReason.ValueType  # 31
+"""NOT_FOUND; the task left none, or its site does not keep them any more"""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

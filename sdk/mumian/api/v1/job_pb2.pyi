@@ -354,12 +354,15 @@ class TaskGroup(_message.Message):
     COMPUTE_TIME_FIELD_NUMBER: _builtins.int
     MAX_RESTARTS_FIELD_NUMBER: _builtins.int
     TIME_LIMIT_MS_FIELD_NUMBER: _builtins.int
-    LISTEN_PORT_FIELD_NUMBER: _builtins.int
-    LISTEN_PORT_AUTO_FIELD_NUMBER: _builtins.int
     SPREADS_FIELD_NUMBER: _builtins.int
     APART_FROM_FIELD_NUMBER: _builtins.int
     GROUP_LATENCIES_FIELD_NUMBER: _builtins.int
     ZONE_TRAFFIC_FIELD_NUMBER: _builtins.int
+    PORTS_FIELD_NUMBER: _builtins.int
+    HEALTH_CHECK_FIELD_NUMBER: _builtins.int
+    RESTART_DELAY_MS_FIELD_NUMBER: _builtins.int
+    RESTART_DELAY_MAX_MS_FIELD_NUMBER: _builtins.int
+    OUTPUTS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Unique in the job; empty in a job of one group becomes "main"."""
     count: _builtins.int
@@ -371,11 +374,11 @@ class TaskGroup(_message.Message):
     """
     time_limit_ms: _builtins.int
     """Wall clock of one attempt before it is killed; 0: none."""
-    listen_port: _builtins.int
-    """A service listens here when it is up; 0: no endpoint. With
-    listen_port_auto the agent picks a free port. The task finds it in MUMIAN_PORT.
+    restart_delay_ms: _builtins.int
+    """Wait before the first restart; it doubles with each further one in a row, up to the most.
+    0 becomes 100 and 10000.
     """
-    listen_port_auto: _builtins.bool
+    restart_delay_max_ms: _builtins.int
     @_builtins.property
     def command(self) -> Global___Command: ...
     @_builtins.property
@@ -414,6 +417,22 @@ class TaskGroup(_message.Message):
     def zone_traffic(self) -> _containers.RepeatedCompositeFieldContainer[Global___ZoneTraffic]:
         """Bandwidth that each task keeps reserved from zones."""
 
+    @_builtins.property
+    def ports(self) -> _containers.RepeatedCompositeFieldContainer[Global___Port]:
+        """Where each task listens. The task finds the first one in MUMIAN_PORT, and one that is
+        named "http" in MUMIAN_PORT_HTTP.
+        """
+
+    @_builtins.property
+    def health_check(self) -> Global___HealthCheck:
+        """Services only. Unset: a task is ready when all its ports accept, and well as long as it runs."""
+
+    @_builtins.property
+    def outputs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Files that are kept when a task has ended, whatever its end: patterns below its working directory
+        such as "results/*.csv"; "**" is any folders. See JobService.ReadOutput.
+        """
+
     def __init__(
         self,
         *,
@@ -427,22 +446,125 @@ class TaskGroup(_message.Message):
         compute_time: Global___ComputeTime | None = ...,
         max_restarts: _builtins.int | None = ...,
         time_limit_ms: _builtins.int = ...,
-        listen_port: _builtins.int = ...,
-        listen_port_auto: _builtins.bool = ...,
         spreads: _abc.Iterable[Global___Spread] | None = ...,
         apart_from: _abc.Iterable[Global___AntiAffinity] | None = ...,
         group_latencies: _abc.Iterable[Global___GroupLatency] | None = ...,
         zone_traffic: _abc.Iterable[Global___ZoneTraffic] | None = ...,
+        ports: _abc.Iterable[Global___Port] | None = ...,
+        health_check: Global___HealthCheck | None = ...,
+        restart_delay_ms: _builtins.int = ...,
+        restart_delay_max_ms: _builtins.int = ...,
+        outputs: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_restarts", b"_max_restarts", "command", b"command", "compute_time", b"compute_time", "latency_slo", b"latency_slo", "max_restarts", b"max_restarts", "resources", b"resources"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_restarts", b"_max_restarts", "command", b"command", "compute_time", b"compute_time", "health_check", b"health_check", "latency_slo", b"latency_slo", "max_restarts", b"max_restarts", "resources", b"resources"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_restarts", b"_max_restarts", "apart_from", b"apart_from", "archs", b"archs", "command", b"command", "compute_time", b"compute_time", "count", b"count", "group_latencies", b"group_latencies", "labels", b"labels", "latency_slo", b"latency_slo", "listen_port", b"listen_port", "listen_port_auto", b"listen_port_auto", "max_restarts", b"max_restarts", "name", b"name", "resources", b"resources", "spreads", b"spreads", "time_limit_ms", b"time_limit_ms", "zone_traffic", b"zone_traffic"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_restarts", b"_max_restarts", "apart_from", b"apart_from", "archs", b"archs", "command", b"command", "compute_time", b"compute_time", "count", b"count", "group_latencies", b"group_latencies", "health_check", b"health_check", "labels", b"labels", "latency_slo", b"latency_slo", "max_restarts", b"max_restarts", "name", b"name", "outputs", b"outputs", "ports", b"ports", "resources", b"resources", "restart_delay_max_ms", b"restart_delay_max_ms", "restart_delay_ms", b"restart_delay_ms", "spreads", b"spreads", "time_limit_ms", b"time_limit_ms", "zone_traffic", b"zone_traffic"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_restarts: _TypeAlias = _typing.Literal["max_restarts"]  # noqa: Y015
     _WhichOneofArgType__max_restarts: _TypeAlias = _typing.Literal["_max_restarts", b"_max_restarts"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_restarts) -> _WhichOneofReturnType__max_restarts | None: ...
 
 Global___TaskGroup: _TypeAlias = TaskGroup  # noqa: Y015
+
+@_typing.final
+class Port(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Unique in its group; as a variable's name: "-" becomes "_", letters capitals."""
+    number: _builtins.int
+    """0: the agent picks one that is free."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        number: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "number", b"number"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Port: _TypeAlias = Port  # noqa: Y015
+
+@_typing.final
+class HealthCheck(_message.Message):
+    """Asks a task of a service whether it is well, again and again. It is ready, and counts as running,
+    with the first answer that is good.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HTTP_PATH_FIELD_NUMBER: _builtins.int
+    TCP_FIELD_NUMBER: _builtins.int
+    COMMAND_FIELD_NUMBER: _builtins.int
+    PORT_FIELD_NUMBER: _builtins.int
+    INTERVAL_MS_FIELD_NUMBER: _builtins.int
+    TIMEOUT_MS_FIELD_NUMBER: _builtins.int
+    FAILURES_FIELD_NUMBER: _builtins.int
+    GRACE_MS_FIELD_NUMBER: _builtins.int
+    http_path: _builtins.str
+    """GET of this path on the port; an answer of 200 to 399 is good."""
+    tcp: _builtins.bool
+    """A connection to the port is good."""
+    port: _builtins.str
+    """By its name; empty: the group's first one. Not for a command."""
+    interval_ms: _builtins.int
+    """From the end of one look to the next. 0 becomes 10000."""
+    timeout_ms: _builtins.int
+    """An answer that takes longer is a failure. 0 becomes 2000."""
+    failures: _builtins.int
+    """Failures in a row after which the task is restarted. 0 becomes 3."""
+    grace_ms: _builtins.int
+    """Time that a task has from its start to be ready; after that it is restarted. 0 becomes 60000."""
+    @_builtins.property
+    def command(self) -> Global___CommandCheck:
+        """Run beside the task, in its folder and with its environment; exit status 0 is good."""
+
+    def __init__(
+        self,
+        *,
+        http_path: _builtins.str = ...,
+        tcp: _builtins.bool = ...,
+        command: Global___CommandCheck | None = ...,
+        port: _builtins.str = ...,
+        interval_ms: _builtins.int = ...,
+        timeout_ms: _builtins.int = ...,
+        failures: _builtins.int = ...,
+        grace_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["check", b"check", "command", b"command", "http_path", b"http_path", "tcp", b"tcp"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["check", b"check", "command", b"command", "failures", b"failures", "grace_ms", b"grace_ms", "http_path", b"http_path", "interval_ms", b"interval_ms", "port", b"port", "tcp", b"tcp", "timeout_ms", b"timeout_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_check: _TypeAlias = _typing.Literal["http_path", "tcp", "command"]  # noqa: Y015
+    _WhichOneofArgType_check: _TypeAlias = _typing.Literal["check", b"check"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_check) -> _WhichOneofReturnType_check | None: ...
+
+Global___HealthCheck: _TypeAlias = HealthCheck  # noqa: Y015
+
+@_typing.final
+class CommandCheck(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ARGV_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def argv(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        argv: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["argv", b"argv"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CommandCheck: _TypeAlias = CommandCheck  # noqa: Y015
 
 @_typing.final
 class Spread(_message.Message):
@@ -571,13 +693,19 @@ class Command(_message.Message):
     ENTRY_POINT_FIELD_NUMBER: _builtins.int
     ENVIRONMENT_FIELD_NUMBER: _builtins.int
     WORKING_DIRECTORY_FIELD_NUMBER: _builtins.int
+    BUNDLE_FIELD_NUMBER: _builtins.int
     entry_point: _builtins.str
     """"package.module:function", called without arguments on the node."""
     working_directory: _builtins.str
+    """On the node; with a bundle or outputs, below the folder that each task has of its own."""
     @_builtins.property
     def argv(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
     def environment(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    @_builtins.property
+    def bundle(self) -> Global___Bundle:
+        """What is unpacked into that folder before the first start; see JobService.UploadBundle."""
+
     def __init__(
         self,
         *,
@@ -585,14 +713,40 @@ class Command(_message.Message):
         entry_point: _builtins.str = ...,
         environment: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         working_directory: _builtins.str = ...,
+        bundle: Global___Bundle | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["argv", b"argv", "entry_point", b"entry_point", "environment", b"environment", "working_directory", b"working_directory"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["argv", b"argv", "bundle", b"bundle", "entry_point", b"entry_point", "environment", b"environment", "working_directory", b"working_directory"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Command: _TypeAlias = Command  # noqa: Y015
+
+@_typing.final
+class Bundle(_message.Message):
+    """A folder that was uploaded: a gzipped tar of files and folders, known by its hash."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SHA256_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    sha256: _builtins.str
+    """64 hexadecimal digits"""
+    size_bytes: _builtins.int
+    def __init__(
+        self,
+        *,
+        sha256: _builtins.str = ...,
+        size_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sha256", b"sha256", "size_bytes", b"size_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Bundle: _TypeAlias = Bundle  # noqa: Y015
 
 @_typing.final
 class LatencySlo(_message.Message):
@@ -812,7 +966,6 @@ class Allocation(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     STATE_MESSAGE_FIELD_NUMBER: _builtins.int
     EXIT_CODE_FIELD_NUMBER: _builtins.int
-    ENDPOINT_FIELD_NUMBER: _builtins.int
     COST_FIELD_NUMBER: _builtins.int
     LATENCY_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
@@ -826,6 +979,9 @@ class Allocation(_message.Message):
     TAKES_OVER_FROM_FIELD_NUMBER: _builtins.int
     MOVED_FIELD_NUMBER: _builtins.int
     RECEIPT_FIELD_NUMBER: _builtins.int
+    ENDPOINTS_FIELD_NUMBER: _builtins.int
+    HEALTH_FAULT_FIELD_NUMBER: _builtins.int
+    OUTPUT_BYTES_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     job_id: _builtins.str
     tenant_id: _builtins.str
@@ -839,8 +995,6 @@ class Allocation(_message.Message):
     state_message: _builtins.str
     exit_code: _builtins.int
     """Set once it has ended by itself; 128 + n after signal n."""
-    endpoint: _builtins.str
-    """host:port where the service answers; empty: none."""
     restart_count: _builtins.int
     stop_requested: _builtins.bool
     """Desired end: the agent is to stop it."""
@@ -856,6 +1010,10 @@ class Allocation(_message.Message):
     """
     moved: _builtins.bool
     """Another allocation has taken its task over, and this one is stopped."""
+    health_fault: _builtins.str
+    """Why the newest health check has failed, in one sentence; empty: it has not, or there is none."""
+    output_bytes: _builtins.int
+    """Size of its outputs as its site keeps them, packed; 0: there are none."""
     @_builtins.property
     def resources(self) -> _resources_pb2.Resources: ...
     @_builtins.property
@@ -874,6 +1032,10 @@ class Allocation(_message.Message):
     def receipt(self) -> _receipt_pb2.Receipt:
         """Set once it has ended, if it ever started."""
 
+    @_builtins.property
+    def endpoints(self) -> _containers.RepeatedCompositeFieldContainer[Global___Endpoint]:
+        """Where it listens, in the order of its group's ports. Set once it has run."""
+
     def __init__(
         self,
         *,
@@ -890,7 +1052,6 @@ class Allocation(_message.Message):
         state: Global___AllocationState.ValueType = ...,
         state_message: _builtins.str = ...,
         exit_code: _builtins.int | None = ...,
-        endpoint: _builtins.str = ...,
         cost: _explanation_pb2.CostBreakdown | None = ...,
         latency: _explanation_pb2.LatencyBreakdown | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
@@ -904,13 +1065,42 @@ class Allocation(_message.Message):
         takes_over_from: _builtins.str = ...,
         moved: _builtins.bool = ...,
         receipt: _receipt_pb2.Receipt | None = ...,
+        endpoints: _abc.Iterable[Global___Endpoint] | None = ...,
+        health_fault: _builtins.str = ...,
+        output_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "cost", b"cost", "create_time", b"create_time", "end_time", b"end_time", "exit_code", b"exit_code", "latency", b"latency", "receipt", b"receipt", "resources", b"resources", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "attempt", b"attempt", "cost", b"cost", "create_time", b"create_time", "devices", b"devices", "end_time", b"end_time", "endpoint", b"endpoint", "evicted", b"evicted", "exit_code", b"exit_code", "id", b"id", "it_energy_j", b"it_energy_j", "job_id", b"job_id", "latency", b"latency", "moved", b"moved", "node_id", b"node_id", "receipt", b"receipt", "resources", b"resources", "restart_count", b"restart_count", "site_id", b"site_id", "start_time", b"start_time", "state", b"state", "state_message", b"state_message", "stop_requested", b"stop_requested", "superseded", b"superseded", "takes_over_from", b"takes_over_from", "task_group", b"task_group", "task_index", b"task_index", "tenant_id", b"tenant_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "attempt", b"attempt", "cost", b"cost", "create_time", b"create_time", "devices", b"devices", "end_time", b"end_time", "endpoints", b"endpoints", "evicted", b"evicted", "exit_code", b"exit_code", "health_fault", b"health_fault", "id", b"id", "it_energy_j", b"it_energy_j", "job_id", b"job_id", "latency", b"latency", "moved", b"moved", "node_id", b"node_id", "output_bytes", b"output_bytes", "receipt", b"receipt", "resources", b"resources", "restart_count", b"restart_count", "site_id", b"site_id", "start_time", b"start_time", "state", b"state", "state_message", b"state_message", "stop_requested", b"stop_requested", "superseded", b"superseded", "takes_over_from", b"takes_over_from", "task_group", b"task_group", "task_index", b"task_index", "tenant_id", b"tenant_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__exit_code: _TypeAlias = _typing.Literal["exit_code"]  # noqa: Y015
     _WhichOneofArgType__exit_code: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__exit_code) -> _WhichOneofReturnType__exit_code | None: ...
 
 Global___Allocation: _TypeAlias = Allocation  # noqa: Y015
+
+@_typing.final
+class Endpoint(_message.Message):
+    """Where a task answers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PORT_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    port: _builtins.str
+    """the name in its group"""
+    address: _builtins.str
+    """host:port"""
+    def __init__(
+        self,
+        *,
+        port: _builtins.str = ...,
+        address: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "port", b"port"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Endpoint: _TypeAlias = Endpoint  # noqa: Y015

@@ -27,15 +27,15 @@ from mumian.api.v1 import job_pb2 as mumian_dot_api_dot_v1_dot_job__pb2
 from mumian.api.v1 import job_event_pb2 as mumian_dot_api_dot_v1_dot_job__event__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fmumian/api/v1/job_service.proto\x12\rmumian.api.v1\x1a\x1fmumian/api/v1/explanation.proto\x1a\x17mumian/api/v1/job.proto\x1a\x1dmumian/api/v1/job_event.proto\"L\n\x10\x43reateJobRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12$\n\x04spec\x18\x02 \x01(\x0b\x32\x16.mumian.api.v1.JobSpec\"4\n\x11\x43reateJobResponse\x12\x1f\n\x03job\x18\x01 \x01(\x0b\x32\x12.mumian.api.v1.Job\"\x1f\n\rGetJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"1\n\x0eGetJobResponse\x12\x1f\n\x03job\x18\x01 \x01(\x0b\x32\x12.mumian.api.v1.Job\"a\n\x0fListJobsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\'\n\x06states\x18\x03 \x03(\x0e\x32\x17.mumian.api.v1.JobState\"M\n\x10ListJobsResponse\x12 \n\x04jobs\x18\x01 \x03(\x0b\x32\x12.mumian.api.v1.Job\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"!\n\x0fWatchJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"3\n\x10WatchJobResponse\x12\x1f\n\x03job\x18\x01 \x01(\x0b\x32\x12.mumian.api.v1.Job\"\"\n\x10\x43\x61ncelJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"4\n\x11\x43\x61ncelJobResponse\x12\x1f\n\x03job\x18\x01 \x01(\x0b\x32\x12.mumian.api.v1.Job\"\\\n\x0fReadLogsRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x15\n\rallocation_id\x18\x02 \x01(\t\x12\x0e\n\x06\x66ollow\x18\x03 \x01(\x08\x12\x12\n\ntail_bytes\x18\x04 \x01(\x04\"a\n\x10ReadLogsResponse\x12\x15\n\rallocation_id\x18\x01 \x01(\t\x12(\n\x06stream\x18\x02 \x01(\x0e\x32\x18.mumian.api.v1.LogStream\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"6\n\x0ePlanJobRequest\x12$\n\x04spec\x18\x01 \x01(\x0b\x32\x16.mumian.api.v1.JobSpec\"n\n\x0fPlanJobResponse\x12\x30\n\x0c\x65xplanations\x18\x01 \x03(\x0b\x32\x1a.mumian.api.v1.Explanation\x12)\n\x05tasks\x18\x02 \x03(\x0b\x32\x1a.mumian.api.v1.PlannedTask\"\xb5\x01\n\x0bPlannedTask\x12\x12\n\ntask_group\x18\x01 \x01(\t\x12\x12\n\ntask_index\x18\x02 \x01(\r\x12\x0f\n\x07site_id\x18\x03 \x01(\t\x12\x0f\n\x07node_id\x18\x04 \x01(\t\x12*\n\x04\x63ost\x18\x05 \x01(\x0b\x32\x1c.mumian.api.v1.CostBreakdown\x12\x30\n\x07latency\x18\x06 \x01(\x0b\x32\x1f.mumian.api.v1.LatencyBreakdown\"#\n\x11\x45xplainJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"[\n\x12\x45xplainJobResponse\x12\x30\n\x0c\x65xplanations\x18\x01 \x03(\x0b\x32\x1a.mumian.api.v1.Explanation\x12\x13\n\x0b\x64isconnects\x18\x02 \x03(\t\"M\n\x14ListJobEventsRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"Y\n\x15ListJobEventsResponse\x12\'\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x17.mumian.api.v1.JobEvent\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*U\n\tLogStream\x12\x1a\n\x16LOG_STREAM_UNSPECIFIED\x10\x00\x12\x15\n\x11LOG_STREAM_STDOUT\x10\x01\x12\x15\n\x11LOG_STREAM_STDERR\x10\x02\x32\xd7\x05\n\nJobService\x12N\n\tCreateJob\x12\x1f.mumian.api.v1.CreateJobRequest\x1a .mumian.api.v1.CreateJobResponse\x12\x45\n\x06GetJob\x12\x1c.mumian.api.v1.GetJobRequest\x1a\x1d.mumian.api.v1.GetJobResponse\x12K\n\x08ListJobs\x12\x1e.mumian.api.v1.ListJobsRequest\x1a\x1f.mumian.api.v1.ListJobsResponse\x12M\n\x08WatchJob\x12\x1e.mumian.api.v1.WatchJobRequest\x1a\x1f.mumian.api.v1.WatchJobResponse0\x01\x12N\n\tCancelJob\x12\x1f.mumian.api.v1.CancelJobRequest\x1a .mumian.api.v1.CancelJobResponse\x12M\n\x08ReadLogs\x12\x1e.mumian.api.v1.ReadLogsRequest\x1a\x1f.mumian.api.v1.ReadLogsResponse0\x01\x12H\n\x07PlanJob\x12\x1d.mumian.api.v1.PlanJobRequest\x1a\x1e.mumian.api.v1.PlanJobResponse\x12Q\n\nExplainJob\x12 .mumian.api.v1.ExplainJobRequest\x1a!.mumian.api.v1.ExplainJobResponse\x12Z\n\rListJobEvents\x12#.mumian.api.v1.ListJobEventsRequest\x1a$.mumian.api.v1.ListJobEventsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fmumian/api/v1/job_service.proto\x12\rmumian.api.v1\x1a\x1fmumian/api/v1/explanation.proto\x1a\x17mumian/api/v1/job.proto\x1a\x1dmumian/api/v1/job_event.proto\"L\n\x10\x43reateJobRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12$\n\x04spec\x18\x02 \x01(\x0b\x32\x16.mumian.api.v1.JobSpec\"4\n\x11\x43reateJobResponse\x12\x1f\n\x03job\x18\x01 \x01(\x0b\x32\x12.mumian.api.v1.Job\"\x1f\n\rGetJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"1\n\x0eGetJobResponse\x12\x1f\n\x03job\x18\x01 \x01(\x0b\x32\x12.mumian.api.v1.Job\"a\n\x0fListJobsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\'\n\x06states\x18\x03 \x03(\x0e\x32\x17.mumian.api.v1.JobState\"M\n\x10ListJobsResponse\x12 \n\x04jobs\x18\x01 \x03(\x0b\x32\x12.mumian.api.v1.Job\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"!\n\x0fWatchJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"3\n\x10WatchJobResponse\x12\x1f\n\x03job\x18\x01 \x01(\x0b\x32\x12.mumian.api.v1.Job\"\"\n\x10\x43\x61ncelJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"4\n\x11\x43\x61ncelJobResponse\x12\x1f\n\x03job\x18\x01 \x01(\x0b\x32\x12.mumian.api.v1.Job\"\\\n\x0fReadLogsRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x15\n\rallocation_id\x18\x02 \x01(\t\x12\x0e\n\x06\x66ollow\x18\x03 \x01(\x08\x12\x12\n\ntail_bytes\x18\x04 \x01(\x04\"a\n\x10ReadLogsResponse\x12\x15\n\rallocation_id\x18\x01 \x01(\t\x12(\n\x06stream\x18\x02 \x01(\x0e\x32\x18.mumian.api.v1.LogStream\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"`\n\x13UploadBundleRequest\x12%\n\x06\x62undle\x18\x01 \x01(\x0b\x32\x15.mumian.api.v1.Bundle\x12\x14\n\x0coffset_bytes\x18\x02 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\",\n\x14UploadBundleResponse\x12\x14\n\x0cstored_bytes\x18\x01 \x01(\x04\"P\n\x11ReadOutputRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x15\n\rallocation_id\x18\x02 \x01(\t\x12\x14\n\x0coffset_bytes\x18\x03 \x01(\x04\"\"\n\x12ReadOutputResponse\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"[\n\x14ListEndpointsRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0f\n\x07zone_id\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\r\x12\x12\n\npage_token\x18\x04 \x01(\t\"`\n\x15ListEndpointsResponse\x12.\n\tendpoints\x18\x01 \x03(\x0b\x32\x1b.mumian.api.v1.TaskEndpoint\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xe9\x01\n\x0cTaskEndpoint\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x15\n\rallocation_id\x18\x02 \x01(\t\x12\x12\n\ntask_group\x18\x03 \x01(\t\x12\x12\n\ntask_index\x18\x04 \x01(\r\x12)\n\x08\x65ndpoint\x18\x05 \x01(\x0b\x32\x17.mumian.api.v1.Endpoint\x12\x0f\n\x07site_id\x18\x06 \x01(\t\x12\x17\n\nrtt_p50_us\x18\x07 \x01(\x04H\x00\x88\x01\x01\x12\x17\n\nrtt_p99_us\x18\x08 \x01(\x04H\x01\x88\x01\x01\x42\r\n\x0b_rtt_p50_usB\r\n\x0b_rtt_p99_us\"6\n\x0ePlanJobRequest\x12$\n\x04spec\x18\x01 \x01(\x0b\x32\x16.mumian.api.v1.JobSpec\"n\n\x0fPlanJobResponse\x12\x30\n\x0c\x65xplanations\x18\x01 \x03(\x0b\x32\x1a.mumian.api.v1.Explanation\x12)\n\x05tasks\x18\x02 \x03(\x0b\x32\x1a.mumian.api.v1.PlannedTask\"\xb5\x01\n\x0bPlannedTask\x12\x12\n\ntask_group\x18\x01 \x01(\t\x12\x12\n\ntask_index\x18\x02 \x01(\r\x12\x0f\n\x07site_id\x18\x03 \x01(\t\x12\x0f\n\x07node_id\x18\x04 \x01(\t\x12*\n\x04\x63ost\x18\x05 \x01(\x0b\x32\x1c.mumian.api.v1.CostBreakdown\x12\x30\n\x07latency\x18\x06 \x01(\x0b\x32\x1f.mumian.api.v1.LatencyBreakdown\"#\n\x11\x45xplainJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"[\n\x12\x45xplainJobResponse\x12\x30\n\x0c\x65xplanations\x18\x01 \x03(\x0b\x32\x1a.mumian.api.v1.Explanation\x12\x13\n\x0b\x64isconnects\x18\x02 \x03(\t\"M\n\x14ListJobEventsRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"Y\n\x15ListJobEventsResponse\x12\'\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x17.mumian.api.v1.JobEvent\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*U\n\tLogStream\x12\x1a\n\x16LOG_STREAM_UNSPECIFIED\x10\x00\x12\x15\n\x11LOG_STREAM_STDOUT\x10\x01\x12\x15\n\x11LOG_STREAM_STDERR\x10\x02\x32\xdf\x07\n\nJobService\x12N\n\tCreateJob\x12\x1f.mumian.api.v1.CreateJobRequest\x1a .mumian.api.v1.CreateJobResponse\x12\x45\n\x06GetJob\x12\x1c.mumian.api.v1.GetJobRequest\x1a\x1d.mumian.api.v1.GetJobResponse\x12K\n\x08ListJobs\x12\x1e.mumian.api.v1.ListJobsRequest\x1a\x1f.mumian.api.v1.ListJobsResponse\x12M\n\x08WatchJob\x12\x1e.mumian.api.v1.WatchJobRequest\x1a\x1f.mumian.api.v1.WatchJobResponse0\x01\x12N\n\tCancelJob\x12\x1f.mumian.api.v1.CancelJobRequest\x1a .mumian.api.v1.CancelJobResponse\x12M\n\x08ReadLogs\x12\x1e.mumian.api.v1.ReadLogsRequest\x1a\x1f.mumian.api.v1.ReadLogsResponse0\x01\x12Z\n\rListEndpoints\x12#.mumian.api.v1.ListEndpointsRequest\x1a$.mumian.api.v1.ListEndpointsResponse\x12W\n\x0cUploadBundle\x12\".mumian.api.v1.UploadBundleRequest\x1a#.mumian.api.v1.UploadBundleResponse\x12Q\n\nReadOutput\x12 .mumian.api.v1.ReadOutputRequest\x1a!.mumian.api.v1.ReadOutputResponse\x12H\n\x07PlanJob\x12\x1d.mumian.api.v1.PlanJobRequest\x1a\x1e.mumian.api.v1.PlanJobResponse\x12Q\n\nExplainJob\x12 .mumian.api.v1.ExplainJobRequest\x1a!.mumian.api.v1.ExplainJobResponse\x12Z\n\rListJobEvents\x12#.mumian.api.v1.ListJobEventsRequest\x1a$.mumian.api.v1.ListJobEventsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'mumian.api.v1.job_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_LOGSTREAM']._serialized_start=1556
-  _globals['_LOGSTREAM']._serialized_end=1641
+  _globals['_LOGSTREAM']._serialized_start=2245
+  _globals['_LOGSTREAM']._serialized_end=2330
   _globals['_CREATEJOBREQUEST']._serialized_start=139
   _globals['_CREATEJOBREQUEST']._serialized_end=215
   _globals['_CREATEJOBRESPONSE']._serialized_start=217
@@ -60,20 +60,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_READLOGSREQUEST']._serialized_end=803
   _globals['_READLOGSRESPONSE']._serialized_start=805
   _globals['_READLOGSRESPONSE']._serialized_end=902
-  _globals['_PLANJOBREQUEST']._serialized_start=904
-  _globals['_PLANJOBREQUEST']._serialized_end=958
-  _globals['_PLANJOBRESPONSE']._serialized_start=960
-  _globals['_PLANJOBRESPONSE']._serialized_end=1070
-  _globals['_PLANNEDTASK']._serialized_start=1073
-  _globals['_PLANNEDTASK']._serialized_end=1254
-  _globals['_EXPLAINJOBREQUEST']._serialized_start=1256
-  _globals['_EXPLAINJOBREQUEST']._serialized_end=1291
-  _globals['_EXPLAINJOBRESPONSE']._serialized_start=1293
-  _globals['_EXPLAINJOBRESPONSE']._serialized_end=1384
-  _globals['_LISTJOBEVENTSREQUEST']._serialized_start=1386
-  _globals['_LISTJOBEVENTSREQUEST']._serialized_end=1463
-  _globals['_LISTJOBEVENTSRESPONSE']._serialized_start=1465
-  _globals['_LISTJOBEVENTSRESPONSE']._serialized_end=1554
-  _globals['_JOBSERVICE']._serialized_start=1644
-  _globals['_JOBSERVICE']._serialized_end=2371
+  _globals['_UPLOADBUNDLEREQUEST']._serialized_start=904
+  _globals['_UPLOADBUNDLEREQUEST']._serialized_end=1000
+  _globals['_UPLOADBUNDLERESPONSE']._serialized_start=1002
+  _globals['_UPLOADBUNDLERESPONSE']._serialized_end=1046
+  _globals['_READOUTPUTREQUEST']._serialized_start=1048
+  _globals['_READOUTPUTREQUEST']._serialized_end=1128
+  _globals['_READOUTPUTRESPONSE']._serialized_start=1130
+  _globals['_READOUTPUTRESPONSE']._serialized_end=1164
+  _globals['_LISTENDPOINTSREQUEST']._serialized_start=1166
+  _globals['_LISTENDPOINTSREQUEST']._serialized_end=1257
+  _globals['_LISTENDPOINTSRESPONSE']._serialized_start=1259
+  _globals['_LISTENDPOINTSRESPONSE']._serialized_end=1355
+  _globals['_TASKENDPOINT']._serialized_start=1358
+  _globals['_TASKENDPOINT']._serialized_end=1591
+  _globals['_PLANJOBREQUEST']._serialized_start=1593
+  _globals['_PLANJOBREQUEST']._serialized_end=1647
+  _globals['_PLANJOBRESPONSE']._serialized_start=1649
+  _globals['_PLANJOBRESPONSE']._serialized_end=1759
+  _globals['_PLANNEDTASK']._serialized_start=1762
+  _globals['_PLANNEDTASK']._serialized_end=1943
+  _globals['_EXPLAINJOBREQUEST']._serialized_start=1945
+  _globals['_EXPLAINJOBREQUEST']._serialized_end=1980
+  _globals['_EXPLAINJOBRESPONSE']._serialized_start=1982
+  _globals['_EXPLAINJOBRESPONSE']._serialized_end=2073
+  _globals['_LISTJOBEVENTSREQUEST']._serialized_start=2075
+  _globals['_LISTJOBEVENTSREQUEST']._serialized_end=2152
+  _globals['_LISTJOBEVENTSRESPONSE']._serialized_start=2154
+  _globals['_LISTJOBEVENTSRESPONSE']._serialized_end=2243
+  _globals['_JOBSERVICE']._serialized_start=2333
+  _globals['_JOBSERVICE']._serialized_end=3324
 # @@protoc_insertion_point(module_scope)

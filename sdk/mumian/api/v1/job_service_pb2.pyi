@@ -311,6 +311,201 @@ class ReadLogsResponse(_message.Message):
 Global___ReadLogsResponse: _TypeAlias = ReadLogsResponse  # noqa: Y015
 
 @_typing.final
+class UploadBundleRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BUNDLE_FIELD_NUMBER: _builtins.int
+    OFFSET_BYTES_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    offset_bytes: _builtins.int
+    data: _builtins.bytes
+    """At most 1 MiB."""
+    @_builtins.property
+    def bundle(self) -> _job_pb2.Bundle: ...
+    def __init__(
+        self,
+        *,
+        bundle: _job_pb2.Bundle | None = ...,
+        offset_bytes: _builtins.int = ...,
+        data: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "data", b"data", "offset_bytes", b"offset_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UploadBundleRequest: _TypeAlias = UploadBundleRequest  # noqa: Y015
+
+@_typing.final
+class UploadBundleResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STORED_BYTES_FIELD_NUMBER: _builtins.int
+    stored_bytes: _builtins.int
+    """Where the next piece begins; the size of the bundle: it is complete, and its hash was right."""
+    def __init__(
+        self,
+        *,
+        stored_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["stored_bytes", b"stored_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UploadBundleResponse: _TypeAlias = UploadBundleResponse  # noqa: Y015
+
+@_typing.final
+class ReadOutputRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_ID_FIELD_NUMBER: _builtins.int
+    ALLOCATION_ID_FIELD_NUMBER: _builtins.int
+    OFFSET_BYTES_FIELD_NUMBER: _builtins.int
+    job_id: _builtins.str
+    allocation_id: _builtins.str
+    offset_bytes: _builtins.int
+    def __init__(
+        self,
+        *,
+        job_id: _builtins.str = ...,
+        allocation_id: _builtins.str = ...,
+        offset_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocation_id", b"allocation_id", "job_id", b"job_id", "offset_bytes", b"offset_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadOutputRequest: _TypeAlias = ReadOutputRequest  # noqa: Y015
+
+@_typing.final
+class ReadOutputResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATA_FIELD_NUMBER: _builtins.int
+    data: _builtins.bytes
+    """a gzipped tar; empty: there is no more"""
+    def __init__(
+        self,
+        *,
+        data: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadOutputResponse: _TypeAlias = ReadOutputResponse  # noqa: Y015
+
+@_typing.final
+class ListEndpointsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_FIELD_NUMBER: _builtins.int
+    ZONE_ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    job: _builtins.str
+    """A job's id, or its name: then the newest job of that name that has not ended."""
+    zone_id: _builtins.str
+    """Not empty: the round-trip time from this zone comes with each endpoint."""
+    page_size: _builtins.int
+    """At most 500; 0 becomes 50."""
+    page_token: _builtins.str
+    def __init__(
+        self,
+        *,
+        job: _builtins.str = ...,
+        zone_id: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job", b"job", "page_size", b"page_size", "page_token", b"page_token", "zone_id", b"zone_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListEndpointsRequest: _TypeAlias = ListEndpointsRequest  # noqa: Y015
+
+@_typing.final
+class ListEndpointsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENDPOINTS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    @_builtins.property
+    def endpoints(self) -> _containers.RepeatedCompositeFieldContainer[Global___TaskEndpoint]: ...
+    def __init__(
+        self,
+        *,
+        endpoints: _abc.Iterable[Global___TaskEndpoint] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["endpoints", b"endpoints", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListEndpointsResponse: _TypeAlias = ListEndpointsResponse  # noqa: Y015
+
+@_typing.final
+class TaskEndpoint(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_ID_FIELD_NUMBER: _builtins.int
+    ALLOCATION_ID_FIELD_NUMBER: _builtins.int
+    TASK_GROUP_FIELD_NUMBER: _builtins.int
+    TASK_INDEX_FIELD_NUMBER: _builtins.int
+    ENDPOINT_FIELD_NUMBER: _builtins.int
+    SITE_ID_FIELD_NUMBER: _builtins.int
+    RTT_P50_US_FIELD_NUMBER: _builtins.int
+    RTT_P99_US_FIELD_NUMBER: _builtins.int
+    job_id: _builtins.str
+    allocation_id: _builtins.str
+    task_group: _builtins.str
+    task_index: _builtins.int
+    site_id: _builtins.str
+    rtt_p50_us: _builtins.int
+    """From the zone asked for; unset: none was, or nobody has measured the link."""
+    rtt_p99_us: _builtins.int
+    @_builtins.property
+    def endpoint(self) -> _job_pb2.Endpoint: ...
+    def __init__(
+        self,
+        *,
+        job_id: _builtins.str = ...,
+        allocation_id: _builtins.str = ...,
+        task_group: _builtins.str = ...,
+        task_index: _builtins.int = ...,
+        endpoint: _job_pb2.Endpoint | None = ...,
+        site_id: _builtins.str = ...,
+        rtt_p50_us: _builtins.int | None = ...,
+        rtt_p99_us: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_rtt_p50_us", b"_rtt_p50_us", "_rtt_p99_us", b"_rtt_p99_us", "endpoint", b"endpoint", "rtt_p50_us", b"rtt_p50_us", "rtt_p99_us", b"rtt_p99_us"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_rtt_p50_us", b"_rtt_p50_us", "_rtt_p99_us", b"_rtt_p99_us", "allocation_id", b"allocation_id", "endpoint", b"endpoint", "job_id", b"job_id", "rtt_p50_us", b"rtt_p50_us", "rtt_p99_us", b"rtt_p99_us", "site_id", b"site_id", "task_group", b"task_group", "task_index", b"task_index"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__rtt_p50_us: _TypeAlias = _typing.Literal["rtt_p50_us"]  # noqa: Y015
+    _WhichOneofArgType__rtt_p50_us: _TypeAlias = _typing.Literal["_rtt_p50_us", b"_rtt_p50_us"]  # noqa: Y015
+    _WhichOneofReturnType__rtt_p99_us: _TypeAlias = _typing.Literal["rtt_p99_us"]  # noqa: Y015
+    _WhichOneofArgType__rtt_p99_us: _TypeAlias = _typing.Literal["_rtt_p99_us", b"_rtt_p99_us"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__rtt_p50_us) -> _WhichOneofReturnType__rtt_p50_us | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__rtt_p99_us) -> _WhichOneofReturnType__rtt_p99_us | None: ...
+
+Global___TaskEndpoint: _TypeAlias = TaskEndpoint  # noqa: Y015
+
+@_typing.final
 class PlanJobRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -65,6 +65,21 @@ class JobServiceStub:
                 request_serializer=mumian_dot_api_dot_v1_dot_job__service__pb2.ReadLogsRequest.SerializeToString,
                 response_deserializer=mumian_dot_api_dot_v1_dot_job__service__pb2.ReadLogsResponse.FromString,
                 _registered_method=True)
+        self.ListEndpoints = channel.unary_unary(
+                '/mumian.api.v1.JobService/ListEndpoints',
+                request_serializer=mumian_dot_api_dot_v1_dot_job__service__pb2.ListEndpointsRequest.SerializeToString,
+                response_deserializer=mumian_dot_api_dot_v1_dot_job__service__pb2.ListEndpointsResponse.FromString,
+                _registered_method=True)
+        self.UploadBundle = channel.unary_unary(
+                '/mumian.api.v1.JobService/UploadBundle',
+                request_serializer=mumian_dot_api_dot_v1_dot_job__service__pb2.UploadBundleRequest.SerializeToString,
+                response_deserializer=mumian_dot_api_dot_v1_dot_job__service__pb2.UploadBundleResponse.FromString,
+                _registered_method=True)
+        self.ReadOutput = channel.unary_unary(
+                '/mumian.api.v1.JobService/ReadOutput',
+                request_serializer=mumian_dot_api_dot_v1_dot_job__service__pb2.ReadOutputRequest.SerializeToString,
+                response_deserializer=mumian_dot_api_dot_v1_dot_job__service__pb2.ReadOutputResponse.FromString,
+                _registered_method=True)
         self.PlanJob = channel.unary_unary(
                 '/mumian.api.v1.JobService/PlanJob',
                 request_serializer=mumian_dot_api_dot_v1_dot_job__service__pb2.PlanJobRequest.SerializeToString,
@@ -127,6 +142,28 @@ class JobServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListEndpoints(self, request, context):
+        """Where a job's tasks answer: of those that run and are well, in order of task and port.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UploadBundle(self, request, context):
+        """Stores a folder that tasks are to start in, piece by piece. The same piece again changes nothing, and
+        what is stored already needs no piece: ask first, with none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReadOutput(self, request, context):
+        """A piece of the packed outputs of a task that has ended, from its site.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def PlanJob(self, request, context):
         """Where the job would go now. Reserves nothing, stores nothing.
         """
@@ -180,6 +217,21 @@ def add_JobServiceServicer_to_server(servicer, server):
                     servicer.ReadLogs,
                     request_deserializer=mumian_dot_api_dot_v1_dot_job__service__pb2.ReadLogsRequest.FromString,
                     response_serializer=mumian_dot_api_dot_v1_dot_job__service__pb2.ReadLogsResponse.SerializeToString,
+            ),
+            'ListEndpoints': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListEndpoints,
+                    request_deserializer=mumian_dot_api_dot_v1_dot_job__service__pb2.ListEndpointsRequest.FromString,
+                    response_serializer=mumian_dot_api_dot_v1_dot_job__service__pb2.ListEndpointsResponse.SerializeToString,
+            ),
+            'UploadBundle': grpc.unary_unary_rpc_method_handler(
+                    servicer.UploadBundle,
+                    request_deserializer=mumian_dot_api_dot_v1_dot_job__service__pb2.UploadBundleRequest.FromString,
+                    response_serializer=mumian_dot_api_dot_v1_dot_job__service__pb2.UploadBundleResponse.SerializeToString,
+            ),
+            'ReadOutput': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReadOutput,
+                    request_deserializer=mumian_dot_api_dot_v1_dot_job__service__pb2.ReadOutputRequest.FromString,
+                    response_serializer=mumian_dot_api_dot_v1_dot_job__service__pb2.ReadOutputResponse.SerializeToString,
             ),
             'PlanJob': grpc.unary_unary_rpc_method_handler(
                     servicer.PlanJob,
@@ -360,6 +412,87 @@ class JobService:
             '/mumian.api.v1.JobService/ReadLogs',
             mumian_dot_api_dot_v1_dot_job__service__pb2.ReadLogsRequest.SerializeToString,
             mumian_dot_api_dot_v1_dot_job__service__pb2.ReadLogsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListEndpoints(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mumian.api.v1.JobService/ListEndpoints',
+            mumian_dot_api_dot_v1_dot_job__service__pb2.ListEndpointsRequest.SerializeToString,
+            mumian_dot_api_dot_v1_dot_job__service__pb2.ListEndpointsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UploadBundle(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mumian.api.v1.JobService/UploadBundle',
+            mumian_dot_api_dot_v1_dot_job__service__pb2.UploadBundleRequest.SerializeToString,
+            mumian_dot_api_dot_v1_dot_job__service__pb2.UploadBundleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadOutput(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mumian.api.v1.JobService/ReadOutput',
+            mumian_dot_api_dot_v1_dot_job__service__pb2.ReadOutputRequest.SerializeToString,
+            mumian_dot_api_dot_v1_dot_job__service__pb2.ReadOutputResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -45,6 +45,14 @@ class JobServiceStub:
     CancelJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.CancelJobRequest, _job_service_pb2.CancelJobResponse]
     """Idempotent. Answers when the wish is durable; the job becomes CANCELLED when its tasks have stopped."""
     ReadLogs: _grpc.UnaryStreamMultiCallable[_job_service_pb2.ReadLogsRequest, _job_service_pb2.ReadLogsResponse]
+    ListEndpoints: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.ListEndpointsRequest, _job_service_pb2.ListEndpointsResponse]
+    """Where a job's tasks answer: of those that run and are well, in order of task and port."""
+    UploadBundle: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.UploadBundleRequest, _job_service_pb2.UploadBundleResponse]
+    """Stores a folder that tasks are to start in, piece by piece. The same piece again changes nothing, and
+    what is stored already needs no piece: ask first, with none.
+    """
+    ReadOutput: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.ReadOutputRequest, _job_service_pb2.ReadOutputResponse]
+    """A piece of the packed outputs of a task that has ended, from its site."""
     PlanJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.PlanJobRequest, _job_service_pb2.PlanJobResponse]
     """Where the job would go now. Reserves nothing, stores nothing."""
     ExplainJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.ExplainJobRequest, _job_service_pb2.ExplainJobResponse]
@@ -69,6 +77,14 @@ class JobServiceAsyncStub(JobServiceStub):
     CancelJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.CancelJobRequest, _job_service_pb2.CancelJobResponse]  # type: ignore[assignment]
     """Idempotent. Answers when the wish is durable; the job becomes CANCELLED when its tasks have stopped."""
     ReadLogs: _aio.UnaryStreamMultiCallable[_job_service_pb2.ReadLogsRequest, _job_service_pb2.ReadLogsResponse]  # type: ignore[assignment]
+    ListEndpoints: _aio.UnaryUnaryMultiCallable[_job_service_pb2.ListEndpointsRequest, _job_service_pb2.ListEndpointsResponse]  # type: ignore[assignment]
+    """Where a job's tasks answer: of those that run and are well, in order of task and port."""
+    UploadBundle: _aio.UnaryUnaryMultiCallable[_job_service_pb2.UploadBundleRequest, _job_service_pb2.UploadBundleResponse]  # type: ignore[assignment]
+    """Stores a folder that tasks are to start in, piece by piece. The same piece again changes nothing, and
+    what is stored already needs no piece: ask first, with none.
+    """
+    ReadOutput: _aio.UnaryUnaryMultiCallable[_job_service_pb2.ReadOutputRequest, _job_service_pb2.ReadOutputResponse]  # type: ignore[assignment]
+    """A piece of the packed outputs of a task that has ended, from its site."""
     PlanJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.PlanJobRequest, _job_service_pb2.PlanJobResponse]  # type: ignore[assignment]
     """Where the job would go now. Reserves nothing, stores nothing."""
     ExplainJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.ExplainJobRequest, _job_service_pb2.ExplainJobResponse]  # type: ignore[assignment]
@@ -126,6 +142,32 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _job_service_pb2.ReadLogsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_job_service_pb2.ReadLogsResponse], _abc.AsyncIterator[_job_service_pb2.ReadLogsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ListEndpoints(
+        self,
+        request: _job_service_pb2.ListEndpointsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_job_service_pb2.ListEndpointsResponse, _abc.Awaitable[_job_service_pb2.ListEndpointsResponse]]:
+        """Where a job's tasks answer: of those that run and are well, in order of task and port."""
+
+    @_abc_1.abstractmethod
+    def UploadBundle(
+        self,
+        request: _job_service_pb2.UploadBundleRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_job_service_pb2.UploadBundleResponse, _abc.Awaitable[_job_service_pb2.UploadBundleResponse]]:
+        """Stores a folder that tasks are to start in, piece by piece. The same piece again changes nothing, and
+        what is stored already needs no piece: ask first, with none.
+        """
+
+    @_abc_1.abstractmethod
+    def ReadOutput(
+        self,
+        request: _job_service_pb2.ReadOutputRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_job_service_pb2.ReadOutputResponse, _abc.Awaitable[_job_service_pb2.ReadOutputResponse]]:
+        """A piece of the packed outputs of a task that has ended, from its site."""
 
     @_abc_1.abstractmethod
     def PlanJob(

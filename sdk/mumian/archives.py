@@ -1,7 +1,7 @@
 """Folders as one file, and back: a gzipped tar of nothing but files and folders.
 
-The same folder gives the same bytes, so that its hash is its name. What is unpacked stays in its folder: a link
-is never made, and no path leads out.
+The same folder gives the same bytes, so that its hash is its name. What is unpacked stays in its folder: no
+link is ever made, and no path leads out.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def files_below(folder: Path) -> list[Path]:
             path = Path(here, name)
             if path.is_symlink() and (path.is_dir() or not path.resolve().is_relative_to(folder.resolve())):
                 raise ArchiveError(
-                    f"{path} is a link to {path.readlink()}; copy what is meant, or leave it out of the folder"
+                    f"{path} is a link to {path.readlink()}; copy what is meant, or leave it out"
                 )
         for name in names:
             path = Path(here, name)

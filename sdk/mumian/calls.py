@@ -138,7 +138,9 @@ def endpoints(job: str, zone_id: str) -> Listing[jobs.TaskEndpoint]:
 def upload(bundle: Bundle, offset_bytes: int, data: bytes) -> Call[int]:
     """A piece of a bundle; where the next one begins."""
     request = jobs.UploadBundleRequest(bundle=bundle, offset_bytes=offset_bytes, data=data)
-    return Call(_JOBS, "UploadBundle", request, lambda b: jobs.UploadBundleResponse.FromString(b).stored_bytes)
+    return Call(
+        _JOBS, "UploadBundle", request, lambda b: jobs.UploadBundleResponse.FromString(b).stored_bytes
+    )
 
 
 def read_output(job_id: str, allocation_id: str, offset_bytes: int) -> Call[bytes]:

@@ -76,7 +76,10 @@ class Client:
         return self._unary(calls.submit(spec, request_id))
 
     def upload(self, folder: Path | str) -> Bundle:
-        """Store a folder that tasks are to start in (`task_group(upload=...)`); what is stored is not sent again."""
+        """Store a folder that tasks are to start in; what is stored already is not sent again.
+
+        `mumian.task_group(upload=...)` takes what this returns.
+        """
         with bundles.packed(folder) as (bundle, file):
             stored_bytes = self._unary(calls.upload(bundle, 0, b""))
             while stored_bytes < bundle.size_bytes:

@@ -28,6 +28,7 @@ class ScriptedCoordinator(AgentServiceServicer):
         self.refusal: tuple[grpc.StatusCode, str, str] | None = None  # code, reason, message
         self.confirms = True  # answers terminal states by status_stored
         self.streams = 0
+        self.bundles: dict[str, bytes] = {}  # by allocation
         self._commands: asyncio.Queue[pb.CoordinatorCommand | None] = asyncio.Queue()
         self._news = asyncio.Event()
 
@@ -61,6 +62,11 @@ class ScriptedCoordinator(AgentServiceServicer):
                 yield command
         finally:
             reader.cancel()
+
+    async def ReadBundle(self, request: pb.ReadBundleRequest, context: Any) -> pb.ReadBundleResponse:  # noqa: N802
+        """A piece of what the test has given for an allocation."""
+        start = request.offset_bytes
+        return pb.ReadBundleResponse(data=self.bundles[request.allocation_id][start : start + 100])
 
     def run(self, run: pb.RunAllocation) -> None:
         """Command a run."""

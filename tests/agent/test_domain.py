@@ -49,7 +49,9 @@ def test_the_delays_double_up_to_ten_seconds_and_end_with_the_restarts() -> None
 
 
 def test_the_delays_are_the_jobs_own_where_it_says_so() -> None:
-    run = RunAllocation(task_group=TaskGroup(max_restarts=2000, restart_delay_ms=500, restart_delay_max_ms=1500))
+    run = RunAllocation(
+        task_group=TaskGroup(max_restarts=2000, restart_delay_ms=500, restart_delay_max_ms=1500)
+    )
     policy = RestartPolicy.of(run)
     assert [policy.next_delay_s(up_s=0) for _ in range(4)] == [0.5, 1.0, 1.5, 1.5]
     assert {policy.next_delay_s(up_s=0) for _ in range(1900)} == {1.5}

@@ -12,7 +12,16 @@ from mumian.api.v1.job_pb2 import CommandCheck, HealthCheck, Port
 from mumian_agent.runtime import health
 from mumian_agent.runtime.health import CommandProbe, HttpProbe, TcpProbe
 
-from tests.agent.test_supervisor import AUTO, CANCELLED, FAILED, RUNNING, SERVICE, STARTING, Supervised, new_run
+from tests.agent.test_supervisor import (
+    AUTO,
+    CANCELLED,
+    FAILED,
+    RUNNING,
+    SERVICE,
+    STARTING,
+    Supervised,
+    new_run,
+)
 
 # Answers with what the file says, so that a test decides how well it is.
 ANSWERS = """
@@ -47,7 +56,7 @@ async def test_a_service_runs_when_it_is_ready_and_not_when_its_port_accepts(tmp
     while not work.supervisor._ports:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
     probe = TcpProbe("127.0.0.1", work.supervisor._ports[http])
-    while await probe.fault():
+    while await probe.fault():  # noqa: ASYNC110
         await asyncio.sleep(0.01)
     await asyncio.sleep(0.5)
     assert work.supervisor.view().status.state == STARTING
@@ -95,7 +104,8 @@ async def test_failures_in_a_row_restart_it_with_nothing_left_of_the_old_one(
 async def test_what_is_not_ready_within_its_grace_fails_in_the_end_and_says_why(tmp_path: Path) -> None:
     check = HealthCheck(command=CommandCheck(argv=["sh", "-c", "echo no database; exit 9"]), grace_ms=100)
     work = Supervised(
-        tmp_path, new_run("sleep", "100", kind=SERVICE, health_check=check, max_restarts=1, restart_delay_ms=1)
+        tmp_path,
+        new_run("sleep", "100", kind=SERVICE, health_check=check, max_restarts=1, restart_delay_ms=1),
     )
     view = await work.ended()
     assert (view.status.state, view.status.restart_count) == (FAILED, 1)
@@ -133,9 +143,11 @@ async def test_a_command_that_hangs_is_a_failure_and_is_killed(tmp_path: Path) -
 
 
 async def test_a_server_that_speaks_no_http_is_named(tmp_path: Path) -> None:
-    server = await asyncio.start_server(
-        lambda _, writer: (writer.write(b"hello\n"), writer.close()), "127.0.0.1", 0
-    )
+    def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"hello\n")
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
     async with server:
         port = server.sockets[0].getsockname()[1]
         assert await HttpProbe("127.0.0.1", port, "/").fault() == "GET / is not answered by HTTP"

@@ -103,7 +103,9 @@ class Site:
         self.outbox = Outbox()
         self.outbox.open()
         self.journal = Journal(folder)
-        self.allocations = Allocations(self.journal, self.runners, self.outbox, NODE, folders_of(folder, source))
+        self.allocations = Allocations(
+            self.journal, self.runners, self.outbox, NODE, folders_of(folder, source)
+        )
 
     def state(self, run: RunAllocation) -> job_pb2.AllocationState.ValueType:
         entry = self.allocations.newest_of(run.allocation.id)

@@ -47,6 +47,10 @@ def bundles_at(folder: Path, *jobs: Job, one_max: int = 100_000, all_max: int = 
     return Bundles(DiskBundleStore(folder), Jobs(*jobs), SystemClock(), one_max, all_max)  # type: ignore[arg-type]
 
 
+def files_in(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
 async def stored(bundles: Bundles, content: bytes, tenant_id: str = "acme", piece_bytes: int = 3000) -> int:
     """Upload all of it; how many pieces it took."""
     bundle, pieces = bundle_of(content), 0
@@ -78,7 +82,7 @@ async def test_a_bundle_whose_hash_is_wrong_is_not_kept(tmp_path: Path) -> None:
     with pytest.raises(RequestRefusedError, match="is not the hash"):
         await bundles.upload("acme", wrong, 0, b"abc")
     assert await bundles.upload("acme", wrong, 0, b"") == 0
-    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert files_in(tmp_path) == []
 
 
 async def test_a_tenant_does_not_see_that_another_has_the_same(tmp_path: Path) -> None:
@@ -108,7 +112,7 @@ async def test_what_is_no_bundle_or_too_large_is_refused(
 ) -> None:
     with pytest.raises(RequestRefusedError, match=said):
         await bundles_at(tmp_path).upload("acme", bundle, 0, data)
-    assert list(tmp_path.iterdir()) == []
+    assert files_in(tmp_path) == []
 
 
 async def test_room_is_made_by_what_nobody_uses_and_never_by_what_a_job_wants(tmp_path: Path) -> None:

@@ -99,10 +99,16 @@ def test_a_disconnect_contract_is_filled_in_by_the_kind_of_job(
         (_service(_health(tcp=True, port="other"), Port(name="http")), "task_groups[0].health_check.port"),
         (_service(_health(http_path="healthz"), Port(name="http")), "task_groups[0].health_check.http_path"),
         (_service(_health(command=CommandCheck())), "task_groups[0].health_check.command.argv"),
-        (_service(_health(tcp=True, interval_ms=9), Port(name="a")), "task_groups[0].health_check.interval_ms"),
+        (
+            _service(_health(tcp=True, interval_ms=9), Port(name="a")),
+            "task_groups[0].health_check.interval_ms",
+        ),
         (_service(HealthCheck(interval_ms=1000)), "task_groups[0].health_check"),
         (_service(None, Port(name="a"), Port(name="a")), "task_groups[0].ports[1].name"),
-        (_service(None, Port(name="a", number=8), Port(name="b", number=8)), "task_groups[0].ports[1].number"),
+        (
+            _service(None, Port(name="a", number=8), Port(name="b", number=8)),
+            "task_groups[0].ports[1].number",
+        ),
         (_service(None, Port(name="a", number=65536)), "task_groups[0].ports[0].number"),
         (_delays(2000, 1000), "task_groups[0].restart_delay_max_ms"),
     ],

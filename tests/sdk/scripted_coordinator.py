@@ -85,6 +85,8 @@ class ScriptedCoordinator(
         self.zones: list[fleet_pb2.Zone] = []
         self.links: list[fleet_pb2.Link] = []
         self.endpoints: list[job_service_pb2.TaskEndpoint] = []
+        self.bundles: dict[str, bytearray] = {}  # by hash
+        self.outputs: dict[str, bytes] = {}  # by allocation
         self.chunks: list[job_service_pb2.ReadLogsResponse] = []
         self.planned = job_service_pb2.PlanJobResponse()
         self.optimized = planning_service_pb2.OptimizeFleetResponse()
@@ -172,6 +174,19 @@ class ScriptedCoordinator(
         self._enter("ListEndpoints", request, context)
         page, token = self._page(self.endpoints, request.page_token)
         return job_service_pb2.ListEndpointsResponse(endpoints=page, next_page_token=token)
+
+    def UploadBundle(self, request: Any, context: Context) -> job_service_pb2.UploadBundleResponse:
+        self._enter("UploadBundle", request, context)
+        stored = self.bundles.setdefault(request.bundle.sha256, bytearray())
+        if request.offset_bytes == len(stored):
+            stored += request.data
+        return job_service_pb2.UploadBundleResponse(stored_bytes=len(stored))
+
+    def ReadOutput(self, request: Any, context: Context) -> job_service_pb2.ReadOutputResponse:
+        self._enter("ReadOutput", request, context)
+        output = self.outputs[request.allocation_id]
+        start = request.offset_bytes
+        return job_service_pb2.ReadOutputResponse(data=output[start : start + 100])
 
     def PlanJob(self, request: Any, context: Context) -> job_service_pb2.PlanJobResponse:
         self._enter("PlanJob", request, context)

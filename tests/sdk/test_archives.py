@@ -39,7 +39,9 @@ def entry(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> tarfile
 
 @settings(deadline=None, max_examples=50)
 @given(FOLDERS)
-def test_what_is_packed_is_unpacked_and_packs_to_the_same_bytes(contents: dict[tuple[str, str], bytes]) -> None:
+def test_what_is_packed_is_unpacked_and_packs_to_the_same_bytes(
+    contents: dict[tuple[str, str], bytes],
+) -> None:
     with tempfile.TemporaryDirectory() as name:
         first, second = Path(name, "first"), Path(name, "second")
         for (folder, file), content in contents.items():

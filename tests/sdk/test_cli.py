@@ -11,12 +11,7 @@ from mumian.api.v1 import explanation_pb2, fleet_pb2, job_event_pb2, job_pb2
 from mumian.api.v1.explanation_pb2 import Explanation
 from mumian.api.v1.job_event_pb2 import JobEvent
 from mumian.api.v1.job_pb2 import Job
-from mumian.api.v1.job_service_pb2 import (
-    LOG_STREAM_STDERR,
-    LOG_STREAM_STDOUT,
-    ReadLogsResponse,
-    TaskEndpoint,
-)
+from mumian.api.v1.job_service_pb2 import LOG_STREAM_STDERR, LOG_STREAM_STDOUT, ReadLogsResponse
 
 from tests.sdk.scripted_coordinator import ScriptedCoordinator, refusal
 
@@ -237,33 +232,6 @@ def test_a_task_that_is_unwell_says_so(mumian: Any, coordinator: ScriptedCoordin
     )
     coordinator.jobs = [stored]
     assert "main.0: unwell: GET /healthz answers 503" in mumian("status", "hello-1").out
-
-
-def test_endpoints_come_nearest_first_with_their_round_trips(
-    mumian: Any, coordinator: ScriptedCoordinator
-) -> None:
-    assert "no task of web answers now" in mumian("endpoints", "web").out
-    for index, rtt_us in enumerate((None, 9000, 1500)):
-        coordinator.endpoints.append(
-            TaskEndpoint(
-                allocation_id=f"web-1.main.{index}",
-                task_group="main",
-                task_index=index,
-                site_id=f"s{index}",
-                endpoint=job_pb2.Endpoint(port="http", address=f"10.0.0.{index}:80"),
-                rtt_p50_us=rtt_us,
-                rtt_p99_us=rtt_us,
-            )
-        )
-    run = mumian("endpoints", "web", "--from", "tianhe")
-    assert [line.split() for line in run.out.splitlines() if line.startswith("main.")] == [
-        ["main.2", "http", "10.0.0.2:80", "s2", "1.5", "1.5"],
-        ["main.1", "http", "10.0.0.1:80", "s1", "9.0", "9.0"],
-        ["main.0", "http", "10.0.0.0:80", "s0", "-", "-"],
-    ]
-    asked = coordinator.requests("ListEndpoints")[-1]
-    assert (asked.job, asked.zone_id) == ("web", "tianhe")
-    assert len(mumian("endpoints", "web", "-o", "json").json["endpoints"]) == 3
 
 
 def test_a_receipt_adds_up_what_has_ended_and_names_what_has_not(

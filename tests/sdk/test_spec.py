@@ -158,7 +158,8 @@ def test_a_constraint_of_the_api_leads_back_to_its_line(tmp_path: Path) -> None:
 def test_python_and_yaml_mean_the_same_by_health_and_ports(tmp_path: Path) -> None:
     path = tmp_path / "web.yaml"
     path.write_text(
-        "kind: service\ncommand: [serve]\ncount: 1\noutputs: [log/*.txt]\nports: {http: 80, admin: auto}\nrestart_delay: 1s\n"
+        "kind: service\ncommand: [serve]\ncount: 1\noutputs: [log/*.txt]\n"
+        "ports: {http: 80, admin: auto}\nrestart_delay: 1s\n"
         "health: {command: pg_isready -q, interval: 5s, timeout: 1s, failures: 5, grace: 2m}\n"
     )
     built = mumian.job(

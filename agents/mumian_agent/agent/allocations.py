@@ -237,7 +237,7 @@ class Allocations:
         return runner
 
     async def _folder(self, entry: Entry, run: RunAllocation) -> str:
-        """The task's own folder, as soon as what it wants can be had; empty where it wants none, or was stopped.
+        """The task's own folder, once what it wants can be had; empty where it wants none, or was stopped.
 
         Raises:
             BundleGoneError: it cannot be had.

@@ -57,7 +57,9 @@ class HttpProbe:
         except OSError as error:
             return f"GET {self._path} finds no server: {(error.strerror or str(error)).lower()}"
         try:
-            head = f"GET {self._path} HTTP/1.1\r\nHost: {self._host}:{self._port}\r\nConnection: close\r\n\r\n"
+            head = (
+                f"GET {self._path} HTTP/1.1\r\nHost: {self._host}:{self._port}\r\nConnection: close\r\n\r\n"
+            )
             writer.write(head.encode())
             first = await reader.readline()
         except (OSError, ValueError) as error:  # ValueError: a line without an end
@@ -170,7 +172,11 @@ class Health:
 
 
 def health_of(
-    group: TaskGroup, host: str, numbers: Mapping[str, int], environment: Mapping[str, str], folder: str | None
+    group: TaskGroup,
+    host: str,
+    numbers: Mapping[str, int],
+    environment: Mapping[str, str],
+    folder: str | None,
 ) -> Health:
     """How a task of this group is asked, one that listens on these ports.
 

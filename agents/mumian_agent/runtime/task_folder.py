@@ -1,4 +1,4 @@
-"""The folder that a task has of its own: filled before it starts, and what it leaves kept when it has ended."""
+"""The folder that a task has of its own: filled before its start; what it leaves is kept after its end."""
 
 from __future__ import annotations
 

@@ -96,7 +96,8 @@ def _health_faults(group: TaskGroup, kind: job_pb2.JobKind.ValueType) -> Iterato
         case "http_path" | "tcp" as way:
             if way == "http_path" and not _is_path(check.http_path):
                 yield FieldFault(
-                    "http_path", f"({check.http_path!r}) is no path; write one such as /healthz, without spaces"
+                    "http_path",
+                    f"({check.http_path!r}) is no path; write one such as /healthz, without spaces",
                 )
             if not names:
                 yield FieldFault("port", "is missing: the group has no ports; add one")
@@ -113,4 +114,10 @@ def _health_faults(group: TaskGroup, kind: job_pb2.JobKind.ValueType) -> Iterato
 
 
 def _is_path(text: str) -> bool:
-    return text.startswith("/") and len(text) <= 1024 and text.isascii() and text.isprintable() and " " not in text
+    return (
+        text.startswith("/")
+        and len(text) <= 1024
+        and text.isascii()
+        and text.isprintable()
+        and " " not in text
+    )

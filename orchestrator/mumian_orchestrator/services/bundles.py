@@ -1,4 +1,4 @@
-"""Folders that tenants upload for their tasks: taken within limits, handed to sites, forgotten when unused."""
+"""Folders that tenants upload for their tasks: taken within limits, given to sites, forgotten when unused."""
 
 from __future__ import annotations
 
@@ -72,8 +72,12 @@ class Bundles:
             if await store.finish(key):
                 return stored_bytes
         except OSError as error:
-            raise _full(f"bundles cannot be stored now ({error.strerror}); try again, or tell an operator") from None
-        raise invalid([FieldFault("bundle.sha256", f"({bundle.sha256}) is not the hash of what was uploaded")])
+            raise _full(
+                f"bundles cannot be stored now ({error.strerror}); try again, or tell an operator"
+            ) from None
+        raise invalid(
+            [FieldFault("bundle.sha256", f"({bundle.sha256}) is not the hash of what was uploaded")]
+        )
 
     async def require(self, tenant_id: str, spec: JobSpec) -> None:
         """Every bundle of a spec is stored; its time begins anew.

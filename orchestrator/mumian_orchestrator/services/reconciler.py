@@ -13,8 +13,8 @@ from mumian.api.v1.job_pb2 import Allocation, Job
 
 from mumian_orchestrator.domain.handover import advance
 from mumian_orchestrator.domain.job_events import without
-from mumian_orchestrator.domain.task_run import PORTS_MAX
 from mumian_orchestrator.domain.job_state import is_doomed, is_live
+from mumian_orchestrator.domain.task_run import PORTS_MAX
 from mumian_orchestrator.ports.engine import Engine
 from mumian_orchestrator.services.agent_sessions import AgentSessions
 from mumian_orchestrator.services.failpoints import Failpoint, reach

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mumian.api.v1.job_pb2 import JobSpec
 from mumian.spec.document import Value
 
 # What other systems call a key, for the advice.

@@ -8,6 +8,7 @@ from mumian_orchestrator.bench.gap.command import gap
 from mumian_orchestrator.bench.openb.command import openb
 from mumian_orchestrator.bench.rtt.command import rtt
 from mumian_orchestrator.bench.sim.command import compare, sim
+from mumian_orchestrator.bench.sim.plan_command import plan_capacity
 from mumian_orchestrator.bench.submit import submit
 
 
@@ -19,6 +20,11 @@ def main() -> None:
 main.add_command(compare)
 main.add_command(gap)
 main.add_command(openb)
+main.add_command(plan_capacity)
 main.add_command(rtt)
 main.add_command(sim)
 main.add_command(submit)
+
+
+if __name__ == "__main__":
+    main()

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from dataclasses import dataclass, field
 
 from mumian_orchestrator.bench.sim.arrivals import Arrival
 from mumian_orchestrator.bench.sim.scenario import JobClass, NodeClass, Scenario, Site
 
-_MWS_PER_KWH = 3_600_000_000  # milliwatt-seconds
+MWS_PER_KWH = 3_600_000_000  # milliwatt-seconds
 Group = tuple[int, str, str]  # class, zone, site
 
 
 @dataclass(slots=True)
 class Running:
-    """One task at its place."""
+    """One task at its place, and how much of which devices it holds."""
 
     task: Arrival
     site_id: str
     node_id: str
     end_s: float
+    devices_milli: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(slots=True)
@@ -32,12 +33,14 @@ class SiteAccount:
     it_power_mw: int = 0
     rent_microcny_per_hour: int = 0
     cpu_milli: int = 0
+    accelerator_milli: int = 0
     it_mws: float = 0.0
     facility_mws: float = 0.0
     carbon_g: float = 0.0
     energy_cny: float = 0.0
     rent_cny: float = 0.0
     cpu_milli_s: float = 0.0
+    accelerator_milli_s: float = 0.0
 
     def advance(self, now_s: float) -> None:
         """Count up to now, at the figures of the hour in which it began; called at least once an hour."""
@@ -48,11 +51,28 @@ class SiteAccount:
         facility_mws = it_mws * self.pue_permille / 1000
         self.it_mws += it_mws
         self.facility_mws += facility_mws
-        self.carbon_g += facility_mws / _MWS_PER_KWH * self.site.carbon_g_per_kwh[hour]
-        self.energy_cny += facility_mws / _MWS_PER_KWH * self.site.energy_kwh_cny[hour]
+        self.carbon_g += facility_mws / MWS_PER_KWH * self.site.carbon_g_per_kwh[hour]
+        self.energy_cny += facility_mws / MWS_PER_KWH * self.site.energy_kwh_cny[hour]
         self.rent_cny += self.rent_microcny_per_hour * span_s / 3600 / 1_000_000
         self.cpu_milli_s += self.cpu_milli * span_s
+        self.accelerator_milli_s += self.accelerator_milli * span_s
         self.since_ms = now_ms
+
+
+@dataclass(slots=True)
+class TenantAccount:
+    """What one tenant asked for and got."""
+
+    arrived: int = 0
+    starts: int = 0
+    wait_sum_s: float = 0.0
+    promised_task_s: float = 0.0
+    kept_task_s: float = 0.0
+
+    @property
+    def inside_slo(self) -> float | None:
+        """The share of its task-seconds under a promise at a place that keeps it; None: it has no promise."""
+        return self.kept_task_s / self.promised_task_s if self.promised_task_s else None
 
 
 @dataclass(slots=True)
@@ -61,45 +81,62 @@ class Account:
 
     scenario: Scenario
     sites: dict[str, SiteAccount]
-    node_classes: dict[str, tuple[NodeClass, ...]]
-    arrived: Counter[str] = field(default_factory=Counter)
-    placed: Counter[str] = field(default_factory=Counter)
+    tenants: defaultdict[str, TenantAccount] = field(default_factory=lambda: defaultdict(TenantAccount))
     lost: int = 0
+    moves: int = 0
     waits_s: list[float] = field(default_factory=list)
-    wait_sum_s: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
-    promised_task_s: float = 0.0
-    kept_task_s: float = 0.0
     # Running tasks with a promise, by class, zone and site, and when they were counted last.
     promised: dict[Group, tuple[int, float]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, scenario: Scenario) -> Account:
         """Nothing has happened yet."""
-        return cls(
-            scenario,
-            {site.id: SiteAccount(site, site.pue_at(0)) for site in scenario.sites},
-            {site.id: site.nodes for site in scenario.sites},
-        )
+        return cls(scenario, {site.id: SiteAccount(site, site.pue_at(0)) for site in scenario.sites})
+
+    @property
+    def arrived(self) -> int:
+        """Tasks of all tenants."""
+        return sum(tenant.arrived for tenant in self.tenants.values())
+
+    @property
+    def promised_task_s(self) -> float:
+        """Task-seconds under a latency promise."""
+        return sum(tenant.promised_task_s for tenant in self.tenants.values())
+
+    @property
+    def kept_task_s(self) -> float:
+        """Of these, those at a place that keeps it."""
+        return sum(tenant.kept_task_s for tenant in self.tenants.values())
+
+    def tenant_of(self, task: Arrival) -> TenantAccount:
+        """Whose task it is."""
+        return self.tenants[self.scenario.jobs[task.job_class].tenant]
 
     def begin(self, running: Running, now_s: float, rtt_p99_us: dict[tuple[str, str], int]) -> None:
         """A task starts."""
         self._change(running, now_s, 1, rtt_p99_us)
-        job = self.scenario.jobs[running.task.job_class]
+        tenant = self.tenant_of(running.task)
         wait_s = now_s - running.task.at_s
-        self.placed[job.tenant] += 1
+        tenant.starts += 1
+        tenant.wait_sum_s += wait_s
         self.waits_s.append(wait_s)
-        self.wait_sum_s[job.tenant] += wait_s
-        if job.slo_budget_us:
-            self.promised_task_s += wait_s
+        if self.scenario.jobs[running.task.job_class].slo_budget_us:
+            tenant.promised_task_s += wait_s
 
     def end(self, running: Running, now_s: float, rtt_p99_us: dict[tuple[str, str], int]) -> None:
         """It ends, or is lost."""
         self._change(running, now_s, -1, rtt_p99_us)
 
+    def move(self, old: Running, new: Running, now_s: float, rtt_p99_us: dict[tuple[str, str], int]) -> None:
+        """It goes on at another place."""
+        self._change(old, now_s, -1, rtt_p99_us)
+        self._change(new, now_s, 1, rtt_p99_us)
+        self.moves += 1
+
     def still_waits(self, task: Arrival, now_s: float) -> None:
         """It never got a place."""
         if self.scenario.jobs[task.job_class].slo_budget_us:
-            self.promised_task_s += now_s - task.at_s
+            self.tenant_of(task).promised_task_s += now_s - task.at_s
 
     def count_promises(self, now_s: float, rtt_p99_us: dict[tuple[str, str], int]) -> None:
         """Count all running tasks up to now by the round trips that held until now."""
@@ -112,10 +149,11 @@ class Account:
         job = self.scenario.jobs[running.task.job_class]
         site = self.sites[running.site_id]
         site.advance(now_s)
-        machine = self.node_classes[running.site_id][node_class_index(running.node_id)]
+        machine = site.site.nodes[node_class_index(running.node_id)]
         site.it_power_mw += by * power_mw(job, machine)
         site.rent_microcny_per_hour += by * rent_microcny_per_hour(job, machine, site.site)
         site.cpu_milli += by * job.cpu_milli
+        site.accelerator_milli += by * job.accelerator_milli
         if job.slo_budget_us:
             group = (running.task.job_class, running.task.zone, running.site_id)
             self.promised.setdefault(group, (0, now_s))
@@ -126,9 +164,10 @@ class Account:
         running, since_s = self.promised[group]
         job = self.scenario.jobs[group[0]]
         spent = running * (now_s - since_s)
-        self.promised_task_s += spent
+        tenant = self.tenants[job.tenant]
+        tenant.promised_task_s += spent
         if rtt_p99_us[group[1], group[2]] + job.compute_us + job.client_us <= job.slo_budget_us:
-            self.kept_task_s += spent
+            tenant.kept_task_s += spent
         self.promised[group] = (running, now_s)
 
 

@@ -42,7 +42,10 @@ def _of_class(index: int, job: JobClass, duration_s: int, rng: random.Random) ->
     for number, at_s in enumerate(times):
         if at_s >= duration_s:
             return
-        run_time_s = job.run_time_s if job.is_run_time_fixed else rng.expovariate(1 / job.run_time_s)
+        if job.trace_run_times_s:
+            run_time_s = job.trace_run_times_s[number]
+        else:
+            run_time_s = job.run_time_s if job.is_run_time_fixed else rng.expovariate(1 / job.run_time_s)
         yield Arrival(at_s, index, number, rng.choice(job.zones), max(1.0, run_time_s))
 
 

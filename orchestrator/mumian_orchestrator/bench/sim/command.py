@@ -2,113 +2,181 @@
 
 from __future__ import annotations
 
-import json
-import resource
-import time
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
-from statistics import fmean
 
 import click
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
 
 from mumian_orchestrator.bench.sim.fields import ScenarioError
-from mumian_orchestrator.bench.sim.policies import policy
-from mumian_orchestrator.bench.sim.report import figures
-from mumian_orchestrator.bench.sim.runner import run_on_core, run_on_services
-from mumian_orchestrator.bench.sim.scenario import load
+from mumian_orchestrator.bench.sim.forms import scaled, short_form, window
+from mumian_orchestrator.bench.sim.policies import POLICIES, policy
+from mumian_orchestrator.bench.sim.record import Record, record
+from mumian_orchestrator.bench.sim.report import tables
+from mumian_orchestrator.bench.sim.report.page import page
+from mumian_orchestrator.bench.sim.report.summary import rows
+from mumian_orchestrator.bench.sim.runner import Run
+from mumian_orchestrator.bench.sim.scenario import Scenario, load
+from mumian_orchestrator.bench.sim.sweep import READINGS, Case, sweep
 
-_COMPARED = (
-    "inside_slo",
-    "starts",
-    "waiting_at_end",
-    "wait_mean_s",
-    "cpu_utilisation",
-    "meter_kwh",
-    "carbon_kg",
-    "cny",
+SCENARIO = click.argument("path", metavar="SCENARIO", type=click.Path(path_type=Path))
+_SCENARIOS = click.argument(
+    "paths", metavar="SCENARIO...", nargs=-1, required=True, type=click.Path(path_type=Path)
 )
-_SCENARIO = click.argument("path", metavar="SCENARIO", type=click.Path(path_type=Path))
-_OUTPUT = click.option("--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
+_SHORT = click.option(
+    "--short", is_flag=True, help="The scenario's short form: some hours at a share of its size."
+)
+_HOURS = click.option("--hours", type=click.FloatRange(0.01), help="Only the first hours.")
+_SCALE = click.option("--scale", type=click.FloatRange(0.001, 1), help="This share of nodes and arrivals.")
+_OUTPUT = click.option(
+    "--output",
+    type=click.Choice(["text", "csv", "json", "html"]),
+    default="text",
+    show_default=True,
+    help="csv: a line for each run; html: one page with plots.",
+)
+_FILE = click.option(
+    "--file", type=click.Path(path_type=Path), help="Write there instead of to the terminal."
+)
 
 
-class _BadInputError(click.ClickException):
+class BadInputError(click.ClickException):
+    """What was asked for cannot be done; says why."""
+
     exit_code = 2
 
 
 @click.command()
-@_SCENARIO
+@SCENARIO
 @click.option("--mode", type=click.Choice(["core", "services"]), default="core", show_default=True)
 @click.option("--policy", "policy_name", default="ours", show_default=True)
 @click.option("--seed", type=int, help="Default: the scenario's.")
+@_SHORT
+@_HOURS
+@_SCALE
 @_OUTPUT
-def sim(path: Path, mode: str, policy_name: str, seed: int | None, output: str) -> None:
+@_FILE
+def sim(
+    path: Path,
+    mode: str,
+    policy_name: str,
+    seed: int | None,
+    short: bool,
+    hours: float | None,
+    scale: float | None,
+    output: str,
+    file: Path | None,
+) -> None:
     """Run a scenario in virtual time. `core` drives the engine in batches; `services` sends every task
     through admission, scheduler, plan applier and reconciler, and is for small scenarios.
     """
     try:
-        scenario, decider = load(path), policy(policy_name)
-        if mode == "services" and policy_name != "ours":
-            raise ScenarioError(f"--policy ({policy_name}) runs with --mode core only")
-        used_seed = scenario.seed if seed is None else seed
-        start = time.perf_counter()
-        with Progress(console=Console(stderr=True), transient=True, disable=output == "json") as bar:
+        scenario = form(load(path), short=short, hours=hours, scale=scale)
+        policy(policy_name)
+        run, used_seed = Run(scenario, policy_name, mode), scenario.seed if seed is None else seed
+        with Progress(console=Console(stderr=True), transient=True) as bar:
             shown = bar.add_task(f"{scenario.name}, seed {used_seed}", total=scenario.duration_s)
-
-            def progress(now_s: int) -> None:
-                bar.update(shown, completed=now_s)
-
-            if mode == "core":
-                run = run_on_core(scenario, used_seed, decider, progress)
-            else:
-                run = run_on_services(scenario, used_seed, progress)
+            made = record(run, used_seed, lambda now_s: bar.update(shown, completed=now_s))
     except ScenarioError as error:
-        raise _BadInputError(str(error)) from error
-    wall_s = time.perf_counter() - start
-    found = figures(run)
-    if output == "json":
-        about = {"scenario": scenario.name, "seed": used_seed, "mode": mode, "policy": policy_name}
-        click.echo(json.dumps({**about, **found}, indent=2))
-        return
-    table = Table("figure", "value", title=f"{scenario.name}: {scenario.node_count} nodes, seed {used_seed}")
-    for name, value in found.items():
-        if not isinstance(value, Mapping):
-            table.add_row(name, f"{value}")
-    console = Console()
-    console.print(table)
-    tasks = sum(run.account.arrived.values())
-    memory_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-    console.print(
-        f"{wall_s:.1f} s on the clock, {run.backend.decision_s:.1f} s of it deciding; "
-        f"{tasks / wall_s:.0f} tasks/s; {memory_mib} MiB"
-    )
+        raise BadInputError(str(error)) from error
+    if output == "text" and file is None:
+        tables.print_run(made, Console())
+    else:
+        _write([scenario], [made], output, file)
 
 
 @click.command()
-@_SCENARIO
-@click.option("--policies", default="ours,nearest,cheapest,greenest,random", show_default=True)
+@_SCENARIOS
+@click.option(
+    "--policies",
+    default="ours,ours-reoptimised,nearest,cheapest,greenest,random",
+    show_default=True,
+    help=f"Of {', '.join(POLICIES)}, and Python files; all: every one of them.",
+)
 @click.option("--seeds", type=click.IntRange(1, 1000), default=3, show_default=True)
+@_SHORT
+@_HOURS
+@_SCALE
+@click.option(
+    "--processes", type=click.IntRange(0), default=0, help="Runs at once; default: one for each core."
+)
+@click.option("--ray", "on_ray", is_flag=True, help="On the Ray cluster at RAY_ADDRESS, or one started here.")
+@click.option("--markdown", is_flag=True, help="Tables for a document.")
 @_OUTPUT
-def compare(path: Path, policies: str, seeds: int, output: str) -> None:
+@_FILE
+def compare(
+    paths: tuple[Path, ...],
+    policies: str,
+    seeds: int,
+    short: bool,
+    hours: float | None,
+    scale: float | None,
+    processes: int,
+    on_ray: bool,
+    markdown: bool,
+    output: str,
+    file: Path | None,
+) -> None:
     """Run the same arrivals under several policies; the mean of the seeds. A name that ends in .py is a file
     with a policy of your own.
     """
+    names = list(POLICIES) if policies == "all" else [name.strip() for name in policies.split(",")]
     try:
-        scenario = load(path)
-        rows: dict[str, dict[str, float]] = {}
-        for name in policies.split(","):
-            runs = [
-                figures(run_on_core(scenario, scenario.seed + n, policy(name.strip()))) for n in range(seeds)
-            ]
-            rows[name.strip()] = {f: fmean(float(str(run[f])) for run in runs) for f in _COMPARED}
+        for name in names:
+            policy(name)
+        scenarios = [form(load(path), short=short, hours=hours, scale=scale) for path in paths]
+        cases = [
+            Case(Run(scenario, name, readings=READINGS), scenario.seed + number)
+            for scenario in scenarios
+            for name in names
+            for number in range(seeds)
+        ]
+        with Progress(console=Console(stderr=True), transient=True) as bar:
+            shown = bar.add_task("runs", total=len(cases))
+            records = sweep(cases, processes, on_ray=on_ray, done=lambda n: bar.update(shown, completed=n))
     except ScenarioError as error:
-        raise _BadInputError(str(error)) from error
-    if output == "json":
-        click.echo(json.dumps({"scenario": scenario.name, "seeds": seeds, "policies": rows}, indent=2))
+        raise BadInputError(str(error)) from error
+    if markdown:
+        _put(tables.as_markdown(rows(records)), file)
+    elif output == "text" and file is None:
+        tables.print_comparison(rows(records), Console())
+    else:
+        _write(scenarios, records, output, file)
+
+
+def form(scenario: Scenario, *, short: bool, hours: float | None, scale: float | None) -> Scenario:
+    """The form of a scenario that the options ask for."""
+    if short:
+        scenario = short_form(scenario)
+    if hours is not None:
+        scenario = window(scenario, 0, hours)
+    return scenario if scale is None else scaled(scenario, scale)
+
+
+def _write(scenarios: Sequence[Scenario], records: Sequence[Record], output: str, file: Path | None) -> None:
+    if output == "html":
+        text = page({scenario.name: scenario for scenario in scenarios}, records)
+    elif output == "csv":
+        text = tables.as_csv(records)
+    elif output == "json":
+        text = tables.as_json(records)
+    else:
+        with Path(file or "/dev/stdout").open("w") as out:
+            console = Console(file=out, width=160)
+            if len(records) == 1:
+                tables.print_run(records[0], console)
+            else:
+                tables.print_comparison(rows(records), console)
         return
-    table = Table("policy", *_COMPARED, title=f"{scenario.name}, mean of {seeds} seeds")
-    for name, row in rows.items():
-        table.add_row(name, *(f"{row[f]:.4g}" if row[f] < 1 else f"{row[f]:.1f}" for f in _COMPARED))
-    Console(width=140).print(table)
+    _put(text, file)
+
+
+def _put(text: str, file: Path | None) -> None:
+    if file is None:
+        click.echo(text, nl=False)
+        return
+    try:
+        file.write_text(text)
+    except OSError as error:
+        raise BadInputError(f"--file ({file}) cannot be written: {error.strerror}") from error

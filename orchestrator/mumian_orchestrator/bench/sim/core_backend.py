@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from mumian.api.v1.fleet_pb2 import Link, Site
 from mumian.api.v1.job_pb2 import JobSpec
-from mumian_core import Engine
+from mumian_core import Engine, Snapshot
 from mumian_core.v1 import engine_pb2
 
 from mumian_orchestrator.bench.sim import world
 from mumian_orchestrator.bench.sim.arrivals import Arrival
 from mumian_orchestrator.bench.sim.fields import ScenarioError
-from mumian_orchestrator.bench.sim.policies import Cluster, Policy, Room, take
+from mumian_orchestrator.bench.sim.policies import Cluster, Policy
 from mumian_orchestrator.bench.sim.scenario import Scenario
 
 
 class Placed(NamedTuple):
-    """Where a task has gone."""
+    """Where a task has gone, and how much of which devices it holds."""
 
     task_id: str
     site_id: str
     node_id: str
+    devices_milli: tuple[tuple[int, int], ...] = ()
 
 
 class Backend(Protocol):
@@ -36,9 +37,17 @@ class Backend(Protocol):
         """The world is different from now on."""
 
     async def decide(
-        self, now_s: int, ended: Sequence[str], waiting: Sequence[Arrival], arrived: Sequence[Arrival]
+        self,
+        now_s: int,
+        ended: Sequence[str],
+        waiting: Sequence[Arrival],
+        arrived: Sequence[Arrival],
+        movable: Callable[[], Mapping[str, Arrival]],
     ) -> list[Placed]:
-        """Take note of what has ended, then place what waits (oldest first) and what has arrived."""
+        """Take note of what has ended, then place what waits (oldest first) and what has arrived.
+
+        What is `movable` is asked when needed; such a task in the answer has moved.
+        """
 
 
 class CoreBackend:
@@ -47,36 +56,40 @@ class CoreBackend:
     def __init__(self, scenario: Scenario, policy: Policy, specs: world.Specs) -> None:
         self._scenario, self._policy, self._specs = scenario, policy, specs
         self._engine = Engine()
-        self._evaluations = 0
-        self._rooms: dict[str, Room] = {}
-        self._held: dict[str, tuple[str, JobSpec, list[engine_pb2.UsedResources]]] = {}
-        self._reachable: set[str] = set()
+        self._evaluations = self._world_changes = 0
+        self._sites: dict[str, Site] = {}
         self._rtt_p99_us: dict[tuple[str, str], int] = {}
+        self._nodes = [node for site in scenario.sites for node in world.node_messages(site)]
+        self._typical = specs.typical()
         self.decision_s = 0.0
-        nodes = [node for site in scenario.sites for node in world.node_messages(site)]
-        self._nodes = nodes
-        if policy.looks_at_rooms:
-            for node in nodes:
-                devices = [1000] * sum(a.count for a in node.accelerators)
-                self._rooms[node.id] = Room(node, node.cpu_milli, node.memory_mib, devices)
+
+    def snapshot(self) -> Snapshot:
+        """The engine's state as it is."""
+        return self._engine.snapshot()
 
     async def change(self, now_s: int, sites: Sequence[Site], rtt_p99_us: dict[tuple[str, str], int]) -> None:  # noqa: ARG002
         """One delta."""
-        first = not self._reachable and self._engine.generation() == 0
+        first = not self._sites
+        self._world_changes += 1
         self._rtt_p99_us.update(rtt_p99_us)
-        ready = {site.id for site in sites if site.health == 1}
-        self._reachable = (self._reachable - {site.id for site in sites}) | ready
+        self._sites.update((site.id, site) for site in sites)
         messages: list[Link] = world.link_messages(rtt_p99_us, self._scenario.rtt_p99_factor)
         self._apply(
             engine_pb2.Delta(reset=first, sites=sites, nodes=self._nodes if first else (), links=messages)
         )
 
     async def decide(
-        self, now_s: int, ended: Sequence[str], waiting: Sequence[Arrival], arrived: Sequence[Arrival]
+        self,
+        now_s: int,
+        ended: Sequence[str],
+        waiting: Sequence[Arrival],
+        arrived: Sequence[Arrival],
+        movable: Callable[[], Mapping[str, Arrival]],
     ) -> list[Placed]:
         """One request for all."""
         if ended:
-            self._free(ended)
+            self._policy.ended(ended)
+            self._apply(engine_pb2.Delta(removed_allocation_ids=ended))
         tasks = [*waiting, *arrived]
         if not tasks:
             return []
@@ -87,59 +100,84 @@ class CoreBackend:
             jobs=jobs,
             now_unix_s=world.EPOCH_UNIX_S + now_s,
         )
-        snapshot = self._engine.snapshot()
+        specs = {job.job_id: job.spec for job in jobs}
+        may_move: dict[str, JobSpec] = {}
+
+        def movable_specs() -> Mapping[str, JobSpec]:
+            may_move.update((task_id, self._specs.of(task)) for task_id, task in movable().items())
+            return may_move
+
         cluster = Cluster(
-            snapshot, self._rooms, self._reachable, self._rtt_p99_us, self._scenario.carbon_kg_microcny
+            snapshot=self._engine.snapshot(),
+            nodes=self._nodes,
+            sites=self._sites,
+            rtt_p99_us=self._rtt_p99_us,
+            carbon_kg_microcny=self._scenario.carbon_kg_microcny,
+            typical=self._typical,
+            movable=movable_specs,
+            world_changes=self._world_changes,
         )
         start = time.perf_counter()
         plan = self._policy.place(cluster, request)
         self.decision_s += time.perf_counter() - start
-        return self._commit(plan, {job.job_id: job for job in jobs})
+        return self._commit(plan, specs, may_move)
 
-    def _commit(self, plan: engine_pb2.Plan, jobs: dict[str, engine_pb2.PendingJob]) -> list[Placed]:
-        """Book what the independent verifier accepts."""
-        about = [jobs[placement.job_id] for placement in plan.placements]
-        del plan.explanations[:], plan.unplaced[:]
-        check = engine_pb2.VerifyRequest(plan=plan, jobs=about)
-        verdicts = engine_pb2.VerifyResponse.FromString(
-            self._engine.snapshot().verify(check.SerializeToString())
-        ).verdicts
-        delta, placed = engine_pb2.Delta(), []
-        for placement, verdict in zip(plan.placements, verdicts, strict=True):
-            if not verdict.accepted:
-                raise ScenarioError(
-                    f"policy {self._policy.name} put {placement.job_id} on {placement.node_id}, "
-                    f"where it may not be: {verdict.rejection.reason}"
-                )
-            job = jobs[placement.job_id]
-            group = job.spec.task_groups[0]
-            delta.allocations.add(
-                allocation_id=placement.job_id,
-                node_id=placement.node_id,
-                resources=group.resources,
-                devices=placement.devices,
-                job_id=placement.job_id,
-                task_group="main",
-                priority=job.spec.priority,
+    def _commit(
+        self, plan: engine_pb2.Plan, pending: Mapping[str, JobSpec], may_move: Mapping[str, JobSpec]
+    ) -> list[Placed]:
+        """Book what the independent verifier accepts: in one go, or with moves in waves.
+
+        In a wave, all that it places has room beside all that runs, as the coordinator's moves do: the old
+        allocation gives its room back only when the new one is there.
+        """
+        placed: list[Placed] = []
+        left = list(plan.placements)
+        specs = {**may_move, **pending}
+        has_moves = any(placement.job_id in may_move for placement in left)
+        while left:
+            about = [
+                engine_pb2.PendingJob(job_id=job_id, spec=specs[job_id])
+                for job_id in dict.fromkeys(p.job_id for p in left)
+            ]
+            check = engine_pb2.VerifyRequest(
+                plan=engine_pb2.Plan(evaluation_id=plan.evaluation_id, placements=left), jobs=about
             )
-            if self._rooms:
-                take(self._rooms[placement.node_id], job)
-                self._held[placement.job_id] = (placement.node_id, job.spec, [delta.allocations[-1]])
-            placed.append(Placed(placement.job_id, placement.site_id, placement.node_id))
-        if placed:
-            self._apply(delta)
+            verdicts = engine_pb2.VerifyResponse.FromString(
+                self._engine.snapshot().verify(check.SerializeToString())
+            ).verdicts
+            refused = [p for p, verdict in zip(left, verdicts, strict=True) if not verdict.accepted]
+            if refused and not has_moves:
+                reason = next(v.rejection.reason for v in verdicts if not v.accepted)
+                raise ScenarioError(
+                    f"policy {self._policy.name} put {refused[0].job_id} on {refused[0].node_id}, "
+                    f"where it may not be: {reason}"
+                )
+            accepted = [p for p, verdict in zip(left, verdicts, strict=True) if verdict.accepted]
+            if not accepted:
+                break  # the rest has no room beside what runs: it stays, or waits
+            self._apply(engine_pb2.Delta(allocations=[_used(placement, specs) for placement in accepted]))
+            placed += [_placed(placement) for placement in accepted]
+            left = refused
         return placed
-
-    def _free(self, ended: Sequence[str]) -> None:
-        for task_id in ended if self._rooms else ():
-            node_id, spec, [used] = self._held.pop(task_id)
-            room, want = self._rooms[node_id], spec.task_groups[0].resources
-            room.cpu_milli += want.cpu_milli
-            room.memory_mib += want.memory_mib
-            for share in used.devices:
-                room.devices_milli[share.device_index] += share.milli
-        self._apply(engine_pb2.Delta(removed_allocation_ids=ended))
 
     def _apply(self, delta: engine_pb2.Delta) -> None:
         delta.base_generation = self._engine.generation()
         self._engine.apply(delta.SerializeToString())
+
+
+def _used(placement: engine_pb2.Placement, specs: Mapping[str, JobSpec]) -> engine_pb2.UsedResources:
+    spec = specs[placement.job_id]
+    return engine_pb2.UsedResources(
+        allocation_id=placement.job_id,  # that of a task that moves is replaced
+        node_id=placement.node_id,
+        resources=spec.task_groups[0].resources,
+        devices=placement.devices,
+        job_id=placement.job_id,
+        task_group="main",
+        priority=spec.priority,
+    )
+
+
+def _placed(placement: engine_pb2.Placement) -> Placed:
+    devices = tuple((share.device_index, share.milli) for share in placement.devices)
+    return Placed(placement.job_id, placement.site_id, placement.node_id, devices)

@@ -71,6 +71,20 @@ class Fields:
             )
         return tuple(number(v, f"{self.at(name)}[{hour}]", 0.0) for hour, v in enumerate(values))
 
+    def numbers(self, name: str) -> list[float]:
+        """A list of numbers of at least 0; not given: none."""
+        value = self.take(name, [])
+        if not isinstance(value, list):
+            raise ScenarioError(f"{self.at(name)} ({value!r}) must be a list of numbers")
+        return [number(v, f"{self.at(name)}[{index}]", 0.0) for index, v in enumerate(value)]
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        """A list of texts; not given: none."""
+        value = self.take(name, [])
+        if not isinstance(value, list) or not all(isinstance(v, str) and v for v in value):
+            raise ScenarioError(f"{self.at(name)} ({value!r}) must be a list of texts")
+        return tuple(value)
+
     def items(self, name: str, read: Callable[[Fields], T], *, least: int = 1) -> tuple[T, ...]:
         """A list of mappings."""
         value = self.take(name, [] if least == 0 else None)

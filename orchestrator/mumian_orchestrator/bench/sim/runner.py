@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from mumian_orchestrator.adapters.memory.virtual_time import run_in_virtual_time
 from mumian_orchestrator.bench.sim import world
 from mumian_orchestrator.bench.sim.account import Account
 from mumian_orchestrator.bench.sim.core_backend import CoreBackend
-from mumian_orchestrator.bench.sim.policies import Policy
+from mumian_orchestrator.bench.sim.fields import ScenarioError
+from mumian_orchestrator.bench.sim.policies import policy
 from mumian_orchestrator.bench.sim.scenario import Scenario
 from mumian_orchestrator.bench.sim.services_backend import services_backend
 from mumian_orchestrator.bench.sim.simulation import Simulation
@@ -17,40 +19,57 @@ from mumian_orchestrator.bench.sim.simulation import Simulation
 Progress = Callable[[int], None]
 
 
-def _silent(_now_s: int) -> None:
-    pass
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What to run.
 
-
-def run_on_core(
-    scenario: Scenario,
-    seed: int,
-    policy: Policy,
-    progress: Progress = _silent,
-    *,
-    keeps_placements: bool = False,
-) -> Simulation:
-    """Delta, place, verify on the real engine, a batch at each tick."""
-    backend = CoreBackend(scenario, policy, world.Specs(scenario))
-    made = Simulation(scenario, seed, backend, Account.of(scenario), keeps_placements=keeps_placements)
-    asyncio.run(made.run(progress))
-    return made
-
-
-def run_on_services(
-    scenario: Scenario, seed: int, progress: Progress = _silent, *, keeps_placements: bool = False
-) -> Simulation:
-    """Each task through the coordinator's real services, in virtual time.
+    Args:
+        policy_name: a name, or a Python file.
+        mode: "core" or "services".
+        readings: how often the gauge looks at the run.
 
     Raises:
-        ScenarioError: the scenario has what this mode cannot do.
+        ScenarioError: the mode cannot do that.
     """
 
-    async def work() -> Simulation:
-        async with services_backend(scenario, world.Specs(scenario)) as backend:
-            made = Simulation(
-                scenario, seed, backend, Account.of(scenario), keeps_placements=keeps_placements
-            )
-            await made.run(progress)
-            return made
+    scenario: Scenario
+    policy_name: str = "ours"
+    mode: str = "core"
+    readings: int = 24
 
-    return run_in_virtual_time(work())
+    def __post_init__(self) -> None:
+        if self.mode == "services" and self.policy_name != "ours":
+            raise ScenarioError(f"--policy ({self.policy_name}) runs with --mode core only")
+
+    def simulate(
+        self, seed: int, progress: Progress | None = None, *, keeps_placements: bool = False
+    ) -> Simulation:
+        """From the first tick to the last."""
+        shown = progress or (lambda _: None)
+        return (
+            self._on_core(seed, shown, keeps_placements)
+            if self.mode == "core"
+            else self._on_services(seed, shown, keeps_placements)
+        )
+
+    def _on_core(self, seed: int, progress: Progress, keeps_placements: bool) -> Simulation:
+        """Delta, place, verify on the real engine, a batch at each tick."""
+        backend = CoreBackend(self.scenario, policy(self.policy_name), world.Specs(self.scenario))
+        made = Simulation(
+            self.scenario, seed, backend, Account.of(self.scenario), self.readings, keeps_placements
+        )
+        asyncio.run(made.run(progress))
+        return made
+
+    def _on_services(self, seed: int, progress: Progress, keeps_placements: bool) -> Simulation:
+        """Each task through the coordinator's real services, in virtual time."""
+
+        async def work() -> Simulation:
+            async with services_backend(self.scenario, world.Specs(self.scenario)) as backend:
+                made = Simulation(
+                    self.scenario, seed, backend, Account.of(self.scenario), self.readings, keeps_placements
+                )
+                await made.run(progress)
+                return made
+
+        return run_in_virtual_time(work())

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
+from mumian_orchestrator.bench.sim.datasets import expanded
 from mumian_orchestrator.bench.sim.fields import Fields, ScenarioError
+from mumian_orchestrator.bench.sim.sources import Source, read_sources
 
 TIERS = {"city": 1, "edge": 2, "hub": 3}
 EVENTS = {"site_loss": "site", "link_cut": "link", "heat": "site"}
@@ -16,11 +18,12 @@ EVENTS = {"site_loss": "site", "link_cut": "link", "heat": "site"}
 
 @dataclass(frozen=True, slots=True)
 class Zone:
-    """Where users are, in degrees."""
+    """Where users are, in degrees; `users` is its weight among the zones."""
 
     id: str
     latitude: float
     longitude: float
+    users: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +75,14 @@ class JobClass:
     """Alike jobs of one task each.
 
     Args:
+        accelerator_models: those that it accepts; none named: any.
         per_hour: mean arrivals by hour of the day.
+        trace_s, trace_run_times_s: in place of drawn arrivals and, where given, run times.
         run_time_s: mean of an exponential distribution, or (`is_run_time_fixed`) of every task.
-        slo_budget_us: 0: no latency promise. The users of each job are in one of `zones`.
+        slo_budget_us: 0: no latency promise. The users of each job are in one of `zones`, drawn evenly; a
+            zone that is named twice is drawn twice as often.
+        is_movable: a running task may be moved, as the coordinator moves services. By default those with a
+            latency promise: sessions, not batch work.
     """
 
     name: str
@@ -83,14 +91,22 @@ class JobClass:
     cpu_milli: int
     memory_mib: int
     accelerator_milli: int
+    accelerator_models: tuple[str, ...]
     per_hour: tuple[float, ...]
     trace_s: tuple[float, ...]
+    trace_run_times_s: tuple[float, ...]
     run_time_s: float
     is_run_time_fixed: bool
     zones: tuple[str, ...]
     slo_budget_us: int
     compute_us: int
     client_us: int
+    is_movable: bool
+
+    @property
+    def arrivals_a_day(self) -> float:
+        """On average; of a trace: all of it."""
+        return len(self.trace_s) or sum(self.per_hour)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +122,19 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
+class ShortForm:
+    """A part of the scenario that runs in seconds: so many hours from one on, at a share of its size."""
+
+    from_h: int
+    hours: float
+    scale: float
+
+
+@dataclass(frozen=True, slots=True)
 class Scenario:
-    """One file. Round trips follow from distances: fixed + per km x km, and p99 = p50 x factor."""
+    """One file. Round trips follow from distances: fixed + per km x km, and p99 = p50 x factor; those of
+    `links_rtt_p99_us`, by zone and site, are as they are.
+    """
 
     name: str
     seed: int
@@ -121,6 +148,9 @@ class Scenario:
     sites: tuple[Site, ...]
     jobs: tuple[JobClass, ...]
     events: tuple[Event, ...]
+    links_rtt_p99_us: Mapping[tuple[str, str], int]
+    short: ShortForm
+    sources: tuple[Source, ...]
 
     @property
     def node_count(self) -> int:
@@ -132,17 +162,26 @@ def load(path: Path) -> Scenario:
     """Read a scenario file. With `based_on`, what it does not say is taken from that file beside it.
 
     Raises:
-        ScenarioError: it cannot be read, or a field is wrong.
+        ScenarioError: it cannot be read, a field is wrong, or a figure has no source.
     """
     raw = _mapping(path)
     if "based_on" in raw:
         base = raw.pop("based_on")
         if not isinstance(base, str):
             raise ScenarioError(f"based_on ({base!r}) must be the name of a file")
-        raw = {**_mapping(path.parent / base), **raw}
-        if "based_on" in raw:
+        below = _mapping(path.parent / base)
+        if "based_on" in below:
             raise ScenarioError(f"based_on ({base}) is itself based on another; name that one")
-    return read(raw)
+        # The file's own sources come first: the first that names a figure counts.
+        sources = [*_listed(raw.pop("sources", [])), *_listed(below.pop("sources", []))]
+        raw = {**below, **raw, "sources": sources}
+    return read(expanded(raw, path.parent))
+
+
+def _listed(value: object) -> list[object]:
+    if not isinstance(value, list):
+        raise ScenarioError(f"sources ({value!r}) must be a list")
+    return value
 
 
 def _mapping(path: Path) -> dict[str, object]:
@@ -162,6 +201,7 @@ def read(raw: object) -> Scenario:
         ScenarioError: a field is wrong.
     """
     top = Fields(raw, "")
+    sources = read_sources(top, raw)
     zones = top.items("zones", _zone)
     sites = top.items("sites", _site)
     zone_ids, site_ids = _by_id(zones, "zones"), _by_id(sites, "sites")
@@ -177,8 +217,11 @@ def read(raw: object) -> Scenario:
         carbon_kg_microcny=top.whole("carbon_kg_microcny", 80_000),
         zones=zones,
         sites=sites,
-        jobs=top.items("jobs", lambda f: _job(f, zone_ids)),
+        jobs=top.items("jobs", lambda f: _job(f, {zone.id: zone for zone in zones})),
         events=top.items("events", lambda f: _event(f, site_ids, zone_ids), least=0),
+        links_rtt_p99_us=dict(top.items("links", lambda f: _link(f, site_ids, zone_ids), least=0)),
+        short=_short(Fields(top.take("short", {}), "short")),
+        sources=sources,
     )
     rtt.end()
     top.end()
@@ -201,7 +244,12 @@ def _by_id(entries: Sequence[object], where: str, key: str = "id") -> dict[str, 
 
 
 def _zone(f: Fields) -> Zone:
-    return Zone(f.text("id"), f.number("latitude", least=-90), f.number("longitude", least=-180))
+    return Zone(
+        f.text("id"),
+        f.number("latitude", least=-90),
+        f.number("longitude", least=-180),
+        f.whole("users", 1, least=1),
+    )
 
 
 def _site(f: Fields) -> Site:
@@ -241,21 +289,22 @@ def _node_class(f: Fields) -> NodeClass:
     )
 
 
-def _job(f: Fields, zones: dict[str, object]) -> JobClass:
+def _job(f: Fields, zones: Mapping[str, Zone]) -> JobClass:
     arrivals = Fields(f.take("arrivals"), f.at("arrivals"))
-    has_trace = arrivals.has("at_s")
-    trace = arrivals.take("at_s") if has_trace else []
-    per_hour = (0.0,) * 24 if has_trace else arrivals.day("per_hour")
+    trace, run_times = arrivals.numbers("at_s"), arrivals.numbers("run_s")
+    per_hour = (0.0,) * 24 if trace else arrivals.day("per_hour")
     arrivals.end()
-    if not isinstance(trace, list) or any(
-        isinstance(t, bool) or not isinstance(t, int | float) for t in trace
-    ):
-        raise ScenarioError(f"{arrivals.at('at_s')} must be a list of seconds since the start")
+    if run_times and len(run_times) != len(trace):
+        raise ScenarioError(
+            f"{arrivals.at('run_s')} has {len(run_times)} values for {len(trace)} of at_s; give one each"
+        )
+    order = sorted(range(len(trace)), key=lambda index: trace[index])
     accelerator_milli = f.whole("accelerator_milli", 0)
     if accelerator_milli > 1000 and accelerator_milli % 1000:
         raise ScenarioError(
             f"{f.at('accelerator_milli')} ({accelerator_milli}) must be at most 1000, or whole thousands"
         )
+    slo_budget_us = round(1000 * f.number("slo_budget_ms", 0.0))
     return JobClass(
         name=f.text("name"),
         tenant=f.text("tenant"),
@@ -263,15 +312,33 @@ def _job(f: Fields, zones: dict[str, object]) -> JobClass:
         cpu_milli=f.whole("cpu_milli", least=1),
         memory_mib=f.whole("memory_mib", least=1),
         accelerator_milli=accelerator_milli,
+        accelerator_models=f.texts("accelerator_models"),
         per_hour=per_hour,
-        trace_s=tuple(sorted(float(t) for t in trace)),
-        run_time_s=f.number("run_time_s", least=1.0),
+        trace_s=tuple(trace[index] for index in order),
+        trace_run_times_s=tuple(run_times[index] for index in order) if run_times else (),
+        run_time_s=1.0 if run_times else f.number("run_time_s", least=1.0),
         is_run_time_fixed=f.whole("run_time_fixed", 0) == 1,
-        zones=f.names("zones", zones),
-        slo_budget_us=round(1000 * f.number("slo_budget_ms", 0.0)),
+        zones=tuple(id_ for id_ in f.names("zones", zones) for _ in range(zones[id_].users)),
+        slo_budget_us=slo_budget_us,
         compute_us=round(1000 * f.number("compute_ms", 0.0)),
         client_us=round(1000 * f.number("client_ms", 0.0)),
+        is_movable=f.whole("movable", int(slo_budget_us > 0)) == 1,
     )
+
+
+def _link(f: Fields, sites: dict[str, object], zones: dict[str, object]) -> tuple[tuple[str, str], int]:
+    zone, site = f.text("zone"), f.text("site")
+    f.known("zone", zone, zones)
+    f.known("site", site, sites)
+    return (zone, site), round(1000 * f.number("rtt_p99_ms", least=0.001))
+
+
+def _short(f: Fields) -> ShortForm:
+    short = ShortForm(
+        f.whole("from_h", 0), f.number("hours", 1.0, least=0.01), f.number("scale", 1.0, least=0.001)
+    )
+    f.end()
+    return short
 
 
 def _event(f: Fields, sites: dict[str, object], zones: dict[str, object]) -> Event:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from mumian.agent.v1 import agent_pb2
@@ -107,6 +107,7 @@ class ServicesBackend:
         ended: Sequence[str],
         waiting: Sequence[Arrival],  # noqa: ARG002 - the services know what waits
         arrived: Sequence[Arrival],
+        movable: Callable[[], Mapping[str, Arrival]],  # noqa: ARG002 - batch tasks stay
     ) -> list[Placed]:
         """Report, submit, and let the services settle."""
         await _sleep_until(now_s)
@@ -135,7 +136,8 @@ class ServicesBackend:
         task_id = self._tasks.pop(allocation.job_id)
         self._allocations[task_id] = allocation
         self._agents[allocation.site_id].status(allocation.id, job_pb2.ALLOCATION_STATE_RUNNING)
-        return Placed(task_id, allocation.site_id, allocation.node_id)
+        devices = tuple((share.device_index, share.milli) for share in allocation.devices)
+        return Placed(task_id, allocation.site_id, allocation.node_id, devices)
 
 
 @asynccontextmanager

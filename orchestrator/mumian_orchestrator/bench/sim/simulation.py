@@ -5,34 +5,66 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+
+from mumian.api.v1.fleet_pb2 import Site
 
 from mumian_orchestrator.bench.sim import world
 from mumian_orchestrator.bench.sim.account import Account, Running
 from mumian_orchestrator.bench.sim.arrivals import Arrival, arrivals
 from mumian_orchestrator.bench.sim.core_backend import Backend, Placed
+from mumian_orchestrator.bench.sim.gauge import Gauge, Reading
 from mumian_orchestrator.bench.sim.scenario import Event, Scenario
 
 # The oldest that wait are asked about again at each tick; the rest stays in line.
 WAITING_AT_ONCE = 2048
 LOST_AFTER_S = 60
+# Points of the report's curves.
+SAMPLES = 96
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """How things stand at one moment, after its decisions.
+
+    Args:
+        inside_slo: since the sample before; None: nothing was under a promise.
+        meter_kw: by site.
+    """
+
+    at_s: int
+    running: int
+    waiting: int
+    core_share: float
+    inside_slo: float | None
+    meter_kw: dict[str, float]
 
 
 @dataclass(slots=True)
 class Simulation:
-    """One run. Decisions are made at ticks; tasks end at any time."""
+    """One run. Decisions are made at ticks; tasks end at any time.
+
+    Args:
+        readings_wanted: how often the gauge is read, evenly over the run; 0: never.
+    """
 
     scenario: Scenario
     seed: int
     backend: Backend
     account: Account
-    placements: list[Placed] = field(default_factory=list)
+    readings_wanted: int = 24
     keeps_placements: bool = False
+    placements: list[Placed] = field(default_factory=list)
+    samples: list[Sample] = field(default_factory=list)
+    readings: list[Reading] = field(default_factory=list)
     _running: dict[str, Running] = field(default_factory=dict)
     _waiting: dict[str, Arrival] = field(default_factory=dict)
     _ends: list[tuple[float, str]] = field(default_factory=list)
     _lost: list[tuple[float, Arrival]] = field(default_factory=list)
     _rtt_p99_us: dict[tuple[str, str], int] = field(default_factory=dict)
+    _sites: list[Site] = field(default_factory=list)
+    _gauge: Gauge | None = None
+    _promises_sampled: tuple[float, float] = (0.0, 0.0)
 
     @property
     def waiting(self) -> int:
@@ -46,6 +78,9 @@ class Simulation:
 
     async def run(self, progress: Callable[[int], None] = lambda _: None) -> None:
         """From the first tick to the last."""
+        last_s = self.scenario.duration_s // self.scenario.tick_s * self.scenario.tick_s
+        sample_s = self._every_s(SAMPLES)
+        reading_s = self._every_s(self.readings_wanted) if self.readings_wanted else 0
         coming = arrivals(self.scenario, self.seed)
         upcoming = next(coming, None)
         now_s = 0
@@ -56,24 +91,86 @@ class Simulation:
             batch = []
             while upcoming is not None and upcoming.at_s <= now_s:
                 batch.append(upcoming)
-                self.account.arrived[self.scenario.jobs[upcoming.job_class].tenant] += 1
+                self.account.tenant_of(upcoming).arrived += 1
                 upcoming = next(coming, None)
             waiting = list(itertools.islice(self._waiting.values(), WAITING_AT_ONCE))
             for task in batch:
                 self._waiting[task.id] = task
-            for placed in await self.backend.decide(now_s, ended, waiting, batch):
-                self._begin(placed, now_s)
+            for placed in await self.backend.decide(now_s, ended, waiting, batch, self._movable):
+                if placed.task_id in self._running:
+                    self._move(placed, now_s)
+                else:
+                    self._begin(placed, now_s)
+            if now_s % sample_s == 0 or now_s == last_s:
+                self._sample(now_s)
+            if reading_s and now_s and (now_s % reading_s == 0 or now_s == last_s):
+                self._read(now_s)
             progress(now_s)
         self._finish(now_s)
 
+    def _movable(self) -> dict[str, Arrival]:
+        return {
+            task_id: running.task
+            for task_id, running in self._running.items()
+            if self.scenario.jobs[running.task.job_class].is_movable
+        }
+
+    def _every_s(self, times: int) -> int:
+        """Whole ticks between so many points of the run."""
+        ticks = self.scenario.duration_s // self.scenario.tick_s
+        return -(-ticks // times) * self.scenario.tick_s
+
+    def running_tasks(self) -> list[Running]:
+        """All that runs, with its places."""
+        return list(self._running.values())
+
+    def waiting_tasks(self) -> list[Arrival]:
+        """All that waits for a place."""
+        return list(self._waiting.values())
+
+    def world(self) -> tuple[list[Site], dict[tuple[str, str], int]]:
+        """Sites and round trips as they are."""
+        return self._sites, self._rtt_p99_us
+
     def _begin(self, placed: Placed, now_s: int) -> None:
         task = self._waiting.pop(placed.task_id)
-        running = Running(task, placed.site_id, placed.node_id, now_s + task.run_time_s)
+        running = Running(task, placed.site_id, placed.node_id, now_s + task.run_time_s, placed.devices_milli)
         self._running[task.id] = running
         heapq.heappush(self._ends, (running.end_s, task.id))
         self.account.begin(running, now_s, self._rtt_p99_us)
         if self.keeps_placements:
             self.placements.append(placed)
+
+    def _move(self, placed: Placed, now_s: int) -> None:
+        old = self._running[placed.task_id]
+        new = replace(old, site_id=placed.site_id, node_id=placed.node_id, devices_milli=placed.devices_milli)
+        self._running[placed.task_id] = new
+        self.account.move(old, new, now_s, self._rtt_p99_us)
+
+    def _sample(self, now_s: int) -> None:
+        self.account.count_promises(now_s, self._rtt_p99_us)
+        kept_s, promised_s = self.account.kept_task_s, self.account.promised_task_s
+        spent_s = promised_s - self._promises_sampled[1]
+        share = (kept_s - self._promises_sampled[0]) / spent_s if spent_s > 0 else None
+        self._promises_sampled = (kept_s, promised_s)
+        sites = self.account.sites
+        cores = sum(1000 * g.count * g.cores for site in self.scenario.sites for g in site.nodes)
+        self.samples.append(
+            Sample(
+                now_s,
+                self.running,
+                self.waiting,
+                sum(site.cpu_milli for site in sites.values()) / cores,
+                share,
+                {i: s.it_power_mw * s.pue_permille / 1e9 for i, s in sites.items()},
+            )
+        )
+
+    def _read(self, now_s: int) -> None:
+        if self._gauge is None:
+            self._gauge = Gauge(self.scenario)
+        reading = self._gauge.read(now_s, self._sites, self._rtt_p99_us, self._running.values())
+        self.readings.append(reading)
 
     def _end_tasks(self, now_s: int) -> list[str]:
         ended = []
@@ -110,7 +207,9 @@ class Simulation:
             account.advance(now_s)
             account.pue_permille = site.pue_at(now_s // 3600, _extra_c(active, site.id))
             is_lost = site.id in lost_sites
-            sites.append(world.site_message(site, hours, account.pue_permille, is_lost=is_lost))
+            message = world.site_message(site, hours, account.pue_permille, now_s // 3600, is_lost=is_lost)
+            sites.append(message)
+        self._sites = sites
         await self.backend.change(now_s, sites, changed)
         return self._lose_tasks(lost_sites, now_s)
 

@@ -9,7 +9,7 @@ from mumian.api.v1 import fleet_pb2, job_pb2
 from mumian.api.v1.resources_pb2 import Accelerator, AcceleratorRequest, Resources
 
 from mumian_orchestrator.bench.sim.arrivals import Arrival
-from mumian_orchestrator.bench.sim.scenario import NodeClass, Scenario, Site, Zone
+from mumian_orchestrator.bench.sim.scenario import JobClass, NodeClass, Scenario, Site, Zone
 
 # The virtual clock's zero: 2026-01-01 00:00 UTC, as in `adapters.memory.virtual_time`.
 EPOCH_UNIX_S = 1_767_225_600
@@ -18,21 +18,23 @@ _CUT_RTT_US = 10_000_000  # the protocol has no message that takes a link away; 
 _MICROCNY = 1_000_000
 
 
-def site_message(site: Site, hours: int, pue_permille: int, *, is_lost: bool = False) -> fleet_pb2.Site:
-    """What an agent declares, with prices and carbon of every hour of the run."""
+def site_message(
+    site: Site, hours: int, pue_permille: int, hour: int = 0, *, is_lost: bool = False
+) -> fleet_pb2.Site:
+    """What an agent declares at an hour of the run, with prices and carbon of every hour of it."""
     message = fleet_pb2.Site(
         id=site.id,
         operator_id=site.operator,
         tier=fleet_pb2.Tier.Name(site.tier),  # type: ignore[arg-type]
         jurisdiction=site.jurisdiction,
-        carbon_g_per_kwh=round(site.carbon_g_per_kwh[0]),
+        carbon_g_per_kwh=round(site.carbon_g_per_kwh[hour % 24]),
         health=fleet_pb2.HEALTH_UNREACHABLE if is_lost else fleet_pb2.HEALTH_READY,
     )
     message.pue.average_permille = message.pue.marginal_permille = pue_permille
     message.pue.source = fleet_pb2.FIGURE_SOURCE_MODELLED
     message.prices.cpu_core_hour_microcny = site.cpu_core_hour_microcny
     message.prices.memory_gib_hour_microcny = site.memory_gib_hour_microcny
-    message.prices.energy_kwh_microcny = round(site.energy_kwh_cny[0] * _MICROCNY)
+    message.prices.energy_kwh_microcny = round(site.energy_kwh_cny[hour % 24] * _MICROCNY)
     for group in site.nodes:
         if group.accelerator_count:
             message.prices.accelerator_hour_microcny[group.accelerator_model] = (
@@ -54,6 +56,13 @@ def node_messages(site: Site) -> list[fleet_pb2.Node]:
         for kind, group in enumerate(site.nodes)
         for number in range(group.count)
     ]
+
+
+def more_node_messages(scenario: Scenario, site_id: str, node_class: int, count: int) -> list[fleet_pb2.Node]:
+    """Machines like those of a class, that are not there yet."""
+    site = next(site for site in scenario.sites if site.id == site_id)
+    group = site.nodes[node_class]
+    return [_node(site, group, f"{site.id}/n{node_class}-new-{number:05d}") for number in range(count)]
 
 
 def _node(site: Site, group: NodeClass, node_id: str) -> fleet_pb2.Node:
@@ -82,13 +91,13 @@ def links(scenario: Scenario, cut: Iterable[tuple[str, str]]) -> dict[tuple[str,
     """Round trip p99 in microseconds by zone and site; of those that are cut, 10 s."""
     gone = set(cut)
     return {
-        (zone.id, site.id): _CUT_RTT_US if (zone.id, site.id) in gone else _rtt_p99_us(scenario, zone, site)
+        (zone.id, site.id): _CUT_RTT_US if (zone.id, site.id) in gone else rtt_p99_us(scenario, zone, site)
         for zone in scenario.zones
         for site in scenario.sites
     }
 
 
-def link_messages(rtt_p99_us: dict[tuple[str, str], int], factor: float) -> list[fleet_pb2.Link]:
+def link_messages(by_pair: dict[tuple[str, str], int], factor: float) -> list[fleet_pb2.Link]:
     """The same as reports."""
     return [
         fleet_pb2.Link(
@@ -99,11 +108,14 @@ def link_messages(rtt_p99_us: dict[tuple[str, str], int], factor: float) -> list
             source=fleet_pb2.FIGURE_SOURCE_MODELLED,
             sample_count=1,
         )
-        for (zone, site), rtt in rtt_p99_us.items()
+        for (zone, site), rtt in by_pair.items()
     ]
 
 
-def _rtt_p99_us(scenario: Scenario, zone: Zone, site: Site) -> int:
+def rtt_p99_us(scenario: Scenario, zone: Zone, site: Site) -> int:
+    """What the scenario says of the link, or what follows from the distance."""
+    if (zone.id, site.id) in scenario.links_rtt_p99_us:
+        return scenario.links_rtt_p99_us[zone.id, site.id]
     p50_us = scenario.rtt_fixed_us + scenario.rtt_us_per_km * distance_km(zone, site)
     return round(p50_us * scenario.rtt_p99_factor)
 
@@ -128,20 +140,31 @@ class Specs:
         """What the tenant declares, with every default filled in. Not to be changed."""
         key = (task.job_class, task.zone)
         if key not in self._made:
-            self._made[key] = self._make(*key)
+            self._made[key] = job_spec(self._jobs[task.job_class], task.zone)
         return self._made[key]
 
-    def _make(self, job_class: int, zone: str) -> job_pb2.JobSpec:
-        job = self._jobs[job_class]
-        resources = Resources(cpu_milli=job.cpu_milli, memory_mib=job.memory_mib)
-        if job.accelerator_milli:
-            resources.accelerators.CopyFrom(AcceleratorRequest(milli=job.accelerator_milli))
-        group = job_pb2.TaskGroup(name="main", count=1, resources=resources)
-        group.command.argv.append("true")
-        if job.slo_budget_us:
-            group.latency_slo.zone_ids.append(zone)
-            group.latency_slo.budget_us, group.latency_slo.client_us = job.slo_budget_us, job.client_us
-        group.compute_time.default_us = job.compute_us
-        return job_pb2.JobSpec(
-            name=job.name, kind=job_pb2.JOB_KIND_BATCH, priority=job.priority, task_groups=[group]
+    def typical(self) -> list[tuple[job_pb2.TaskGroup, float]]:
+        """What the classes ask for, and each one's share of all arrivals."""
+        counts = [job.arrivals_a_day for job in self._jobs]
+        return [
+            (job_spec(job, job.zones[0]).task_groups[0], count / (sum(counts) or 1))
+            for job, count in zip(self._jobs, counts, strict=True)
+        ]
+
+
+def job_spec(job: JobClass, zone: str) -> job_pb2.JobSpec:
+    """One task of a class, for users in a zone."""
+    resources = Resources(cpu_milli=job.cpu_milli, memory_mib=job.memory_mib)
+    if job.accelerator_milli:
+        resources.accelerators.CopyFrom(
+            AcceleratorRequest(milli=job.accelerator_milli, models=job.accelerator_models)
         )
+    group = job_pb2.TaskGroup(name="main", count=1, resources=resources)
+    group.command.argv.append("true")
+    if job.slo_budget_us:
+        group.latency_slo.zone_ids.append(zone)
+        group.latency_slo.budget_us, group.latency_slo.client_us = job.slo_budget_us, job.client_us
+    group.compute_time.default_us = job.compute_us
+    return job_pb2.JobSpec(
+        name=job.name, kind=job_pb2.JOB_KIND_BATCH, priority=job.priority, task_groups=[group]
+    )

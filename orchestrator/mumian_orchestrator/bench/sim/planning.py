@@ -1,0 +1,278 @@
+"""Where the next node, rack or link pays most, and what it takes to serve more demand.
+
+The optimiser's shadow prices say what one more core, GiB or device of a site would save; each proposal is
+then checked by arranging everything anew with it, and by running the whole scenario with it. Money and places
+are kept apart: savings are of the tasks that have a place without the addition, and the tasks that get one
+with it are counted.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from mumian.api.v1.fleet_pb2 import Node
+from mumian_core.v1 import optimize_pb2
+
+from mumian_orchestrator.bench.sim import world
+from mumian_orchestrator.bench.sim.account import Running
+from mumian_orchestrator.bench.sim.arrivals import Arrival
+from mumian_orchestrator.bench.sim.fields import ScenarioError
+from mumian_orchestrator.bench.sim.gauge import Gauge
+from mumian_orchestrator.bench.sim.record import Record, record
+from mumian_orchestrator.bench.sim.runner import Run
+from mumian_orchestrator.bench.sim.scenario import JobClass, NodeClass, Scenario
+
+NODES_MOST = 4096
+_ROUNDS = 20
+_MICROCNY = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Nodes:
+    """More machines like those that a site has."""
+
+    site_id: str
+    node_class: int
+    count: int
+
+    def __str__(self) -> str:
+        plural = "s" if self.count > 1 else ""
+        return f"{self.count} node{plural} of class {self.node_class} at {self.site_id}"
+
+    def added(self, scenario: Scenario) -> Scenario:
+        """The scenario with it."""
+        sites = []
+        for site in scenario.sites:
+            groups = list(site.nodes)
+            if site.id == self.site_id:
+                group = groups[self.node_class]
+                groups[self.node_class] = dataclasses.replace(group, count=group.count + self.count)
+            sites.append(dataclasses.replace(site, nodes=tuple(groups)))
+        return dataclasses.replace(scenario, sites=tuple(sites))
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A link of half the round trip."""
+
+    zone: str
+    site_id: str
+    rtt_p99_us: int
+
+    def __str__(self) -> str:
+        return f"{self.zone} to {self.site_id} in {self.rtt_p99_us / 1000:.1f} ms"
+
+    def added(self, scenario: Scenario) -> Scenario:
+        """The scenario with it."""
+        links = {**scenario.links_rtt_p99_us, (self.zone, self.site_id): self.rtt_p99_us}
+        return dataclasses.replace(scenario, links_rtt_p99_us=links)
+
+
+@dataclass(frozen=True, slots=True)
+class Worth:
+    """What an addition is worth at the moment looked at.
+
+    Args:
+        rank: only for the order. Nodes: the shadow prices, tasks without a place among what is short; links:
+            by how much the bound falls.
+        predicted_cny_per_hour: saved on the tasks that have a place anyway. Nodes: their shadow prices x what
+            the nodes have; links: by how much their bound falls.
+        realised_cny_per_hour: by how much their best arrangement found costs less with it.
+        placed_more: tasks that find a place with it.
+    """
+
+    addition: Nodes | Link
+    rank: int
+    predicted_cny_per_hour: float
+    realised_cny_per_hour: float = 0.0
+    placed_more: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """The busiest moment of a run: what is wanted, its best arrangement, and that of what has a place."""
+
+    at_s: int
+    running: Sequence[Running]
+    waiting: Sequence[Arrival]
+    best: optimize_pb2.OptimizeResponse
+    housed: Sequence[Arrival]  # those of `waiting` that have a place in `best`
+    best_of_housed: optimize_pb2.OptimizeResponse
+
+
+class Planner:
+    """Looks at one scenario under our own policy.
+
+    Args:
+        demand: tasks that come on top at the moment looked at.
+    """
+
+    def __init__(self, scenario: Scenario, seed: int, demand: Sequence[Arrival] = ()) -> None:
+        self._scenario, self._seed, self._gauge = scenario, seed, Gauge(scenario)
+        self.before = record(Run(scenario, readings=0), seed)
+        busiest = max(self.before.samples[1:], key=lambda s: (s.waiting, s.core_share, -s.at_s))
+        until = dataclasses.replace(scenario, duration_s=busiest.at_s)
+        made = Run(until, readings=0).simulate(seed)
+        self._sites, self._rtt_p99_us = made.world()
+        self._running, waiting = made.running_tasks(), [*made.waiting_tasks(), *demand]
+        best = self._best(waiting)
+        with_place = {placement.job_id for placement in best.plan.placements}
+        housed = [task for task in waiting if task.id in with_place]
+        best_of_housed = self._best(housed) if len(housed) < len(waiting) else best
+        self.moment = Moment(busiest.at_s, self._running, waiting, best, housed, best_of_housed)
+
+    def nodes(self, count: int) -> list[Worth]:
+        """So many nodes of each class whose resources have a price, the most worth first; see `check`."""
+        rank, money = _prices(self.moment.best), _prices(self.moment.best_of_housed)
+        found = [
+            Worth(
+                Nodes(site.id, number, count),
+                count * _worth_microcny(group, site.id, rank),
+                count * _worth_microcny(group, site.id, money) / _MICROCNY,
+            )
+            for site in self._scenario.sites
+            for number, group in enumerate(site.nodes)
+        ]
+        return _ordered(worth for worth in found if worth.rank or worth.predicted_cny_per_hour)
+
+    def links(self) -> list[Worth]:
+        """Every link that keeps some promise once it takes half the time, and does not now; see `check`."""
+        found = []
+        for link in self._links_that_matter():
+            links = self._with(link)
+            rank = _bound_fall(self.moment.best, self._best(self.moment.waiting, links=links))
+            money = rank
+            if self.moment.best_of_housed is not self.moment.best:
+                money = _bound_fall(self.moment.best_of_housed, self._best(self.moment.housed, links=links))
+            found.append(Worth(link, rank, money / _MICROCNY))
+        return _ordered(worth for worth in found if worth.rank > 0)
+
+    def check(self, worth: Worth) -> Worth:
+        """The same with what it really brings at the moment looked at."""
+        more: list[Node] = []
+        links = None
+        if isinstance(worth.addition, Nodes):
+            more = self._messages(worth.addition)
+        else:
+            links = self._with(worth.addition)
+        best = self._best(self.moment.waiting, more, links)
+        housed = best
+        if self.moment.best_of_housed is not self.moment.best:
+            housed = self._best(self.moment.housed, more, links)
+        saved = _cost_microcny(self.moment.best_of_housed) - _cost_microcny(housed)
+        return dataclasses.replace(
+            worth,
+            realised_cny_per_hour=saved / _MICROCNY,
+            placed_more=self.moment.best.found.unplaced_task_count - best.found.unplaced_task_count,
+        )
+
+    def rerun(self, addition: Nodes | Link) -> Record:
+        """The whole scenario with the addition, under our policy."""
+        return record(Run(addition.added(self._scenario), readings=0), self._seed)
+
+    def least_nodes(self, site_id: str, node_class: int) -> tuple[int, float] | None:
+        """How many more nodes of a class it takes that every task has a place, and what all then costs in CNY
+        an hour; None: no number of them helps.
+        """
+        low, high = 0, 1
+        while (cost := self._cost_of_all(site_id, node_class, high)) is None:
+            low, high = high, 2 * high
+            if low >= NODES_MOST:
+                return None
+        while high - low > 1:
+            middle = (low + high) // 2
+            found = self._cost_of_all(site_id, node_class, middle)
+            if found is None:
+                low = middle
+            else:
+                high, cost = middle, found
+        return high, cost
+
+    def _cost_of_all(self, site_id: str, node_class: int, count: int) -> float | None:
+        answer = self._best(self.moment.waiting, self._messages(Nodes(site_id, node_class, count)))
+        return None if answer.found.unplaced_task_count else _cost_microcny(answer) / _MICROCNY
+
+    def _best(
+        self,
+        waiting: Sequence[Arrival],
+        more: Sequence[Node] = (),
+        links: dict[tuple[str, str], int] | None = None,
+    ) -> optimize_pb2.OptimizeResponse:
+        rtt_p99_us = self._rtt_p99_us if links is None else links
+        return self._gauge.optimise(
+            self._sites, rtt_p99_us, self._running, self._running, waiting, more, rounds=_ROUNDS
+        )
+
+    def _with(self, link: Link) -> dict[tuple[str, str], int]:
+        return {**self._rtt_p99_us, (link.zone, link.site_id): link.rtt_p99_us}
+
+    def _messages(self, nodes: Nodes) -> list[Node]:
+        return world.more_node_messages(self._scenario, nodes.site_id, nodes.node_class, nodes.count)
+
+    def _links_that_matter(self) -> Iterator[Link]:
+        promises = {
+            (zone, job.slo_budget_us - job.compute_us - job.client_us)
+            for job in self._scenario.jobs
+            if job.slo_budget_us
+            for zone in job.zones
+        }
+        for (zone, site_id), rtt_us in self._rtt_p99_us.items():
+            if any(name == zone and rtt_us / 2 <= left_us < rtt_us for name, left_us in promises):
+                yield Link(zone, site_id, round(rtt_us / 2))
+
+
+def _prices(answer: optimize_pb2.OptimizeResponse) -> dict[tuple[str, str], int]:
+    return {(price.site_id, price.resource): price.microcny_per_hour for price in answer.prices}
+
+
+def _cost_microcny(answer: optimize_pb2.OptimizeResponse) -> int:
+    return answer.found.cost_microcny_per_hour
+
+
+def _bound_fall(before: optimize_pb2.OptimizeResponse, after: optimize_pb2.OptimizeResponse) -> int:
+    return before.bound_microcny_per_hour - after.bound_microcny_per_hour
+
+
+def _ordered(worths: Iterable[Worth]) -> list[Worth]:
+    return sorted(worths, key=lambda w: (-w.rank, -w.predicted_cny_per_hour, str(w.addition)))
+
+
+def demand(scenario: Scenario, text: str) -> list[Arrival]:
+    """Tasks that come on top: CLASS=COUNT, or CLASS=COUNT@ZONE.
+
+    Raises:
+        ScenarioError: it is not so written, or names what the scenario does not have.
+    """
+    name, _, rest = text.partition("=")
+    count, _, zone = rest.partition("@")
+    numbers = {job.name: number for number, job in enumerate(scenario.jobs)}
+    if not count.isdecimal() or not int(count):
+        raise ScenarioError(
+            f"--demand ({text}) must be CLASS=COUNT or CLASS=COUNT@ZONE, such as cloud-vr=100"
+        )
+    if name not in numbers:
+        raise ScenarioError(f"--demand ({text}): no class {name}; known: {', '.join(numbers)}")
+    zones = [place.id for place in scenario.zones]
+    if zone and zone not in zones:
+        raise ScenarioError(f"--demand ({text}): no zone {zone}; known: {', '.join(zones)}")
+    job = scenario.jobs[numbers[name]]
+    places = [zone] if zone else _in_turn(job, int(count))
+    return [
+        Arrival(0.0, numbers[name], -1 - number, places[number % len(places)], job.run_time_s)
+        for number in range(int(count))
+    ]
+
+
+def _in_turn(job: JobClass, count: int) -> list[str]:
+    """The zones of the class's users, evenly over all of them."""
+    return [job.zones[number * len(job.zones) // count] for number in range(count)]
+
+
+def _worth_microcny(group: NodeClass, site_id: str, prices: Mapping[tuple[str, str], int]) -> int:
+    return (
+        prices.get((site_id, "cpu"), 0) * group.cores
+        + prices.get((site_id, "memory"), 0) * group.memory_gib
+        + prices.get((site_id, group.accelerator_model), 0) * group.accelerator_count
+    )

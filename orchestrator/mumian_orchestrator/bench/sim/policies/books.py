@@ -1,0 +1,131 @@
+"""What each node still has, for policies that look at nodes themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mumian.api.v1.fleet_pb2 import Node, Site
+from mumian.api.v1.job_pb2 import TaskGroup
+from mumian.api.v1.resources_pb2 import DeviceShare
+
+from mumian_orchestrator.bench.sim.policies.base import Cluster
+
+WHOLE_MILLI = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What a task asks for.
+
+    Args:
+        accelerator_milli: of all devices together: a share of one, or whole thousands.
+        accelerator_models: those that it accepts; none named: any.
+        site_ids: the sites that are reachable and keep its latency promise.
+    """
+
+    cpu_milli: int
+    memory_mib: int
+    accelerator_milli: int = 0
+    accelerator_models: frozenset[str] = frozenset()
+    site_ids: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, group: TaskGroup, site_ids: frozenset[str] = frozenset()) -> Task:
+        """The same from what a tenant declares."""
+        want = group.resources
+        return cls(
+            want.cpu_milli,
+            want.memory_mib,
+            want.accelerators.milli,
+            frozenset(want.accelerators.models),
+            site_ids,
+        )
+
+
+@dataclass(slots=True)
+class Room:
+    """What one node still has; `devices_milli` of each device. `site` has the prices of now."""
+
+    node: Node
+    site: Site
+    device_models: tuple[str, ...]
+    cpu_milli: int
+    memory_mib: int
+    devices_milli: list[int]
+
+    @classmethod
+    def empty(cls, node: Node, site: Site) -> Room:
+        """A node on which nothing runs."""
+        models = tuple(a.model for a in node.accelerators for _ in range(a.count))
+        return cls(node, site, models, node.cpu_milli, node.memory_mib, [WHOLE_MILLI] * len(models))
+
+    def fits(self, task: Task) -> bool:
+        """Whether the task could run here; latency is the site's question."""
+        return (
+            task.cpu_milli <= self.cpu_milli
+            and task.memory_mib <= self.memory_mib
+            and (not task.accelerator_milli or bool(self.choose(task)))
+        )
+
+    def choose(self, task: Task) -> list[int]:
+        """The first devices that would do; none if there are not enough."""
+        each, count = each_and_count(task.accelerator_milli)
+        free = [
+            index
+            for index, left in enumerate(self.devices_milli)
+            if left >= each
+            and (not task.accelerator_models or self.device_models[index] in task.accelerator_models)
+        ][:count]
+        return free if len(free) == count else []
+
+
+def each_and_count(accelerator_milli: int) -> tuple[int, int]:
+    """How much of how many devices."""
+    whole = accelerator_milli // WHOLE_MILLI
+    return (WHOLE_MILLI, whole) if whole else (accelerator_milli, 1)
+
+
+@dataclass(slots=True)
+class _Held:
+    number: int
+    task: Task
+    devices: list[int]
+
+
+class Books:
+    """The rooms of all nodes, by number in order of declaration, and who holds what."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.rooms = [Room.empty(node, cluster.sites[node.site_id]) for node in cluster.nodes]
+        self._held: dict[str, _Held] = {}
+
+    def see(self, cluster: Cluster) -> None:
+        """Sites have changed."""
+        for room in self.rooms:
+            room.site = cluster.sites[room.node.site_id]
+
+    def take(self, job_id: str, number: int, task: Task, devices: list[int]) -> list[DeviceShare]:
+        """Book a task on the node of that number."""
+        room = self.rooms[number]
+        room.cpu_milli -= task.cpu_milli
+        room.memory_mib -= task.memory_mib
+        each, _ = each_and_count(task.accelerator_milli)
+        for device in devices:
+            room.devices_milli[device] -= each
+        self._held[job_id] = _Held(number, task, devices)
+        return [DeviceShare(device_index=device, milli=each) for device in devices]
+
+    def give_back(self, job_ids: Sequence[str]) -> list[int]:
+        """Cross tasks out; the numbers of the nodes that have more room now."""
+        numbers = []
+        for job_id in job_ids:
+            held = self._held.pop(job_id)
+            room = self.rooms[held.number]
+            room.cpu_milli += held.task.cpu_milli
+            room.memory_mib += held.task.memory_mib
+            each, _ = each_and_count(held.task.accelerator_milli)
+            for device in held.devices:
+                room.devices_milli[device] += each
+            numbers.append(held.number)
+        return numbers

@@ -1,0 +1,1 @@
+"""What runs come to: figures, tables, CSV, JSON and one HTML page."""

@@ -1,0 +1,124 @@
+"""Rows as a terminal table, CSV, Markdown and JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from mumian_orchestrator.bench.sim.record import Record, machine
+from mumian_orchestrator.bench.sim.report.figures import SHARES, TITLES
+from mumian_orchestrator.bench.sim.report.summary import Row, Value
+
+TITLE_OF_DECISION = "Decision, µs a task"
+# What a terminal and the docs have room for.
+_NARROW = (
+    "inside_slo",
+    "starts",
+    "waiting_at_end",
+    "wait_mean_s",
+    "cpu_utilisation",
+    "meter_kwh",
+    "carbon_kg",
+    "cny",
+    "cny_per_core_hour",
+    "gap_to_bound",
+    "moves",
+    "decision_us",
+)
+
+
+def title(name: str) -> str:
+    """Of a figure, for people."""
+    return TITLES[name][0] if name in TITLES else TITLE_OF_DECISION
+
+
+def told(name: str, value: Value | float | None) -> str:
+    """A figure for people."""
+    if value is None:
+        return "-"
+    number = value.mean if isinstance(value, Value) else value
+    if name in SHARES:
+        return f"{100 * number:.2f} %"
+    if name in ("pue", "fairness_jain", "cny_per_core_hour"):
+        return f"{number:.4f}"
+    return f"{number:,.0f}" if abs(number) >= 100 else f"{number:.4g}"
+
+
+def print_comparison(rows: Sequence[Row], console: Console) -> None:
+    """A table for each scenario."""
+    for scenario in dict.fromkeys(row.scenario for row in rows):
+        chosen = [row for row in rows if row.scenario == scenario]
+        table = Table(
+            "policy", *map(title, _NARROW), title=f"{scenario}, mean of {len(chosen[0].seeds)} seeds"
+        )
+        for row in chosen:
+            table.add_row(row.policy, *(told(name, row.values[name]) for name in _NARROW))
+        console.print(table)
+
+
+def print_run(run: Record, console: Console) -> None:
+    """One run: its figures, its sites, its tenants."""
+    table = Table(
+        "figure", "value", "", title=f"{run.scenario}: {run.nodes} nodes, seed {run.seed}, {run.policy}"
+    )
+    for name, (heading, meaning) in TITLES.items():
+        value = run.figures[name]
+        table.add_row(heading, told(name, None if value is None else float(str(value))), meaning)
+    console.print(table)
+    for kind in ("sites", "tenants"):
+        entries = run.figures[kind]
+        assert isinstance(entries, Mapping)
+        columns = list(next(iter(entries.values())))
+        table = Table(kind[:-1], *columns)
+        for name, entry in entries.items():
+            table.add_row(name, *(_cell(entry[column]) for column in columns))
+        console.print(table)
+    clock = run.clock
+    console.print(
+        f"{clock.wall_s:.1f} s on the clock, {clock.decision_s:.1f} s of it deciding "
+        f"({clock.decision_us_per_task:.0f} µs a task); {clock.tasks_per_s:.0f} tasks/s; "
+        f"{clock.memory_mib} MiB"
+    )
+    console.print(machine())
+
+
+def as_csv(records: Sequence[Record]) -> str:
+    """One line for each run: what it was, its figures, and its time on the clock."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(
+        ["scenario", "policy", "seed", "mode", "nodes", *TITLES, "decision_us", "wall_s", "machine"]
+    )
+    for run in records:
+        figures = ["" if run.figures[name] is None else run.figures[name] for name in TITLES]
+        clock = [run.clock.decision_us_per_task, run.clock.wall_s, machine()]
+        writer.writerow([run.scenario, run.policy, run.seed, run.mode, run.nodes, *figures, *clock])
+    return out.getvalue()
+
+
+def as_json(records: Sequence[Record]) -> str:
+    """Every run with its samples, and the machine."""
+    return json.dumps({"machine": machine(), "runs": [run.as_json() for run in records]}, indent=1)
+
+
+def as_markdown(rows: Sequence[Row]) -> str:
+    """A table for each scenario, for the docs."""
+    lines = []
+    for scenario in dict.fromkeys(row.scenario for row in rows):
+        chosen = [row for row in rows if row.scenario == scenario]
+        lines += [f"### {scenario}", "", "| policy | " + " | ".join(map(title, _NARROW)) + " |"]
+        lines.append("|---|" + "---:|" * len(_NARROW))
+        for row in chosen:
+            cells = " | ".join(told(name, row.values[name]) for name in _NARROW)
+            lines.append(f"| {row.policy} | {cells} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _cell(value: object) -> str:
+    return "-" if value is None else f"{value:,}" if isinstance(value, int | float) else str(value)

@@ -326,3 +326,17 @@ def test_the_data_sets_are_read_whole() -> None:
     assert openb.node_count == 9
     assert sum(len(job.trace_s) for job in openb.jobs) > 1900
     assert all(len(job.trace_s) == len(job.trace_run_times_s) for job in openb.jobs)
+
+
+@pytest.mark.ray
+def test_a_sweep_on_ray_gives_the_figures_of_one_in_this_process() -> None:
+    def runs(*more: str) -> list[dict[str, Any]]:
+        command = ["compare", str(SMALL), "--hours", "0.5", "--policies", "ours,random", "--seeds", "2"]
+        result = CliRunner().invoke(main, [*command, "--output", "json", *more])
+        assert result.exit_code == 0, result.output
+        found = json.loads(result.stdout)["runs"]
+        for run in found:
+            del run["clock"]
+        return list(found)
+
+    assert runs("--ray") == runs("--processes", "1")

@@ -74,7 +74,8 @@ impl Demand {
             task_groups: _,
             on_disconnect: _, // the coordinator follows silent sites, and places what is lost anew
             at_most_once: _,
-            pinned: _, // asked by whoever moves what runs
+            pinned: _,  // asked by whoever moves what runs
+            project: _, // the coordinator keeps quotas
         } = job;
         let api::TaskGroup {
             resources,

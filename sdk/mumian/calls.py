@@ -18,6 +18,7 @@ from mumian.api.v1.fleet_pb2 import DisconnectBrake, Link, Node, Site, Zone
 from mumian.api.v1.job_event_pb2 import JobEvent
 from mumian.api.v1.job_pb2 import Bundle, Job, JobSpec
 from mumian.api.v1.planning_pb2 import FleetChange
+from mumian.api.v1.share_pb2 import Share
 
 _JOBS = jobs.DESCRIPTOR.services_by_name["JobService"].full_name
 _FLEET = fleet.DESCRIPTOR.services_by_name["FleetService"].full_name
@@ -104,6 +105,12 @@ def events(job_id: str) -> Listing[JobEvent]:
         jobs.ListJobEventsRequest(job_id=job_id, page_size=PAGE_SIZE, page_token=token),
         parse,
     )
+
+
+def share() -> Call[Share]:
+    """What the tenant holds, and may."""
+    request = jobs.GetShareRequest()
+    return Call(_JOBS, "GetShare", request, lambda b: jobs.GetShareResponse.FromString(b).share)
 
 
 def watch(job_id: str) -> Call[Job]:

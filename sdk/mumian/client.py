@@ -24,6 +24,7 @@ from mumian.api.v1.job_service_pb2 import (
 from mumian.api.v1.ops_service_pb2 import DiagnoseResponse
 from mumian.api.v1.planning_pb2 import FleetChange
 from mumian.api.v1.planning_service_pb2 import OptimizeFleetResponse, WhatIfResponse
+from mumian.api.v1.share_pb2 import Share
 from mumian.calls import TERMINAL_STATES, Call, Item, Listing, Result
 from mumian.connection import Attempts, Connection, Endpoints, no_end_in_time
 
@@ -172,6 +173,10 @@ class Client:
     def events(self, job_id: str) -> Iterator[JobEvent]:
         """What has happened to a job, oldest first; the newest events are kept, at least 128."""
         return self._pages(calls.events(job_id))
+
+    def share(self) -> Share:
+        """What the tenant holds of the fleet, and what it may."""
+        return self._unary(calls.share())
 
     def sites(self) -> Iterator[Site]:
         """The fleet's sites in order of id."""

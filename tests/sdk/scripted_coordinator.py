@@ -26,6 +26,7 @@ from mumian.api.v1 import (
 )
 from mumian.api.v1.job_event_pb2 import JobEvent
 from mumian.api.v1.job_pb2 import Job
+from mumian.api.v1.share_pb2 import Share
 
 Context = grpc.ServicerContext
 
@@ -81,6 +82,7 @@ class ScriptedCoordinator(
         self.sites: list[fleet_pb2.Site] = []
         self.brake = fleet_pb2.DisconnectBrake()
         self.disconnects: list[str] = []
+        self.share = Share()
         self.nodes: list[fleet_pb2.Node] = []
         self.zones: list[fleet_pb2.Zone] = []
         self.links: list[fleet_pb2.Link] = []
@@ -202,6 +204,10 @@ class ScriptedCoordinator(
         self._enter("ListJobEvents", request, context)
         page, token = self._page(self.events, request.page_token)
         return job_service_pb2.ListJobEventsResponse(events=page, next_page_token=token)
+
+    def GetShare(self, request: Any, context: Context) -> job_service_pb2.GetShareResponse:
+        self._enter("GetShare", request, context)
+        return job_service_pb2.GetShareResponse(share=self.share)
 
     def ListSites(self, request: Any, context: Context) -> fleet_service_pb2.ListSitesResponse:
         self._enter("ListSites", request, context)

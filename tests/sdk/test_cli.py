@@ -183,6 +183,43 @@ def test_a_job_that_waits_for_a_cheaper_hour_says_until_when_and_what_it_saves(
     assert (planned.code, told in planned.out) == (0, True)
 
 
+def test_a_task_that_a_quota_holds_back_says_which_and_is_no_failure(
+    mumian: Any, coordinator: ScriptedCoordinator, hello: str
+) -> None:
+    reason = "quota of tenant acme: it holds 2 cores, may hold 2 cores, and a task needs 1 core, 1 core over"
+    held = Explanation(task_group="main", task_count=1, held_task_count=1, held_reason=reason)
+    coordinator.jobs = coordinator.watched = [job(PENDING, held)]
+    told = f"1 task of group main held back by the {reason}"
+    assert told in " ".join(mumian("status", "hello-1").out.split())
+    submitted = mumian("submit", hello)
+    assert (submitted.code, told in submitted.out) == (0, True)
+    assert "no site is connected" not in submitted.out
+
+
+def test_who_is_passed_over_is_told_why(mumian: Any, coordinator: ScriptedCoordinator) -> None:
+    passed = explanation(placed=0)
+    passed.share_reason = "3 tasks of other tenants went first: of higher priority than 50"
+    coordinator.jobs = [job(PENDING, passed)]
+    shown = " ".join(mumian("status", "hello-1").out.split())
+    assert "refused by latency 2 nodes, and 3 tasks of other tenants went first" in shown
+
+
+def test_a_tenants_share_is_shown_in_its_units(mumian: Any, coordinator: ScriptedCoordinator) -> None:
+    share = coordinator.share
+    share.tenant_id, share.weight, share.priority_max = "acme", 3, 80
+    share.held.cpu_milli, share.held.tasks, share.held.memory_mib = 2500, 4, 1536
+    share.quota.cpu_milli, share.fleet.cpu_milli = 8000, 10_000
+    share.dominant_permille, share.dominant_resource = 250, "cores"
+    share.projects.add(project="web").quota.tasks = 5
+    shown = mumian("share")
+    rows = [line.split() for line in shown.out.splitlines()]
+    assert ["held", "2.5", "1.5", "0", "4"] in rows
+    assert ["quota", "8", "any", "any", "any"] in rows
+    assert ["project", "web:", "quota", "any", "any", "any", "5"] in rows
+    assert "tenant acme holds 25 % of the fleet's cores at weight 3" in shown.out
+    assert mumian("share", "-o", "json").json["priority_max"] == 80
+
+
 def test_the_table_shows_what_is_evicted_and_the_rarer_parts_of_the_cost(
     mumian: Any, coordinator: ScriptedCoordinator, hello: str
 ) -> None:

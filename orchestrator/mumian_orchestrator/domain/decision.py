@@ -26,6 +26,7 @@ class PendingJob:
     spec: JobSpec  # normalised
     tasks: tuple[TaskId, ...]
     created_unix_s: int  # its deadline counts from then
+    is_guaranteed: bool = False  # it may take the place of what others have borrowed
 
 
 @dataclass(frozen=True, slots=True)

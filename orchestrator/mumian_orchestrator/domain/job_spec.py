@@ -77,6 +77,8 @@ def _fill(group: TaskGroup, kind: job_pb2.JobKind.ValueType) -> None:
 def _job_faults(spec: JobSpec) -> Iterator[FieldFault]:
     if not is_name(spec.name):
         yield FieldFault("name", f"({spec.name!r}) is no valid name; {NAME_ADVICE}")
+    if spec.project and not is_name(spec.project):
+        yield FieldFault("project", f"({spec.project!r}) is no valid name; {NAME_ADVICE}")
     if spec.kind not in RESTARTS_DEFAULT:
         yield FieldFault("kind", f"({spec.kind}) is unknown; use batch, service or gang")
     if spec.priority > PRIORITY_MAX:

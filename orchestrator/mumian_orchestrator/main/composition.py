@@ -32,6 +32,7 @@ from mumian_orchestrator.services.receipts import Receipts
 from mumian_orchestrator.services.reconciler import Reconciler
 from mumian_orchestrator.services.reoptimisation import Reoptimisation
 from mumian_orchestrator.services.scheduler import Scheduler
+from mumian_orchestrator.services.shares import Shares
 from mumian_orchestrator.services.solver import Solver
 from mumian_orchestrator.services.store.history import forget_old_history
 from mumian_orchestrator.services.what_if import WhatIf
@@ -116,7 +117,8 @@ def compose(
     applier = PlanApplier(table, engine, sessions, preemptions, clock)
     brake = Brake(config.brake, clock)
     solver = Solver(engine, fleet, config.solver_deadline_ms / 1000)
-    scheduler = Scheduler(table, solver, applier, preemptions, brake, clock)
+    shares = Shares(config.shares, table, fleet, engine)
+    scheduler = Scheduler(table, solver, applier, preemptions, brake, shares, clock)
     disconnections = Disconnections(table, fleet, engine, sessions, scheduler, brake, clock)
     receipts = Receipts(fleet, config.carbon_kg_microcny)
     reconciler = Reconciler(table, engine, sessions, scheduler, preemptions, receipts)
@@ -141,7 +143,7 @@ def compose(
             bundles,
             store,
             clock,
-            dict(config.tenant_weights),
+            shares,
         ),
         endpoints=Endpoints(table, fleet),
         bundles=bundles,

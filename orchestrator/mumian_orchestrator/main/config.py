@@ -16,6 +16,8 @@ from mumian_core.v1 import engine_pb2
 from mumian_orchestrator.adapters.etcd.client import Credentials
 from mumian_orchestrator.domain.arrangement import SearchLimits
 from mumian_orchestrator.domain.names import is_name
+from mumian_orchestrator.domain.shares import ALL_ALIKE, ShareRules
+from mumian_orchestrator.main.share_rules import share_rules
 from mumian_orchestrator.services.brake import BrakePolicy
 
 OBJECTIVES = {
@@ -58,7 +60,7 @@ class Config:
     bundles_dir: str = ""
     bundle_max_mib: int = 64  # of one, packed
     bundles_max_mib: int = 10_240  # of all together
-    tenant_weights: tuple[tuple[str, int], ...] = ()  # turns of a tenant among those that wait; 1 each
+    shares: ShareRules = ALL_ALIKE  # quotas, guarantees and weights of the tenants
     metrics: str = ""  # host:port where Prometheus scrapes; empty: nowhere
     solver_deadline_ms: int = 5000  # then a simple placement goes on without the solver
     # No replacements while more than this share of the sites has vanished within the window.
@@ -111,8 +113,8 @@ def load(path: Path) -> Config:
             raise ConfigError(f"{name} in {path} is unknown; {advice}")
     if "zones" in raw:
         raw["zones"] = _zones(raw["zones"])
-    if "tenant_weights" in raw:
-        raw["tenant_weights"] = _weights(raw["tenant_weights"])
+    if "shares" in raw:
+        raw["shares"] = _shares(raw["shares"])
     if "etcd" in raw:
         raw["etcd"] = _endpoints(raw["etcd"])
     for name, value in raw.items():
@@ -124,6 +126,11 @@ def load(path: Path) -> Config:
     config = Config(**raw)
     if config.objective not in OBJECTIVES:
         raise ConfigError(f"objective ({config.objective!r}) is unknown; use one of {', '.join(OBJECTIVES)}")
+    if config.shares.guarantee_anything and not config.preempt:
+        raise ConfigError(
+            "shares guarantee something, and preempt is off; set preempt: true, since what others have "
+            "borrowed is taken back by evicting it"
+        )
     host_and_port("listen", config.listen)
     if config.metrics:
         host_and_port("metrics", config.metrics)
@@ -131,13 +138,11 @@ def load(path: Path) -> Config:
     return config
 
 
-def _weights(raw: Any) -> tuple[tuple[str, int], ...]:
-    if not isinstance(raw, dict):
-        raise ConfigError(f"tenant_weights ({raw!r}) must be tenants with numbers, such as {{acme: 3}}")
-    for tenant, weight in raw.items():
-        if not isinstance(weight, int) or isinstance(weight, bool) or weight < 1:
-            raise ConfigError(f"tenant_weights.{tenant} ({weight!r}) must be a whole number of 1 or more")
-    return tuple((str(tenant), weight) for tenant, weight in raw.items())
+def _shares(raw: Any) -> ShareRules:
+    try:
+        return share_rules(raw)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
 
 
 def etcd_credentials(config: Config) -> Credentials | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from mumian.api.v1.explanation_pb2 import Explanation
@@ -35,6 +35,9 @@ class Engine(Protocol):
         freed: Sequence[str] = (),
     ) -> None:
         """Change the cluster, whole or not at all; an allocation is booked with its job."""
+
+    def shield(self, added: Collection[str], dropped: Collection[str]) -> None:
+        """Allocations that nothing may evict, from when they are booked next, and such as may be again."""
 
     async def place(
         self, evaluation_id: str, jobs: Sequence[PendingJob], now_unix_s: int, *, may_evict: bool = False

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import secrets
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 
 from mumian.agent.v1.agent_pb2 import LogChunk
 from mumian.api.v1 import error_pb2, job_pb2
 from mumian.api.v1.explanation_pb2 import Explanation
 from mumian.api.v1.job_event_pb2 import JobEvent
 from mumian.api.v1.job_pb2 import Allocation, Job, JobSpec
+from mumian.api.v1.share_pb2 import Share
 
 from mumian_orchestrator.domain.decision import Decision, PendingJob
 from mumian_orchestrator.domain.errors import FieldFault, RequestRefusedError, invalid, job_not_found
@@ -28,6 +29,7 @@ from mumian_orchestrator.services.fleet import Fleet
 from mumian_orchestrator.services.job_table import ALLOCATIONS_PER_COMMIT, JobTable, event_prefix
 from mumian_orchestrator.services.reconciler import Reconciler
 from mumian_orchestrator.services.scheduler import Scheduler
+from mumian_orchestrator.services.shares import Shares
 
 REQUEST_ID_LENGTH_MAX = 64
 # A caller is told to try again rather than left to wait for a store that does not answer.
@@ -54,12 +56,13 @@ class Admission:
         bundles: Bundles,
         store: TermStore,
         clock: Clock,
-        weights: Mapping[str, int],
+        shares: Shares,
     ) -> None:
         self._disconnections, self._bundles, self._store = disconnections, bundles, store
         self._table, self._fleet, self._engine = table, fleet, engine
         self._scheduler, self._reconciler, self._sessions = scheduler, reconciler, sessions
-        self._clock = clock
+        self._clock, self._shares = clock, shares
+        weights = {tenant_id: share.weight for tenant_id, share in shares.rules.tenants.items()}
         # Turns for what changes something, and for what makes the engine work.
         self.changes = FairQueue(
             "changes", CHANGES_AT_ONCE, 4 * WAITING_OF_TENANT, WAITING_OF_TENANT, weights
@@ -105,7 +108,7 @@ class Admission:
         return self._published(tenant_id, job_id)
 
     def _add(self, tenant_id: str, key: str, digest: str, spec: JobSpec) -> str:
-        full = self._normalise(spec)
+        full = self._normalise(tenant_id, spec)
         job = Job(
             id=f"{full.name}-{secrets.token_hex(4)}",
             tenant_id=tenant_id,
@@ -174,7 +177,7 @@ class Admission:
         Raises:
             RequestRefusedError: INVALID_FIELD, UNKNOWN_ZONE or OVERLOADED.
         """
-        full = self._normalise(spec)
+        full = self._normalise(tenant_id, spec)
         now_unix_s = self._clock.now().seconds
         job = PendingJob(full.name, full, tuple(tasks_of(full)), created_unix_s=now_unix_s)
         async with self.questions.turn(tenant_id):
@@ -241,8 +244,16 @@ class Admission:
             )
         return await self._sessions.read_output(allocation, offset_bytes)
 
-    def _normalise(self, spec: JobSpec) -> JobSpec:
+    def share(self, tenant_id: str) -> Share:
+        """What the tenant holds, and the rules for it."""
+        return self._shares.report(tenant_id)
+
+    def _normalise(self, tenant_id: str, spec: JobSpec) -> JobSpec:
         full = normalise(spec, self._fleet.zones.keys())
+        priority_max = self._shares.rules.of(tenant_id).priority_max
+        if full.priority > priority_max:
+            advice = f"({full.priority}) must be at most {priority_max} for tenant {tenant_id}"
+            raise invalid([FieldFault("priority", advice)])
         tasks = sum(group.count for group in full.task_groups)
         if full.kind == job_pb2.JOB_KIND_GANG and tasks > ALLOCATIONS_PER_COMMIT:
             advice = f"({tasks} tasks together) must be at most {ALLOCATIONS_PER_COMMIT} in a gang"

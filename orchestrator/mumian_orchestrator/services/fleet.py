@@ -13,6 +13,7 @@ from mumian.api.v1.fleet_pb2 import Link, Node, Site, Zone
 from mumian.api.v1.job_pb2 import Allocation, Job
 
 from mumian_orchestrator.domain.job_state import holds_room
+from mumian_orchestrator.domain.shares import Amount
 from mumian_orchestrator.ports.clock import Clock
 from mumian_orchestrator.ports.engine import Engine
 from mumian_orchestrator.ports.store import Write
@@ -45,6 +46,7 @@ class Fleet:
         self._nodes: dict[str, dict[str, Node]] = {}
         # Nodes that something runs on, of sites that have not said hello to this leader, by site.
         self._expected: dict[str, set[str]] = {}
+        self._capacity: Amount | None = None
         self._links: dict[tuple[str, str], Link] = {}
         self._reflectors: dict[str, str] = {}
         # When each site was last heard, by both clocks; and the sites that have been silent for too long.
@@ -93,6 +95,7 @@ class Fleet:
         old = self._nodes.get(site_id, {})
         gone = (old.keys() | self._expected.pop(site_id, set())) - new.keys()
         self._nodes[site_id] = new
+        self._capacity = None
         appeared = new.keys() - old.keys()
         booked = [
             (job, allocation)
@@ -137,6 +140,16 @@ class Fleet:
         reported since this leader began: when it began.
         """
         return self._heard[site_id]
+
+    def capacity(self) -> Amount:
+        """All that the nodes have together, of whatever health."""
+        if self._capacity is None:
+            nodes = [node for of_site in self._nodes.values() for node in of_site.values()]
+            devices = sum(accelerator.count for node in nodes for accelerator in node.accelerators)
+            self._capacity = Amount(
+                sum(node.cpu_milli for node in nodes), sum(node.memory_mib for node in nodes), 1000 * devices
+            )
+        return self._capacity
 
     def has_node(self, site_id: str, node_id: str) -> bool:
         """Whether the site has told of this node."""

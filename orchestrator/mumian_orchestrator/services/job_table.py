@@ -16,6 +16,7 @@ from mumian_orchestrator.domain.job_events import event_of, events_kept, in_orde
 from mumian_orchestrator.domain.job_state import (
     TERMINAL_JOB_STATES,
     derive,
+    holds_room,
     is_live,
     is_set_aside,
     wants_placement,
@@ -23,6 +24,7 @@ from mumian_orchestrator.domain.job_state import (
 from mumian_orchestrator.ports.clock import Clock
 from mumian_orchestrator.ports.store import COMMIT_WRITES_MAX, LOG, Write
 from mumian_orchestrator.services.commit_log import CommitLog
+from mumian_orchestrator.services.holdings import Holdings
 
 _JOBS, _ALLOCATIONS, _REQUESTS = "jobs/", "allocations/", "requests/"
 # Beside them a commit writes the job and its new event, and removes the event that is too old.
@@ -57,6 +59,7 @@ class JobTable:
         # Those of the working jobs that are asked for all the time, so that nobody looks through all jobs.
         self._live: dict[str, dict[str, tuple[Job, Allocation]]] = {}  # by site, by allocation
         self._waiting: dict[str, Job] = {}
+        self.holdings = Holdings()
 
     def load(self, stored: Mapping[str, bytes]) -> None:
         """Fill the empty table from the store."""
@@ -274,6 +277,10 @@ class JobTable:
                 site[allocation.id] = (job, allocation)
             else:
                 site.pop(allocation.id, None)
+            if holds_room(allocation):
+                self.holdings.count(job, allocation)
+            else:
+                self.holdings.forget(allocation.id)
         if job.state == job_pb2.JOB_STATE_PENDING and wants_placement(job):
             self._waiting[job.id] = job
         else:

@@ -146,6 +146,8 @@ class Preemptions:
         # A tenant is not told the names of another's jobs.
         whose = f"job {by.id}" if by.tenant_id == job.tenant_id else "another tenant's job"
         why = f"its place goes to {whose} of priority {by.spec.priority}"
+        if by.spec.priority <= job.spec.priority:
+            why = f"its place was borrowed, and goes to {whose}, to which it is guaranteed"
         for allocation in victims:
             allocation.evicted = allocation.stop_requested = True
             allocation.state_message = f"evicted: {why}"

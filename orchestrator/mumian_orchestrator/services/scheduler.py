@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import heapq
 import itertools
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from mumian.api.v1.job_pb2 import Job
 
@@ -15,10 +16,13 @@ from mumian_orchestrator.domain.job_state import lost_tasks, unplaced_tasks, wan
 from mumian_orchestrator.ports.clock import Clock
 from mumian_orchestrator.ports.engine import EnginePanickedError, EngineRefusedError
 from mumian_orchestrator.services.brake import Brake
+from mumian_orchestrator.services.evaluation_queue import EvaluationQueue
 from mumian_orchestrator.services.job_table import JobTable
 from mumian_orchestrator.services.plan_applier import PlanApplier
 from mumian_orchestrator.services.preemptions import Preemptions
+from mumian_orchestrator.services.shares import Shares
 from mumian_orchestrator.services.solver import Solver
+from mumian_orchestrator.services.turns import Turns
 
 log = logging.getLogger(__name__)
 
@@ -37,12 +41,13 @@ class Scheduler:
         applier: PlanApplier,
         preemptions: Preemptions,
         brake: Brake,
+        shares: Shares,
         clock: Clock,
     ) -> None:
-        self._brake = brake
+        self._brake, self._shares = brake, shares
         self._table, self._solver, self._applier, self._clock = table, solver, applier, clock
         self._preemptions = preemptions
-        self._queue: dict[str, None] = {}
+        self._queue = EvaluationQueue()
         # When deferred jobs are to be considered again, in unix seconds.
         self._due: dict[str, int] = {}
         self._arrived = asyncio.Event()
@@ -55,12 +60,14 @@ class Scheduler:
 
     def evaluate(self, job_id: str) -> None:
         """Consider one job soon."""
-        self._queue[job_id] = None
-        self._arrived.set()
+        job = self._table.get(job_id)
+        if job is not None:
+            self._queue.add(job_id, job.tenant_id)
+            self._arrived.set()
 
     def evaluate_first(self, job_ids: Iterable[str]) -> None:
         """Consider these before all others: a place has just been freed for them."""
-        self._queue = {**dict.fromkeys(job_ids), **self._queue}
+        self._queue.add_first(job_ids)
         self._arrived.set()
 
     def evaluate_waiting(self) -> None:
@@ -90,37 +97,55 @@ class Scheduler:
                 self.evaluate(job_id)
 
     async def _evaluate_batch(self) -> None:
+        turns = self._shares.turns()
         pending: list[PendingJob] = []
         left_tasks = EVALUATION_TASKS_MAX
-        while self._queue and len(pending) < EVALUATION_JOBS_MAX and left_tasks > 0:
-            job_id = next(iter(self._queue))
-            del self._queue[job_id]
+        for job_id in self._in_turn(turns):
             job = self._table.get(job_id)
             if job and wants_placement(job) and not self._preemptions.is_waiting(job.id):
-                tasks = self._tasks_to_place(job)
+                wanted = self._tasks_to_place(job)
+                tasks = turns.admit(job, wanted)
                 left_tasks -= len(tasks)
                 if tasks:
                     pending.append(PendingJob(job.id, job.spec, tasks, job.create_time.seconds))
+                elif wanted:
+                    self._table.publish_explanations(job, turns.held_only(job))
+            if len(pending) == EVALUATION_JOBS_MAX or left_tasks <= 0:
+                break
         if not pending:
             return
         try:
-            await self._decide_or_wait(pending)
+            await self._decide_or_wait(pending, turns)
         except EngineRefusedError:
             # One malformed job must not keep the others waiting.
             for alone in pending:
                 try:
-                    await self._decide_or_wait([alone])
+                    await self._decide_or_wait([alone], turns)
                 except EngineRefusedError:
                     log.exception("the engine refused job %s; it stays pending", alone.job_id)
 
-    async def _decide_or_wait(self, pending: list[PendingJob]) -> None:
+    def _in_turn(self, turns: Turns) -> Iterator[str]:
+        """The jobs of the queue, each tenant's in their order, the tenants by their turns."""
+        while (job_id := self._queue.pop_first()) is not None:
+            yield job_id
+        ranks = [
+            (turns.rank(tenant_id), order, tenant_id) for order, tenant_id in enumerate(self._queue.tenants())
+        ]
+        heapq.heapify(ranks)
+        while ranks:
+            _, order, tenant_id = heapq.heappop(ranks)
+            yield self._queue.pop(tenant_id)
+            if tenant_id in self._queue.tenants():
+                heapq.heappush(ranks, (turns.rank(tenant_id), order, tenant_id))
+
+    async def _decide_or_wait(self, pending: list[PendingJob], turns: Turns) -> None:
         """Decide on jobs; what cannot be verified is not committed, and its jobs are looked at again later.
 
         Raises:
             EngineRefusedError: one of the jobs is malformed.
         """
         try:
-            await self._decide(pending)
+            await self._decide(pending, turns)
         except Exception as error:
             if isinstance(error, EngineRefusedError) and not isinstance(error, EnginePanickedError):
                 raise
@@ -135,15 +160,18 @@ class Scheduler:
         held = lost_tasks(job)
         return tuple(task for task in unplaced_tasks(job) if task not in held)
 
-    async def _decide(self, pending: list[PendingJob]) -> None:
+    async def _decide(self, asked: list[PendingJob], turns: Turns) -> None:
         evaluation_id = f"evaluation-{next(self._numbers)}"
         may_evict = not self._preemptions.are_ending
         now_unix_s = self._clock.now().seconds
+        self._shares.shield()
+        pending = self._shares.claim(asked)
         decision = await self._solver.place(evaluation_id, pending, now_unix_s, may_evict=may_evict)
+        turns.explain(pending, decision)
         self._remember_deferred(decision, pending)
         applied = self._applier.apply(decision, pending)
         self._solver.distrust(applied.infeasible)
-        for job_id in applied.again:
+        for job_id in [*applied.again, *self._shares.unclaimed(asked, pending, decision)]:
             self.evaluate(job_id)
 
     def _remember_deferred(self, decision: Decision, pending: list[PendingJob]) -> None:

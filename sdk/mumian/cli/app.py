@@ -24,6 +24,7 @@ _VERBS = {
     "status": "mumian.cli.jobs:status",
     "events": "mumian.cli.events:events",
     "receipt": "mumian.cli.receipt:receipt",
+    "share": "mumian.cli.share:share",
     "logs": "mumian.cli.logs:logs",
     "fetch": "mumian.cli.fetch:fetch",
     "endpoints": "mumian.cli.endpoints:endpoints",

@@ -21,14 +21,15 @@ def print_considered(console: Console, explanations: Iterable[Explanation]) -> N
         console.print(_heading(explanation))
         if explanation.sites:
             console.print(_sites(explanation))
-        else:
+        elif not explanation.held_task_count:
             console.print("no site is connected", style="dim")
         console.print()
 
 
 def is_settled(explanation: Explanation) -> bool:
-    """Whether every task has a place, or waits for a cheaper hour."""
-    return explanation.placed_task_count + explanation.deferred_task_count >= explanation.task_count
+    """Whether every task has a place, or waits for a cheaper hour or for a quota."""
+    waiting_count = explanation.deferred_task_count + explanation.held_task_count
+    return explanation.placed_task_count + waiting_count >= explanation.task_count
 
 
 def deferred(explanation: Explanation) -> str:
@@ -44,13 +45,22 @@ def deferred(explanation: Explanation) -> str:
 
 def waiting(explanation: Explanation) -> str:
     """What its tasks without a place wait for; empty when all are placed."""
-    told = [deferred(explanation), "" if is_settled(explanation) else why_not(explanation)]
+    told = [deferred(explanation), held(explanation), "" if is_settled(explanation) else why_not(explanation)]
     return "; ".join(part for part in told if part)
+
+
+def held(explanation: Explanation) -> str:
+    """What a quota holds back; empty when it holds nothing."""
+    if not explanation.held_task_count:
+        return ""
+    tasks = figures.count(explanation.held_task_count, "task")
+    return f"{tasks} of group {explanation.task_group} held back by the {explanation.held_reason}"
 
 
 def why_not(explanation: Explanation) -> str:
     """Why tasks have no place, and the smallest change that would give one more of them one."""
-    missing = explanation.task_count - explanation.placed_task_count - explanation.deferred_task_count
+    waiting_count = explanation.deferred_task_count + explanation.held_task_count
+    missing = explanation.task_count - explanation.placed_task_count - waiting_count
     counts = ", ".join(
         f"{words.filter_name(count.filter)} {figures.count(count.node_count, 'node')}"
         for count in explanation.rejections
@@ -58,6 +68,8 @@ def why_not(explanation: Explanation) -> str:
     reason = f"refused by {counts}" if counts else "no site has enough left"
     if not explanation.nodes_considered:
         reason = "no node is connected"
+    if explanation.share_reason:
+        reason += f", and {explanation.share_reason}"
     verb = "has" if missing == 1 else "have"
     line = f"{figures.count(missing, 'task')} of group {explanation.task_group} {verb} no place: {reason}"
     if explanation.HasField("relaxation"):
@@ -77,6 +89,7 @@ def _heading(explanation: Explanation) -> Text:
     placed, total = explanation.placed_task_count, explanation.task_count
     style = "green" if is_settled(explanation) else "yellow"
     waits = f", {explanation.deferred_task_count} deferred" if explanation.deferred_task_count else ""
+    waits += f", {explanation.held_task_count} held back" if explanation.held_task_count else ""
     if explanation.evicted_allocation_count:
         fallen = figures.count(explanation.evicted_allocation_count, "task")
         waits += f", in place of {fallen} of lower priority"

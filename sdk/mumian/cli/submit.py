@@ -64,7 +64,7 @@ def submit(session: Session, file: Path, wait: bool, request_id: str | None) -> 
         progress.next_commands(job)
     if job.state == job_pb2.JOB_STATE_PENDING:
         _refuse_unplaced(job.explanations)
-    return EXIT_FAILED if job.state in _UNHAPPY and not _deferred(job.explanations) else 0
+    return EXIT_FAILED if job.state in _UNHAPPY and not _set_aside(job.explanations) else 0
 
 
 @click.command()
@@ -87,7 +87,7 @@ def plan(session: Session, file: Path) -> None:
         print_considered(session.console, response.explanations)
         if response.tasks:
             session.console.print(_plan_total(response), style="bold")
-        if told := _deferred(response.explanations):
+        if told := _set_aside(response.explanations):
             session.console.print(told, style="yellow")
     _refuse_unplaced(response.explanations)
     if not session.json:
@@ -150,7 +150,7 @@ class Progress:
         self._decision(job)
         state = words.job_state(job.state)
         if job.state == job_pb2.JOB_STATE_PENDING:
-            told = _deferred(job.explanations)
+            told = _set_aside(job.explanations)
             message = f"; {told}" if told else "; it stays pending and is placed as soon as a site fits"
         else:
             message = f": {_message(job)}" if _message(job) else ""
@@ -194,10 +194,11 @@ def _waiting(explanations: Iterable[Explanation]) -> str:
     return "; ".join(why_not(explanation) for explanation in explanations if not is_settled(explanation))
 
 
-def _deferred(explanations: Iterable[Explanation]) -> str:
-    from mumian.cli.considered import deferred
+def _set_aside(explanations: Iterable[Explanation]) -> str:
+    from mumian.cli.considered import deferred, held
 
-    return "; ".join(told for explanation in explanations if (told := deferred(explanation)))
+    told = [told for explanation in explanations for told in (deferred(explanation), held(explanation))]
+    return "; ".join(filter(None, told))
 
 
 def _message(job: Job) -> str:

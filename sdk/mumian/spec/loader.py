@@ -272,6 +272,7 @@ def _read_traffic(target: Target, value: Value) -> None:
 _JOB: dict[str, Reader] = {
     "name": scalar("name", names.name),
     "kind": _read_kind,
+    "project": scalar("project", names.name),
     "priority": scalar("priority", WholeNumber(1, builder.PRIORITY_MAX)),
     "jurisdictions": texts("jurisdictions"),
     "pue_max": scalar("pue_max_permille", quantities.pue_permille),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from mumian.api.v1.explanation_pb2 import Explanation
 from mumian.api.v1.fleet_pb2 import Link, Node, Site
@@ -26,6 +26,7 @@ class CoreEngine:
     def __init__(self, policy: engine_pb2.Policy) -> None:
         self._native = NativeEngine()
         self._policy = policy
+        self._shielded: set[str] = set()
 
     def update(
         self,
@@ -48,10 +49,18 @@ class CoreEngine:
             nodes=nodes,
             links=links,
             removed_node_ids=removed_node_ids,
-            allocations=[used(job, allocation) for job, allocation in booked],
+            allocations=[
+                used(job, allocation, is_shielded=allocation.id in self._shielded)
+                for job, allocation in booked
+            ],
             removed_allocation_ids=freed,
         )
         refusals_named(self._native.apply, delta.SerializeToString())
+        self._shielded.difference_update(freed)
+
+    def shield(self, added: Collection[str], dropped: Collection[str]) -> None:
+        """Allocations that nothing may evict, from when they are booked next, and such as may be again."""
+        self._shielded = (self._shielded | set(added)) - set(dropped)
 
     async def place(
         self, evaluation_id: str, jobs: Sequence[PendingJob], now_unix_s: int, *, may_evict: bool = False

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from mumian.api.v1 import job_pb2
 from mumian.api.v1.explanation_pb2 import Explanation
-from mumian.api.v1.job_pb2 import Allocation, Job
+from mumian.api.v1.job_pb2 import Allocation, Job, JobSpec
 from mumian.api.v1.planning_pb2 import SitePrice
 from mumian_core import CoreError
 from mumian_core.v1 import assess_pb2, engine_pb2, optimize_pb2
@@ -25,6 +25,10 @@ from mumian_orchestrator.domain.decision import (
 from mumian_orchestrator.ports.engine import EnginePanickedError, EngineRefusedError
 
 T = TypeVar("T")
+
+# Priorities of the engine's own, over all that a tenant can ask for: of what takes back what its tenant is
+# guaranteed, and of what nothing evicts.
+_GUARANTEED, _SHIELDED = 1_000, 1_000_000
 
 
 def refusals_named(call: Callable[[bytes], T], request: bytes) -> T:
@@ -44,8 +48,8 @@ def refusals_named(call: Callable[[bytes], T], request: bytes) -> T:
 # What goes to the engine.
 
 
-def used(job: Job, allocation: Allocation) -> engine_pb2.UsedResources:
-    """What an allocation holds."""
+def used(job: Job, allocation: Allocation, *, is_shielded: bool = False) -> engine_pb2.UsedResources:
+    """What an allocation holds; nothing evicts it if it is shielded."""
     group = next((g for g in job.spec.task_groups if g.name == allocation.task_group), None)
     return engine_pb2.UsedResources(
         allocation_id=allocation.id,
@@ -56,7 +60,7 @@ def used(job: Job, allocation: Allocation) -> engine_pb2.UsedResources:
         task_group=allocation.task_group,
         task_index=allocation.task_index,
         zone_traffic=group.zone_traffic if group else (),
-        priority=job.spec.priority,
+        priority=_SHIELDED if is_shielded else job.spec.priority,
         gang=job.spec.kind == job_pb2.JOB_KIND_GANG,
     )
 
@@ -69,12 +73,17 @@ def pending_job(job: PendingJob, *, explain: bool = True) -> engine_pb2.PendingJ
     if not indexes and job.spec.task_groups:
         # No entry at all would mean all tasks.
         indexes[job.spec.task_groups[0].name] = []
+    spec = job.spec
+    if job.is_guaranteed:
+        spec = JobSpec()
+        spec.CopyFrom(job.spec)
+        spec.priority += _GUARANTEED
     pending = [
         engine_pb2.PendingTasks(task_group=group, task_indexes=numbers) for group, numbers in indexes.items()
     ]
     return engine_pb2.PendingJob(
         job_id=job.job_id,
-        spec=job.spec,
+        spec=spec,
         pending=pending,
         explain=explain,
         created_unix_s=job.created_unix_s,

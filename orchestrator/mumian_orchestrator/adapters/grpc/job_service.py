@@ -120,6 +120,10 @@ class JobService(JobServiceServicer):
         )
         return pb.ListJobEventsResponse(events=shown, next_page_token=token)
 
+    @unary
+    async def GetShare(self, request: pb.GetShareRequest, context: Context) -> pb.GetShareResponse:
+        return pb.GetShareResponse(share=self._admission.share(_tenant(context)))
+
 
 def _tenant(context: Context) -> str:
     metadata = dict(context.invocation_metadata() or ())

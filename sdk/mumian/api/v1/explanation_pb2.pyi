@@ -322,6 +322,9 @@ class Explanation(_message.Message):
     DEFERRED_TASK_COUNT_FIELD_NUMBER: _builtins.int
     DEFERRED_TO_UNIX_S_FIELD_NUMBER: _builtins.int
     DEFERRAL_SAVES_MICROCNY_FIELD_NUMBER: _builtins.int
+    HELD_TASK_COUNT_FIELD_NUMBER: _builtins.int
+    HELD_REASON_FIELD_NUMBER: _builtins.int
+    SHARE_REASON_FIELD_NUMBER: _builtins.int
     task_group: _builtins.str
     task_count: _builtins.int
     placed_task_count: _builtins.int
@@ -338,6 +341,11 @@ class Explanation(_message.Message):
     """
     deferred_to_unix_s: _builtins.int
     deferral_saves_microcny: _builtins.int
+    held_task_count: _builtins.int
+    """Tasks that a quota of the tenant or the project holds back, and which; they are not considered."""
+    held_reason: _builtins.str
+    share_reason: _builtins.str
+    """Why tasks of others went before those that found no room; empty: none did."""
     @_builtins.property
     def rejections(self) -> _containers.RepeatedCompositeFieldContainer[Global___FilterCount]: ...
     @_builtins.property
@@ -364,10 +372,13 @@ class Explanation(_message.Message):
         deferred_task_count: _builtins.int = ...,
         deferred_to_unix_s: _builtins.int = ...,
         deferral_saves_microcny: _builtins.int = ...,
+        held_task_count: _builtins.int = ...,
+        held_reason: _builtins.str = ...,
+        share_reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["relaxation", b"relaxation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["deferral_saves_microcny", b"deferral_saves_microcny", "deferred_task_count", b"deferred_task_count", "deferred_to_unix_s", b"deferred_to_unix_s", "evicted_allocation_count", b"evicted_allocation_count", "generation", b"generation", "nodes_considered", b"nodes_considered", "placed_task_count", b"placed_task_count", "rejections", b"rejections", "relaxation", b"relaxation", "sites", b"sites", "summary", b"summary", "task_count", b"task_count", "task_group", b"task_group"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deferral_saves_microcny", b"deferral_saves_microcny", "deferred_task_count", b"deferred_task_count", "deferred_to_unix_s", b"deferred_to_unix_s", "evicted_allocation_count", b"evicted_allocation_count", "generation", b"generation", "held_reason", b"held_reason", "held_task_count", b"held_task_count", "nodes_considered", b"nodes_considered", "placed_task_count", b"placed_task_count", "rejections", b"rejections", "relaxation", b"relaxation", "share_reason", b"share_reason", "sites", b"sites", "summary", b"summary", "task_count", b"task_count", "task_group", b"task_group"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

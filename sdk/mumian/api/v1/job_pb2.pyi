@@ -189,6 +189,7 @@ class JobSpec(_message.Message):
     ON_DISCONNECT_FIELD_NUMBER: _builtins.int
     AT_MOST_ONCE_FIELD_NUMBER: _builtins.int
     PINNED_FIELD_NUMBER: _builtins.int
+    PROJECT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     kind: Global___JobKind.ValueType
     priority: _builtins.int
@@ -201,6 +202,8 @@ class JobSpec(_message.Message):
     """
     pinned: _builtins.bool
     """What runs stays where it is: re-optimisation moves none of its tasks."""
+    project: _builtins.str
+    """Of the tenant's own naming; quotas may be set for it. Empty: none."""
     @_builtins.property
     def task_groups(self) -> _containers.RepeatedCompositeFieldContainer[Global___TaskGroup]: ...
     @_builtins.property
@@ -238,10 +241,11 @@ class JobSpec(_message.Message):
         on_disconnect: Global___OnDisconnect | None = ...,
         at_most_once: _builtins.bool = ...,
         pinned: _builtins.bool = ...,
+        project: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["deferral", b"deferral", "on_disconnect", b"on_disconnect"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_most_once", b"at_most_once", "deferral", b"deferral", "jurisdictions", b"jurisdictions", "kind", b"kind", "name", b"name", "on_disconnect", b"on_disconnect", "operators_allowed", b"operators_allowed", "operators_denied", b"operators_denied", "pinned", b"pinned", "priority", b"priority", "pue_max_permille", b"pue_max_permille", "task_groups", b"task_groups"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_most_once", b"at_most_once", "deferral", b"deferral", "jurisdictions", b"jurisdictions", "kind", b"kind", "name", b"name", "on_disconnect", b"on_disconnect", "operators_allowed", b"operators_allowed", "operators_denied", b"operators_denied", "pinned", b"pinned", "priority", b"priority", "project", b"project", "pue_max_permille", b"pue_max_permille", "task_groups", b"task_groups"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -95,6 +95,11 @@ class JobServiceStub:
                 request_serializer=mumian_dot_api_dot_v1_dot_job__service__pb2.ListJobEventsRequest.SerializeToString,
                 response_deserializer=mumian_dot_api_dot_v1_dot_job__service__pb2.ListJobEventsResponse.FromString,
                 _registered_method=True)
+        self.GetShare = channel.unary_unary(
+                '/mumian.api.v1.JobService/GetShare',
+                request_serializer=mumian_dot_api_dot_v1_dot_job__service__pb2.GetShareRequest.SerializeToString,
+                response_deserializer=mumian_dot_api_dot_v1_dot_job__service__pb2.GetShareResponse.FromString,
+                _registered_method=True)
 
 
 class JobServiceServicer:
@@ -185,6 +190,13 @@ class JobServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetShare(self, request, context):
+        """What the tenant holds of the fleet, and what it may.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_JobServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -247,6 +259,11 @@ def add_JobServiceServicer_to_server(servicer, server):
                     servicer.ListJobEvents,
                     request_deserializer=mumian_dot_api_dot_v1_dot_job__service__pb2.ListJobEventsRequest.FromString,
                     response_serializer=mumian_dot_api_dot_v1_dot_job__service__pb2.ListJobEventsResponse.SerializeToString,
+            ),
+            'GetShare': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetShare,
+                    request_deserializer=mumian_dot_api_dot_v1_dot_job__service__pb2.GetShareRequest.FromString,
+                    response_serializer=mumian_dot_api_dot_v1_dot_job__service__pb2.GetShareResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -574,6 +591,33 @@ class JobService:
             '/mumian.api.v1.JobService/ListJobEvents',
             mumian_dot_api_dot_v1_dot_job__service__pb2.ListJobEventsRequest.SerializeToString,
             mumian_dot_api_dot_v1_dot_job__service__pb2.ListJobEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetShare(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mumian.api.v1.JobService/GetShare',
+            mumian_dot_api_dot_v1_dot_job__service__pb2.GetShareRequest.SerializeToString,
+            mumian_dot_api_dot_v1_dot_job__service__pb2.GetShareResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -59,6 +59,8 @@ class JobServiceStub:
     """Why a stored job is where it is, or why it waits, against the state as it is now."""
     ListJobEvents: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.ListJobEventsRequest, _job_service_pb2.ListJobEventsResponse]
     """What has happened to a job, oldest first. Only the newest so many events are kept."""
+    GetShare: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.GetShareRequest, _job_service_pb2.GetShareResponse]
+    """What the tenant holds of the fleet, and what it may."""
 
 @_typing.type_check_only
 class JobServiceAsyncStub(JobServiceStub):
@@ -91,6 +93,8 @@ class JobServiceAsyncStub(JobServiceStub):
     """Why a stored job is where it is, or why it waits, against the state as it is now."""
     ListJobEvents: _aio.UnaryUnaryMultiCallable[_job_service_pb2.ListJobEventsRequest, _job_service_pb2.ListJobEventsResponse]  # type: ignore[assignment]
     """What has happened to a job, oldest first. Only the newest so many events are kept."""
+    GetShare: _aio.UnaryUnaryMultiCallable[_job_service_pb2.GetShareRequest, _job_service_pb2.GetShareResponse]  # type: ignore[assignment]
+    """What the tenant holds of the fleet, and what it may."""
 
 class JobServiceServicer(metaclass=_abc_1.ABCMeta):
     """Tenants' door. The tenant is named by the call's `mumian-tenant` metadata; absent: "default"."""
@@ -192,5 +196,13 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_job_service_pb2.ListJobEventsResponse, _abc.Awaitable[_job_service_pb2.ListJobEventsResponse]]:
         """What has happened to a job, oldest first. Only the newest so many events are kept."""
+
+    @_abc_1.abstractmethod
+    def GetShare(
+        self,
+        request: _job_service_pb2.GetShareRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_job_service_pb2.GetShareResponse, _abc.Awaitable[_job_service_pb2.GetShareResponse]]:
+        """What the tenant holds of the fleet, and what it may."""
 
 def add_JobServiceServicer_to_server(servicer: JobServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

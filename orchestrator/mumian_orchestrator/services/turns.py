@@ -1,0 +1,143 @@
+"""One evaluation's turns: who goes next, how many tasks may go, and in words why others did not."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+
+from mumian.api.v1 import explanation_pb2, job_pb2
+from mumian.api.v1.explanation_pb2 import Explanation
+from mumian.api.v1.job_pb2 import Job
+
+from mumian_orchestrator.domain.decision import Decision, PendingJob, TaskId
+from mumian_orchestrator.domain.shares import (
+    NOTHING,
+    PARTS,
+    RESOURCES,
+    UNLIMITED,
+    Amount,
+    Quota,
+    ShareRules,
+    demand_of,
+    dominant,
+    is_below,
+)
+from mumian_orchestrator.services.job_table import JobTable
+
+# A task that is refused by one of these waits for others to end.
+_ROOM = frozenset(
+    {
+        explanation_pb2.FILTER_CPU,
+        explanation_pb2.FILTER_MEMORY,
+        explanation_pb2.FILTER_ACCELERATORS,
+        explanation_pb2.FILTER_GANG,
+    }
+)
+
+# Tasks that are not considered, by group, and why.
+Held = Mapping[str, tuple[int, str]]
+
+
+class Turns:
+    """What the tenants hold now, with what is about to be placed."""
+
+    def __init__(self, rules: ShareRules, table: JobTable, capacity: Amount) -> None:
+        self._rules, self._table, self._capacity = rules, table, capacity
+        self._holdings = table.holdings
+        self._planned: defaultdict[str, Amount] = defaultdict(lambda: NOTHING)
+        self._planned_projects: defaultdict[tuple[str, str], Amount] = defaultdict(lambda: NOTHING)
+        self._held: dict[str, Held] = {}
+
+    def rank(self, tenant_id: str) -> tuple[bool, int]:
+        """The smallest goes next: first those below their guarantee, then by dominant share over weight."""
+        rules, held = self._rules.of(tenant_id), self._held_by(tenant_id)
+        share, _ = dominant(held, self._capacity)
+        return not is_below(held, rules.guaranteed), share // rules.weight
+
+    def admit(self, job: Job, tasks: Sequence[TaskId]) -> tuple[TaskId, ...]:
+        """Those of the tasks that no quota holds back; of a gang all or none. From now on they count."""
+        quotas, demands = self._quotas(job), {group.name: demand_of(group) for group in job.spec.task_groups}
+        admitted: list[TaskId] = []
+        held: dict[str, tuple[int, str]] = {}
+        for name, wanted in _by_group(tasks).items():
+            demand = demands[name]
+            room = min((quota.room(demand) for quota in quotas), default=len(wanted))
+            taken = wanted[:room]
+            admitted += taken
+            quotas = [quota.with_more(demand, len(taken)) for quota in quotas]
+            if len(taken) < len(wanted):
+                reason = next(filter(None, (quota.excess(demand) for quota in quotas)))
+                held[name] = len(wanted) - len(taken), reason
+        if held and job.spec.kind == job_pb2.JOB_KIND_GANG:
+            _, reason = next(iter(held.values()))
+            held = {name: (len(wanted), reason) for name, wanted in _by_group(tasks).items()}
+            admitted = []
+        self._held[job.id] = held
+        for task in admitted:
+            self._planned[job.tenant_id] = self._planned[job.tenant_id].plus(demands[task.group])
+            project = job.tenant_id, job.spec.project
+            self._planned_projects[project] = self._planned_projects[project].plus(demands[task.group])
+        return tuple(admitted)
+
+    def held_only(self, job: Job) -> list[Explanation]:
+        """Of a job none of whose tasks is considered: why."""
+        return [
+            Explanation(task_group=name, task_count=count, held_task_count=count, held_reason=reason)
+            for name, (count, reason) in self._held[job.id].items()
+        ]
+
+    def explain(self, pending: Sequence[PendingJob], decision: Decision) -> None:
+        """Add to a decision's explanations what the shares had to do with it.
+
+        Args:
+            pending: what was asked, in the order of the turns.
+        """
+        placed = Counter(placement.job_id for placement in decision.placements)
+        gone: list[Job] = []
+        for asked in pending:
+            job = self._table.get(asked.job_id)
+            if job is None:
+                continue
+            for explanation in decision.explanations.get(job.id, ()):
+                count, reason = self._held[job.id].get(explanation.task_group, (0, ""))
+                explanation.task_count += count
+                explanation.held_task_count, explanation.held_reason = count, reason
+                if any(rejection.filter in _ROOM for rejection in explanation.rejections):
+                    explanation.share_reason = self._gone_first(job, gone, placed)
+            if placed[job.id]:
+                gone.append(job)
+
+    def _gone_first(self, job: Job, others: Sequence[Job], placed: Mapping[str, int]) -> str:
+        """What of other tenants was placed while this job found no room; empty when nothing was."""
+        foreign = [other for other in others if other.tenant_id != job.tenant_id]
+        if not foreign:
+            return ""
+        count = sum(placed[other.id] for other in foreign)
+        tasks = f"{count} task{'s' if count > 1 else ''} of other tenants went first"
+        if all(other.spec.priority > job.spec.priority for other in foreign):
+            return f"{tasks}: of higher priority than {job.spec.priority}"
+        share, name = dominant(self._holdings.of_tenant(job.tenant_id), self._capacity)
+        rules = self._rules.of(job.tenant_id)
+        held = f"tenant {job.tenant_id} holds {100 * share / PARTS:.3g} % of the fleet's {RESOURCES[name]}"
+        return f"{tasks}: {held} at weight {rules.weight}, more than they do for theirs"
+
+    def _held_by(self, tenant_id: str) -> Amount:
+        return self._holdings.of_tenant(tenant_id).plus(self._planned[tenant_id])
+
+    def _quotas(self, job: Job) -> list[Quota]:
+        rules, project = self._rules.of(job.tenant_id), job.spec.project
+        quotas = []
+        if rules.quota != UNLIMITED:
+            quotas.append(Quota(f"tenant {job.tenant_id}", rules.quota, self._held_by(job.tenant_id)))
+        if project in rules.projects:
+            held = self._holdings.of_project(job.tenant_id, project)
+            planned = self._planned_projects[job.tenant_id, project]
+            quotas.append(Quota(f"project {project}", rules.projects[project], held.plus(planned)))
+        return quotas
+
+
+def _by_group(tasks: Sequence[TaskId]) -> dict[str, list[TaskId]]:
+    found: dict[str, list[TaskId]] = {}
+    for task in tasks:
+        found.setdefault(task.group, []).append(task)
+    return found

@@ -139,8 +139,9 @@ async def test_when_all_is_full_what_becomes_free_goes_by_weight_and_the_others_
 async def test_what_is_guaranteed_is_taken_back_from_those_who_borrowed_it_and_no_more() -> None:
     async with sharing(acme=TenantShare(guaranteed=cores(3))) as fleet:
         borrowed = await fleet.submit("beta", spec_of(count=CORES, priority=90))
-        await fleet.submit("acme", spec_of(count=5, priority=10))
+        claim = await fleet.submit("acme", spec_of(count=5, priority=10))
         assert len(fleet.site.stops()) == 3
+        assert (await fleet.job("acme", claim)).explanations[0].task_count == 5
         await fleet.stop_as_told()
         assert fleet.tasks_of("acme", "beta") == {"acme": 3, "beta": 5}
         evicted = [a for a in (await fleet.job("beta", borrowed)).allocations if a.evicted]

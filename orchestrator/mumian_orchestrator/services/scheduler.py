@@ -167,7 +167,7 @@ class Scheduler:
         self._shares.shield()
         pending = self._shares.claim(asked)
         decision = await self._solver.place(evaluation_id, pending, now_unix_s, may_evict=may_evict)
-        turns.explain(pending, decision)
+        turns.explain(asked, pending, decision)
         self._remember_deferred(decision, pending)
         applied = self._applier.apply(decision, pending)
         self._solver.distrust(applied.infeasible)

@@ -86,21 +86,23 @@ class Turns:
             for name, (count, reason) in self._held[job.id].items()
         ]
 
-    def explain(self, pending: Sequence[PendingJob], decision: Decision) -> None:
+    def explain(self, asked: Sequence[PendingJob], claims: Sequence[PendingJob], decision: Decision) -> None:
         """Add to a decision's explanations what the shares had to do with it.
 
         Args:
-            pending: what was asked, in the order of the turns.
+            asked: what was to be placed, in the order of the turns.
+            claims: the same, less what comes after the part that a guarantee covers.
         """
         placed = Counter(placement.job_id for placement in decision.placements)
         gone: list[Job] = []
-        for asked in pending:
-            job = self._table.get(asked.job_id)
+        for whole, claim in zip(asked, claims, strict=True):
+            job = self._table.get(whole.job_id)
             if job is None:
                 continue
+            later = Counter(task.group for task in whole.tasks) - Counter(task.group for task in claim.tasks)
             for explanation in decision.explanations.get(job.id, ()):
                 count, reason = self._held[job.id].get(explanation.task_group, (0, ""))
-                explanation.task_count += count
+                explanation.task_count += count + later[explanation.task_group]
                 explanation.held_task_count, explanation.held_reason = count, reason
                 if any(rejection.filter in _ROOM for rejection in explanation.rejections):
                     explanation.share_reason = self._gone_first(job, gone, placed)

@@ -40,7 +40,11 @@ class AsyncClient:
 
     Args:
         coordinator: host:port, or several with commas; default: MUMIAN_COORDINATOR, then 127.0.0.1:7070.
-        tenant: default: MUMIAN_TENANT, then "default".
+        tenant: default: MUMIAN_TENANT, then the token's own, then "default".
+        token: proof of who calls; default: MUMIAN_TOKEN.
+        token_file: a file with the token that nobody else can read; default: MUMIAN_TOKEN_FILE.
+        ca_file: who must have issued the coordinator's certificate (PEM); default: MUMIAN_CA, then the
+            system's authorities. To other machines there is always TLS; within this one with a ca_file.
         timeout_s: for one call with all its tries.
         connect_timeout_s: the same while no coordinator has ever answered.
     """
@@ -50,11 +54,16 @@ class AsyncClient:
         coordinator: str | None = None,
         *,
         tenant: str | None = None,
+        token: str | None = None,
+        token_file: str | Path | None = None,
+        ca_file: str | Path | None = None,
         timeout_s: float = 15.0,
         connect_timeout_s: float = 3.0,
     ) -> None:
-        self._connection = Connection.resolve(coordinator, tenant, timeout_s, connect_timeout_s)
-        self._endpoints = Endpoints(self._connection, grpc.aio.insecure_channel)
+        self._connection = Connection.resolve(
+            coordinator, tenant, timeout_s, connect_timeout_s, token, token_file, ca_file
+        )
+        self._endpoints = Endpoints(self._connection, self._open)
         self._answered = False
 
     @property
@@ -227,6 +236,12 @@ class AsyncClient:
     async def diagnose(self) -> DiagnoseResponse:
         """How the platform is: its store, its leader, its agents, its queues, and what to do."""
         return await self._unary(calls.diagnose())
+
+    def _open(self, address: str, options: Sequence[tuple[str, int]]) -> grpc.aio.Channel:
+        credentials = self._connection.credentials(address)
+        if credentials is None:
+            return grpc.aio.insecure_channel(address, options)
+        return grpc.aio.secure_channel(address, credentials, options)
 
     async def _unary(self, call: Call[Result]) -> Result:
         attempts = Attempts(self._connection, answered=self._answered)

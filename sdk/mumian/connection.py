@@ -7,7 +7,8 @@ import random
 import re
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Generic, TypeVar
 
 import grpc
@@ -21,6 +22,7 @@ COORDINATOR_DEFAULT = "127.0.0.1:7070"
 TENANT_DEFAULT = "default"
 TENANT_VARIABLE = "MUMIAN_TENANT"
 TENANT_METADATA = "mumian-tenant"
+TOKEN_VARIABLE, TOKEN_FILE_VARIABLE, CA_VARIABLE = "MUMIAN_TOKEN", "MUMIAN_TOKEN_FILE", "MUMIAN_CA"
 REQUEST_BYTES_MAX = 4 * 1024 * 1024  # the coordinator takes no more
 RESPONSE_BYTES_MAX = 64 * 1024 * 1024
 
@@ -42,13 +44,22 @@ class Connection:
     """
 
     addresses: tuple[str, ...]
-    tenant: str
+    tenant: str  # empty: the token's
     timeout_s: float
     connect_timeout_s: float
+    token: str = field(default="", repr=False)
+    ca: bytes = b""  # PEM; empty: the system's authorities
 
     @classmethod
     def resolve(
-        cls, coordinator: str | None, tenant: str | None, timeout_s: float, connect_timeout_s: float
+        cls,
+        coordinator: str | None,
+        tenant: str | None,
+        timeout_s: float,
+        connect_timeout_s: float,
+        token: str | None = None,
+        token_file: str | Path | None = None,
+        ca_file: str | Path | None = None,
     ) -> Connection:
         """Arguments first, then the environment, then the defaults.
 
@@ -63,12 +74,20 @@ class Connection:
                 raise invalid_field(
                     "coordinator", f"({address!r}) must be host:port, such as {COORDINATOR_DEFAULT}"
                 )
-        tenant = tenant or os.environ.get(TENANT_VARIABLE) or TENANT_DEFAULT
+        if not token and not token_file:
+            token, token_file = os.environ.get(TOKEN_VARIABLE), os.environ.get(TOKEN_FILE_VARIABLE)
+        if not token:
+            token = _token_of(Path(token_file)) if token_file else ""
+        if not token.isascii() or not token.isprintable():
+            raise invalid_field("token", "has characters that no token has; copy it again")
+        tenant = tenant or os.environ.get(TENANT_VARIABLE) or ("" if token else TENANT_DEFAULT)
         try:
-            names.name(tenant)
+            names.name(tenant or TENANT_DEFAULT)
         except ValueError as error:
             raise invalid_field("tenant", f"({tenant!r}) {error}") from None
-        return cls(addresses, tenant, timeout_s, connect_timeout_s)
+        ca_file = ca_file or os.environ.get(CA_VARIABLE)
+        ca = _authority_of(Path(ca_file)) if ca_file else b""
+        return cls(addresses, tenant, timeout_s, connect_timeout_s, token, ca)
 
     @property
     def address(self) -> str:
@@ -78,7 +97,14 @@ class Connection:
     @property
     def metadata(self) -> tuple[tuple[str, str], ...]:
         """What goes with every call."""
-        return ((TENANT_METADATA, self.tenant),)
+        tenant = ((TENANT_METADATA, self.tenant),) if self.tenant else ()
+        return (*tenant, ("authorization", f"Bearer {self.token}")) if self.token else tenant
+
+    def credentials(self, address: str) -> grpc.ChannelCredentials | None:
+        """What TLS to an address takes; None: there is none, which only goes within this machine."""
+        if not self.ca and address.startswith(_LOOPBACK):
+            return None
+        return grpc.ssl_channel_credentials(self.ca or None)
 
     def options(self, address: str) -> list[tuple[str, int]]:
         """Channel options: a silent partition is noticed within ten seconds, a restart within one."""
@@ -100,6 +126,32 @@ class Connection:
         return options
 
 
+def _token_of(file: Path) -> str:
+    """The token in a file that nobody else can read.
+
+    Raises:
+        MumianError: INVALID_FIELD.
+    """
+    try:
+        if file.stat().st_mode & 0o077:
+            raise invalid_field("token_file", f"({file}) can be read by others; `chmod 600 {file}`")
+        return file.read_text(encoding="ascii").strip()
+    except OSError as error:
+        raise invalid_field("token_file", f"({file}) cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise invalid_field("token_file", f"({file}) holds no token") from None
+
+
+def _authority_of(file: Path) -> bytes:
+    try:
+        ca = file.read_bytes()
+    except OSError as error:
+        raise invalid_field("ca", f"({file}) cannot be read: {error.strerror}") from None
+    if b"-----BEGIN CERTIFICATE" not in ca:
+        raise invalid_field("ca", f"({file}) is no PEM file of certificates")
+    return ca
+
+
 Channel = TypeVar("Channel", grpc.Channel, grpc.aio.Channel)
 
 
@@ -107,10 +159,10 @@ class Endpoints(Generic[Channel]):
     """The channels to the coordinators, each opened when it is needed; one is in use until it fails."""
 
     def __init__(
-        self, connection: Connection, open_channel: Callable[[str, list[tuple[str, int]]], Channel]
+        self, connection: Connection, open_channel: Callable[[str, Sequence[tuple[str, int]]], Channel]
     ) -> None:
         self._connection = connection
-        self._open: Callable[[str, list[tuple[str, int]]], Channel] = open_channel
+        self._open: Callable[[str, Sequence[tuple[str, int]]], Channel] = open_channel
         self._channels: dict[str, Channel] = {}
         self._number = 0
 

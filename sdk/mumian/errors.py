@@ -122,6 +122,12 @@ def _cause(details: str) -> str:
     lowered = details.lower()
     for sign, cause in (
         ("connection refused", "connection refused"),
+        ("certificate_verify_failed", "its certificate is not of the authority in --ca, or of another name"),
+        ("hostname verification", "its certificate is for another name; see tls_names of the coordinator"),
+        ("peer name", "its certificate is for another name; see tls_names of the coordinator"),
+        ("wrong_version_number", "it speaks no TLS; leave --ca out"),
+        ("ssl_error", "TLS failed; is the coordinator's authority the one in --ca?"),
+        ("socket closed", "it ended the connection; it may want TLS, so give --ca FILE"),
         ("dns resolution failed", "the host name is not known"),
         ("domain name not found", "the host name is not known"),
         ("http1", "what answers is no gRPC server"),

@@ -14,6 +14,7 @@ from mumian_agent.adapters.grpc.coordinator_stream import CoordinatorStream, Out
 from mumian_agent.agent.allocations import Allocations, NodeFacts, now
 from mumian_agent.agent.ports import RunnerHandle
 from mumian_agent.domain.allocation import AllocationKey
+from mumian_agent.runtime.certificates import Certificates
 from mumian_agent.runtime.contact import now_ns
 from mumian_agent.runtime.identity import Identity
 from mumian_agent.runtime.journal import Journal
@@ -104,7 +105,8 @@ class Site:
     def __init__(self, site_id: str, coordinators: list[str], folder: Path, history: History) -> None:
         self._site_id, self._history = site_id, history
         self._identity, self._outbox = Identity(folder), Outbox()
-        self._stream = CoordinatorStream(coordinators, self._identity.agent_epoch, self._outbox)
+        epoch, certificates = self._identity.agent_epoch, Certificates(folder)
+        self._stream = CoordinatorStream(coordinators, epoch, self._outbox, certificates)
         facts = NodeFacts("127.0.0.1", 0, (), 1.0, folder / "contact")
         runners = TimedRunners(site_id, history)
         self._allocations = Allocations(Journal(folder), runners, self._outbox, facts, folders_of(folder))

@@ -17,6 +17,7 @@ from mumian_agent.agent.ports import SiteRuntimeError
 from mumian_agent.domain import config as site_config
 from mumian_agent.domain.config import AgentConfig
 from mumian_agent.domain.fields import ConfigError, checked_address
+from mumian_agent.domain.site_token import parse_site_token
 from mumian_agent.runtime.identity import Identity, StateInUseError
 from mumian_agent.runtime.reflector import Reflector, ReflectorError
 
@@ -54,6 +55,41 @@ def run(path: Path, verbose: bool) -> None:
         _leave(f"refused by the coordinator at {', '.join(config.coordinators)}: {error}", _REFUSED)
     except SiteRuntimeError as error:
         _leave(str(error), _FAILED)
+
+
+@main.command()
+@click.option("--config", "path", required=True, type=click.Path(path_type=Path), help="The site, in YAML.")
+@click.option("--coordinator", required=True, metavar="HOST:PORT", help="The door that people use.")
+@click.option(
+    "--token", metavar="TEXT", help="Of `mumian-coordinator site-token create`; others see it in `ps`."
+)
+@click.option(
+    "--token-file", type=click.Path(path_type=Path), help="The same in a file; - is standard input."
+)
+@click.option("--new-key", is_flag=True, help="Make the site another key, even where it has one.")
+def join(path: Path, coordinator: str, token: str | None, token_file: Path | None, new_key: bool) -> None:
+    """Join as a site by a one-use token: the key is made here, and stays here."""
+    from mumian_agent.adapters.grpc.enrolment import JoinError
+    from mumian_agent.main.joining import join as join_site
+
+    try:
+        if (token is None) == (token_file is None):
+            raise ConfigError("give the token by --token-file FILE (- is standard input), or by --token TEXT")
+        address = checked_address("--coordinator", coordinator)
+        parsed = parse_site_token(token if token is not None else _text_of(token_file))
+        click.echo(join_site(load(path), address, parsed, new_key=new_key))
+    except ConfigError as error:
+        _leave(str(error), _BAD_INPUT)
+    except JoinError as error:
+        _leave(str(error), _REFUSED)
+    except OSError as error:
+        _leave(f"{error.filename} cannot be used: {error.strerror}", _BAD_INPUT)
+
+
+def _text_of(file: Path | None) -> str:
+    if file is None or str(file) == "-":
+        return sys.stdin.read()
+    return file.read_text(encoding="ascii", errors="replace")
 
 
 @main.command()

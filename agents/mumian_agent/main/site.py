@@ -21,6 +21,8 @@ from mumian_agent.agent.site_agent import SiteAgent
 from mumian_agent.agent.site_reports import SiteReports
 from mumian_agent.agent.task_folders import TaskFolders
 from mumian_agent.domain.config import AgentConfig
+from mumian_agent.main.joining import keep_certificate_fresh, refuse_the_open_network
+from mumian_agent.runtime.certificates import Certificates
 from mumian_agent.runtime.contact import Contact
 from mumian_agent.runtime.identity import Identity
 from mumian_agent.runtime.journal import Journal
@@ -41,6 +43,8 @@ async def run_site(config: AgentConfig, identity: Identity) -> None:
         RefusedForGoodError: the coordinator does not take it. What runs goes on.
         SiteRuntimeError: the site's Ray does not start.
     """
+    certificates = Certificates(config.state_dir)
+    refuse_the_open_network(config, certificates)
     power = power_of_site(config)
     machine = Machine(config.node)
     cluster = RayCluster(config.state_dir, config.ray_num_cpus or max(1, machine.cpu_milli // 1000))
@@ -59,7 +63,7 @@ async def run_site(config: AgentConfig, identity: Identity) -> None:
         contact=contact.path,
         coordinators=config.coordinators,
     )
-    folders = TaskFolders(config.state_dir, journal, CoordinatorBundles(config.coordinators))
+    folders = TaskFolders(config.state_dir, journal, CoordinatorBundles(config.coordinators, certificates))
     allocations = Allocations(journal, runners, outbox, node, folders)
     await runners.open(allocations.runners_in_use())
     allocations.adopt()
@@ -79,9 +83,11 @@ async def run_site(config: AgentConfig, identity: Identity) -> None:
     agent = SiteAgent(
         identity, allocations, log_reads, reports, prober, contact, functools.cache(_ready(config))
     )
-    stream = CoordinatorStream(config.coordinators, identity.agent_epoch, outbox)
+    stream = CoordinatorStream(config.coordinators, identity.agent_epoch, outbox, certificates)
+    fresh = keep_certificate_fresh(certificates, stream.reopen)
     works = [
-        asyncio.create_task(work) for work in (stream.run(agent), reports.run(), _watch(cluster), stop.wait())
+        asyncio.create_task(work)
+        for work in (stream.run(agent), fresh, reports.run(), _watch(cluster), stop.wait())
     ]
     try:
         done, _ = await asyncio.wait(works, return_when=asyncio.FIRST_COMPLETED)

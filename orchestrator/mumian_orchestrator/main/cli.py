@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import sys
 from pathlib import Path
 
@@ -11,32 +10,29 @@ import click
 
 from mumian_orchestrator.adapters.grpc.server import PortTakenError
 from mumian_orchestrator.adapters.telemetry.exporter import MetricsPortTakenError
-from mumian_orchestrator.main.config import ConfigError, host_and_port, is_loopback, load
+from mumian_orchestrator.main.access_commands import audit, site, site_token, token
+from mumian_orchestrator.main.config import ConfigError, load
 from mumian_orchestrator.main.coordinator import run
+from mumian_orchestrator.main.log_lines import log_to_stderr
 from mumian_orchestrator.main.operations import backup, defragment, doctor, restore
+from mumian_orchestrator.main.security import refuse_open_doors
 from mumian_orchestrator.ports.store import HalfRestoredError
 
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--config", "path", type=click.Path(path_type=Path), help="YAML file; needed to run one.")
-@click.option("--insecure-no-tls", is_flag=True, help="Listen beyond this machine without TLS.")
+@click.option("--expose-metrics", is_flag=True, help="Let other machines scrape metrics, without TLS.")
 @click.pass_context
-def main(context: click.Context, path: Path | None, insecure_no_tls: bool) -> None:
+def main(context: click.Context, path: Path | None, expose_metrics: bool) -> None:
     """Run a coordinator: tenants, ops and agents talk to it on one port. With a command: see to its store."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    log_to_stderr()
     if context.invoked_subcommand is not None:
         return
     if path is None:
         raise click.UsageError("Missing option '--config'.")
     try:
         config = load(path)
-        for name, address in (("listen", config.listen), ("metrics", config.metrics)):
-            if not address or is_loopback(host_and_port(name, address)[0]) or insecure_no_tls:
-                continue
-            raise ConfigError(
-                f"{name} ({address}) can be reached from other machines, and TLS is not there yet; "
-                "listen on 127.0.0.1, or add --insecure-no-tls on a network that you trust"
-            )
+        refuse_open_doors(config, exposes_metrics=expose_metrics)
         asyncio.run(run(config))
     except (ConfigError, PortTakenError, MetricsPortTakenError) as error:
         print(f"mumian-coordinator: {error}", file=sys.stderr)
@@ -46,10 +42,14 @@ def main(context: click.Context, path: Path | None, insecure_no_tls: bool) -> No
         raise SystemExit(1) from None
 
 
+main.add_command(audit)
 main.add_command(backup)
 main.add_command(defragment)
 main.add_command(doctor)
 main.add_command(restore)
+main.add_command(site)
+main.add_command(site_token)
+main.add_command(token)
 
 if __name__ == "__main__":
     main()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mumian_orchestrator.main.config import Config
 from mumian_orchestrator.ports.bundle_store import BundleStore
@@ -13,6 +13,10 @@ from mumian_orchestrator.ports.clock import Clock
 from mumian_orchestrator.ports.engine import Engine
 from mumian_orchestrator.ports.store import TermStore
 from mumian_orchestrator.ports.store_health import StoreHealth
+from mumian_orchestrator.services.access.api_tokens import ApiTokens
+from mumian_orchestrator.services.access.audit_log import AuditLog
+from mumian_orchestrator.services.access.authentication import Authentication
+from mumian_orchestrator.services.access.site_enrolment import SiteEnrolment
 from mumian_orchestrator.services.admission import Admission
 from mumian_orchestrator.services.agent_reports import AgentReports
 from mumian_orchestrator.services.agent_sessions import AgentSessions
@@ -37,8 +41,27 @@ from mumian_orchestrator.services.solver import Solver
 from mumian_orchestrator.services.store.history import forget_old_history
 from mumian_orchestrator.services.what_if import WhatIf
 
+if TYPE_CHECKING:
+    from mumian_orchestrator.main.security import Security
+
 _SILENCE_CHECK_S = 0.5
 _MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Who may come in, and what is recorded of it."""
+
+    audit: AuditLog
+    tokens: ApiTokens
+    sites: SiteEnrolment
+    authentication: Authentication | None  # None: access control is off
+
+    def load(self, stored: Mapping[str, bytes]) -> None:
+        """Take over what is stored."""
+        self.audit.load(stored)
+        self.tokens.load(stored)
+        self.sites.load(stored)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +79,7 @@ class Services:
     what_if: WhatIf
     disconnections: Disconnections
     diagnosis: Diagnosis
+    access: Access
     _store: TermStore
     _commit_log: CommitLog
     _preemptions: Preemptions
@@ -66,6 +90,7 @@ class Services:
 
     def load(self, stored: Mapping[str, bytes]) -> None:
         """Take over what is stored, and finish what the previous leader had begun."""
+        self.access.load(stored)
         self.table.load(stored)
         self.fleet.load(stored, self._preemptions.load(stored))
         self._reconciler.resume()
@@ -107,6 +132,7 @@ def compose(
     clock: Clock,
     health: StoreHealth | None = None,
     bundle_store: BundleStore | None = None,
+    security: Security | None = None,
 ) -> Services:
     """Everything that a leader serves with; it does nothing until `load` and `run`."""
     commit_log = CommitLog(store)
@@ -126,6 +152,8 @@ def compose(
     handovers = Handovers(table, sessions, clock)
     bundle_max_bytes, bundles_max_bytes = config.bundle_max_mib * _MIB, config.bundles_max_mib * _MIB
     bundles = Bundles(bundle_store, table, clock, bundle_max_bytes, bundles_max_bytes)
+    access = _access(config, security, store, commit_log, clock)
+    access.sites.on_revoked = sessions.close_site
     limits, interval_s = config.search_limits, config.reoptimize_interval_s
     return Services(
         table=table,
@@ -165,6 +193,7 @@ def compose(
             disconnections,
             clock,
         ),
+        access=access,
         _store=store,
         _commit_log=commit_log,
         _preemptions=preemptions,
@@ -173,6 +202,19 @@ def compose(
         scheduler=scheduler,
         _reconciler=reconciler,
     )
+
+
+def _access(
+    config: Config, security: Security | None, store: TermStore, commit_log: CommitLog, clock: Clock
+) -> Access:
+    audit = AuditLog(commit_log, store, clock)
+    authority = security.authority if security else None
+    tokens = ApiTokens(commit_log, clock)
+    sites = SiteEnrolment(authority, config.agents_door, audit, commit_log, clock)
+    if security is None:
+        return Access(audit, tokens, sites, None)
+    authentication = Authentication(security.authority, tokens, sites, security.provider, security.mapping)
+    return Access(audit, tokens, sites, authentication)
 
 
 async def first_of(*works: Any) -> None:

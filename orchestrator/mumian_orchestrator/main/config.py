@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import ipaddress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,12 @@ from mumian_core.v1 import engine_pb2
 
 from mumian_orchestrator.adapters.etcd.client import Credentials
 from mumian_orchestrator.domain.arrangement import SearchLimits
+from mumian_orchestrator.domain.identity import Role
 from mumian_orchestrator.domain.names import is_name
 from mumian_orchestrator.domain.shares import ALL_ALIKE, ShareRules
 from mumian_orchestrator.main.share_rules import share_rules
+from mumian_orchestrator.ports.identity_provider import is_trustworthy
+from mumian_orchestrator.services.access.authentication import ClaimMapping
 from mumian_orchestrator.services.brake import BrakePolicy
 
 OBJECTIVES = {
@@ -32,6 +35,16 @@ class ConfigError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class OidcConfig:
+    """An identity provider whose tokens are taken; none while the issuer is empty."""
+
+    issuer: str = ""
+    audience: str = ""
+    ca_file: str = ""  # of the issuer's TLS; empty: the system's authorities
+    mapping: ClaimMapping = field(default_factory=ClaimMapping)
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """What a coordinator needs to know. The defaults are those of one machine."""
 
@@ -42,6 +55,16 @@ class Config:
     etcd_cert: str = ""
     etcd_key: str = ""
     key_prefix: str = "/mumian/"
+    # TLS and access control are on when one of the first two is set.
+    state_dir: str = ""  # a folder of this coordinator's own, with the embedded authority
+    ca_cert: str = ""  # an authority of one's own instead; PEM files
+    ca_key: str = ""  # empty beside ca_cert: certificates are issued elsewhere, the coordinator's too
+    listen_agents: str = ""  # empty: the port after that of `listen`
+    tls_cert: str = ""  # what people's door proves itself by, instead of a certificate of the authority
+    tls_key: str = ""
+    tls_names: tuple[str, ...] = ()  # more names and addresses by which it is reached
+    certificate_lifetime_s: int = 86_400  # of coordinators and agents; renewed at half of it
+    oidc: OidcConfig = OidcConfig()
     zones: tuple[Zone, ...] = ()
     carbon_kg_microcny: int = 80_000  # CNY 80 a tonne, about the national market's price
     objective: str = "cost"
@@ -69,9 +92,22 @@ class Config:
     brake_release_after_ms: int = 600_000
 
     @property
+    def is_secure(self) -> bool:
+        """Whether there is TLS, and whoever calls has to prove who it is."""
+        return bool(self.state_dir or self.ca_cert)
+
+    @property
+    def agents_door(self) -> str:
+        """Where agents and other coordinators are taken, by certificate."""
+        if self.listen_agents:
+            return self.listen_agents
+        host, port = host_and_port("listen", self.listen)
+        return f"{host}:{port + 1}"
+
+    @property
     def address(self) -> str:
         """Where the other coordinators reach it."""
-        return self.advertise or self.listen
+        return self.advertise or (self.agents_door if self.is_secure else self.listen)
 
     @property
     def search_limits(self) -> SearchLimits:
@@ -117,6 +153,10 @@ def load(path: Path) -> Config:
         raw["shares"] = _shares(raw["shares"])
     if "etcd" in raw:
         raw["etcd"] = _endpoints(raw["etcd"])
+    if "tls_names" in raw:
+        raw["tls_names"] = _names(raw["tls_names"])
+    if "oidc" in raw:
+        raw["oidc"] = _oidc(raw["oidc"])
     for name, value in raw.items():
         wanted = type(fields[name].default)
         if not isinstance(value, wanted) or isinstance(value, bool) != (wanted is bool):
@@ -135,7 +175,68 @@ def load(path: Path) -> Config:
     if config.metrics:
         host_and_port("metrics", config.metrics)
     etcd_credentials(config)
+    _check_security(config)
     return config
+
+
+def _check_security(config: Config) -> None:
+    if config.listen_agents:
+        host_and_port("listen_agents", config.listen_agents)
+    needed = {
+        "ca_key": bool(config.ca_cert),
+        "tls_key": bool(config.tls_cert),
+        "tls_cert": bool(config.tls_key),
+    }
+    for name, goes in needed.items():
+        other = {"ca_key": "ca_cert", "tls_key": "tls_cert", "tls_cert": "tls_key"}[name]
+        if getattr(config, name) and not goes:
+            raise ConfigError(f"{name} ({getattr(config, name)}) says nothing without {other}; set both")
+    if config.tls_cert and not config.tls_key:
+        raise ConfigError(f"tls_cert ({config.tls_cert}) says nothing without tls_key; set both")
+    if config.ca_cert and not config.ca_key and not config.tls_cert:
+        raise ConfigError(
+            f"ca_cert ({config.ca_cert}) without ca_key: then tls_cert and tls_key must be what that "
+            "authority has issued to this coordinator"
+        )
+    for name in ("listen_agents", "tls_cert", "tls_names", "oidc"):
+        if getattr(config, name) != getattr(Config(), name) and not config.is_secure:
+            raise ConfigError(
+                f"{name} says nothing without TLS; set state_dir (or ca_cert), which turns it on"
+            )
+
+
+def _names(raw: Any) -> tuple[str, ...]:
+    if not isinstance(raw, list) or not all(isinstance(name, str) and name for name in raw):
+        raise ConfigError(f"tls_names ({raw!r}) must be a list of host names and addresses")
+    return tuple(raw)
+
+
+def _oidc(raw: Any) -> OidcConfig:
+    known = {"issuer", "audience", "ca_file", "tenant_claim", "operator_claim", "roles_claim", "roles"}
+    if not isinstance(raw, dict) or not raw.keys() <= known:
+        raise ConfigError(f"oidc ({raw!r}) must be a mapping of {', '.join(sorted(known))}")
+    texts = {name: value for name, value in raw.items() if name != "roles"}
+    for name, value in texts.items():
+        if not isinstance(value, str) or not value:
+            raise ConfigError(f"oidc.{name} ({value!r}) must be a text")
+    for name in ("issuer", "audience"):
+        if name not in texts:
+            raise ConfigError(
+                f"oidc.{name} is missing; a token counts only from one issuer, for one audience"
+            )
+    if not is_trustworthy(texts["issuer"]):
+        raise ConfigError(
+            f"oidc.issuer ({texts['issuer']}) must be https; whoever is on the way could be anybody"
+        )
+    roles = raw.get("roles", {str(role): str(role) for role in Role})
+    if not isinstance(roles, dict):
+        raise ConfigError(f"oidc.roles ({roles!r}) must map the provider's names to {', '.join(Role)}")
+    for name, role in roles.items():
+        if role not in set(Role):
+            raise ConfigError(f"oidc.roles.{name} ({role!r}) is no role; use one of {', '.join(Role)}")
+    claims = {name: texts[name] for name in texts if name.endswith("_claim")}
+    mapping = ClaimMapping(**claims, roles={str(name): Role(role) for name, role in roles.items()})
+    return OidcConfig(texts["issuer"], texts["audience"], texts.get("ca_file", ""), mapping)
 
 
 def _shares(raw: Any) -> ShareRules:

@@ -15,9 +15,12 @@ from mumian_orchestrator.adapters.disk.bundle_store import DiskBundleStore
 from mumian_orchestrator.adapters.etcd.client import EtcdClient
 from mumian_orchestrator.adapters.etcd.health import EtcdHealth
 from mumian_orchestrator.adapters.etcd.key_value import EtcdKeyValue
+from mumian_orchestrator.adapters.grpc.access_service import AccessService
 from mumian_orchestrator.adapters.grpc.agent_service import AgentService
+from mumian_orchestrator.adapters.grpc.enrolment_service import EnrolmentService
 from mumian_orchestrator.adapters.grpc.fleet_service import FleetService
 from mumian_orchestrator.adapters.grpc.forwarding import Forwarding
+from mumian_orchestrator.adapters.grpc.guard import Guard
 from mumian_orchestrator.adapters.grpc.job_service import JobService
 from mumian_orchestrator.adapters.grpc.ops_service import OpsService
 from mumian_orchestrator.adapters.grpc.planning_service import PlanningService
@@ -26,6 +29,7 @@ from mumian_orchestrator.adapters.telemetry.exporter import Exporter
 from mumian_orchestrator.main import metrics
 from mumian_orchestrator.main.composition import Services, compose, first_of
 from mumian_orchestrator.main.config import Config, etcd_credentials, host_and_port
+from mumian_orchestrator.main.security import Security, doors_of, security_of
 from mumian_orchestrator.ports.key_value import KeyValue
 from mumian_orchestrator.ports.store import SupersededError
 from mumian_orchestrator.ports.store_health import StoreHealth
@@ -47,7 +51,7 @@ async def run(config: Config) -> None:
     watching = asyncio.create_task(loop_watch.run())
     exporter.figures = metrics.of_the_process(loop_watch)
     stop_metrics = exporter.listen(*host_and_port("metrics", config.metrics)) if config.metrics else None
-    credentials = etcd_credentials(config)
+    credentials, security = etcd_credentials(config), security_of(config, SystemClock())
     client = EtcdClient(config.etcd, credentials)
     kv, health = EtcdKeyValue(client), EtcdHealth(client, credentials)
     name = leader_name(config.address, f"{socket.gethostname()}/{os.getpid()}")
@@ -57,12 +61,12 @@ async def run(config: Config) -> None:
             candidate = asyncio.create_task(
                 campaign(kv, leader_key(config.key_prefix), name, config.lease_ttl_s, incumbent)
             )
-            await first_of(candidate, _follow(config, incumbent), stop.wait())
+            await first_of(candidate, _follow(config, incumbent, security), stop.wait())
             if candidate.cancelled():
                 return
             term = candidate.result()
             try:
-                await _lead(config, kv, health, term, stop, exporter)
+                await _lead(config, kv, health, term, stop, exporter, security)
             finally:
                 exporter.figures = metrics.of_the_process(loop_watch)
     finally:
@@ -72,14 +76,14 @@ async def run(config: Config) -> None:
             stop_metrics()
 
 
-async def _follow(config: Config, incumbent: Incumbent) -> None:
+async def _follow(config: Config, incumbent: Incumbent, security: Security | None) -> None:
     """Serve by asking the leader, once there is one that is not this coordinator before it was killed."""
     while incumbent.address in ("", config.address):
         await incumbent.changed.wait()
         incumbent.changed.clear()
-    forwarding = Forwarding(incumbent)
-    server = await start_following(config.listen, forwarding)
-    print(f"ready: coordinator on {config.listen}, following {incumbent.address}", flush=True)
+    forwarding = Forwarding(incumbent, security.proof if security else None)
+    server = await start_following(doors_of(config, security), forwarding)
+    print(f"ready: coordinator on {_where(config)}, following {incumbent.address}", flush=True)
     try:
         await server.wait_for_termination()
     finally:
@@ -88,7 +92,13 @@ async def _follow(config: Config, incumbent: Incumbent) -> None:
 
 
 async def _lead(
-    config: Config, kv: KeyValue, health: StoreHealth, term: Term, stop: asyncio.Event, exporter: Exporter
+    config: Config,
+    kv: KeyValue,
+    health: StoreHealth,
+    term: Term,
+    stop: asyncio.Event,
+    exporter: Exporter,
+    security: Security | None,
 ) -> None:
     """Serve until the term ends or a signal says stop. Everything in memory lives as long as the term."""
     server: Server | None = None
@@ -97,19 +107,26 @@ async def _lead(
         store = FencedStore(kv, config.key_prefix, term)
         bundles = DiskBundleStore(Path(config.bundles_dir)) if config.bundles_dir else None
         engine, clock = CoreEngine(config.policy), SystemClock()
-        services = compose(config, term.number, store, engine, clock, health, bundles)
+        services = compose(config, term.number, store, engine, clock, health, bundles, security)
         services.load((await store.load()).entries)
         exporter.figures = [*exporter.figures, *metrics.of_the_leader(services)]
+        access = services.access
+        guard = Guard(access.authentication, access.audit) if access.authentication else None
+        if guard is not None:
+            access.tokens.on_revoked = guard.end_streams
         server = await start_leading(
-            config.listen,
+            doors_of(config, security),
+            guard,
             JobService(services.admission, services.endpoints, services.bundles),
             FleetService(services.fleet, services.disconnections),
             PlanningService(services.reoptimisation, services.what_if, config.search_limits),
             OpsService(services.diagnosis),
-            AgentService(services.sessions, services.reports, services.bundles),
+            AgentService(services.sessions, services.reports, services.bundles, access.sites),
+            AccessService(access.tokens, access.sites, access.audit),
+            EnrolmentService(access.sites),
         )
         log.info("leading, term %d: %d jobs stored", term.number, len(list(services.table.jobs())))
-        print(f"ready: coordinator on {config.listen}", flush=True)
+        print(f"ready: coordinator on {_where(config)}", flush=True)
         await first_of(services.run(), term.over.wait(), stop.wait())
     except SupersededError:
         log.error("another coordinator leads now; starting over")
@@ -119,3 +136,9 @@ async def _lead(
             services.sessions.close_all("this coordinator leads no more")
         if server is not None:
             await server.stop(_SHUTDOWN_GRACE_S)
+
+
+def _where(config: Config) -> str:
+    if not config.is_secure:
+        return config.listen
+    return f"{config.listen} (TLS), agents on {config.agents_door}"

@@ -8,6 +8,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import click
 from mumian.api.v1.ops_service_pb2 import Finding
@@ -155,13 +156,13 @@ def _run(config_path: Path, do: Callable[[_Store], Awaitable[str]]) -> None:
         if done := asyncio.run(on_store()):
             click.echo(done)
     except (ConfigError, BackupFileError, backups.RestoreRefusedError) as error:
-        _fail(2, str(error))
+        leave(2, str(error))
     except OSError as error:
-        _fail(2, f"{error.filename}: {error.strerror}")
+        leave(2, f"{error.filename}: {error.strerror}")
     except NoSpaceError as error:
-        _fail(1, f"{error}; `mumian-coordinator defragment` makes room")
+        leave(1, f"{error}; `mumian-coordinator defragment` makes room")
     except NoAnswerError as error:
-        _fail(1, str(error))
+        leave(1, str(error))
 
 
 @contextlib.asynccontextmanager
@@ -174,6 +175,7 @@ async def _opened(config: Config) -> AsyncIterator[_Store]:
         await client.close()
 
 
-def _fail(code: int, message: str) -> None:
+def leave(code: int, message: str) -> NoReturn:
+    """Say what is wrong, and leave."""
     click.echo(f"mumian-coordinator: {message}", err=True)
     raise SystemExit(code)

@@ -42,7 +42,10 @@ class AgentReports:
         changed = False
         match report.WhichOneof("report"):
             case "nodes":
-                self._fleet.set_nodes(site_id, report.nodes.nodes)
+                # And for nodes of its own.
+                below = f"{site_id}/"
+                nodes = [n for n in report.nodes.nodes if n.site_id == site_id and n.id.startswith(below)]
+                self._fleet.set_nodes(site_id, nodes)
                 changed = True
             case "links":
                 # A site speaks for links that end at itself, for no others.

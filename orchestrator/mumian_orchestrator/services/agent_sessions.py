@@ -128,6 +128,13 @@ class AgentSessions:
             session.link.close(reason)
             self.close(session)
 
+    def close_site(self, site_id: str, reason: str) -> None:
+        """End the stream of a site that may not connect any more."""
+        session = self._sessions.get(site_id)
+        if session is not None:
+            session.link.close(reason)
+            self.close(session)
+
     def is_current(self, session: Session, report: AgentReport) -> bool:
         """Whether a report is newer than all that its session has told of the same thing, and the session
         still stands. So reports that are repeated or change places leave what they would have left in order.

@@ -99,14 +99,19 @@ class Bundles:
         if faults:
             raise invalid(faults)
 
-    async def read(self, allocation_id: str, offset_bytes: int) -> bytes:
+    async def read(self, allocation_id: str, offset_bytes: int, site_id: str | None = None) -> bytes:
         """A piece of what a task wants unpacked; empty: there is no more.
+
+        Args:
+            site_id: who asks; what is not placed there is as if it were not stored. None: anybody may ask.
 
         Raises:
             RequestRefusedError: BUNDLE_NOT_FOUND.
         """
         job = self._table.get(allocation_id.split(".")[0])
         allocation = next((a for a in job.allocations if a.id == allocation_id), None) if job else None
+        if allocation is not None and site_id not in (None, allocation.site_id):
+            allocation = None
         if job is not None and allocation is not None and self._store is not None:
             for group in job.spec.task_groups:
                 if group.name == allocation.task_group:

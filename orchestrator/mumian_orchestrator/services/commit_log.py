@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from mumian_orchestrator.ports.store import (
     COMMIT_BYTES_MAX,
@@ -14,6 +14,13 @@ from mumian_orchestrator.ports.store import (
     Write,
 )
 from mumian_orchestrator.services.failpoints import Failpoint, reach
+
+# What may be added to the writes of a caller, at most.
+_RIDERS_MAX, _RIDERS_BYTES_MAX = 2, 16_384
+
+
+def _nothing(_: Sequence[Write]) -> Sequence[Write]:
+    return ()
 
 
 class CommitLog:
@@ -31,6 +38,8 @@ class CommitLog:
         self._appended_s: deque[float] = deque()
         self._arrived = asyncio.Event()
         self._is_over = False
+        # What is to become durable together with these writes: the audit log's entry on them.
+        self.ride_along: Callable[[Sequence[Write]], Sequence[Write]] = _nothing
 
     def append(self, writes: Sequence[Write]) -> asyncio.Future[None]:
         """Make writes durable together; no writes at all make a barrier behind everything before.
@@ -48,6 +57,12 @@ class CommitLog:
         if self._is_over:
             _fail([done])
         else:
+            riders = self.ride_along(writes) if writes else ()
+            has_room = len(writes) + _RIDERS_MAX <= COMMIT_WRITES_MAX
+            if riders and not (has_room and size_bytes + _RIDERS_BYTES_MAX <= COMMIT_BYTES_MAX):
+                self.append(riders)  # just before: what is full takes nobody along
+            elif riders:
+                writes = [*writes, *riders]
             self._waiting.append((writes, done))
             self._appended_s.append(asyncio.get_running_loop().time())
             self._arrived.set()

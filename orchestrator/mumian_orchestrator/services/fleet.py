@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final, Literal
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from mumian.agent.v1.agent_pb2 import Hello, PowerReport
@@ -25,6 +26,12 @@ log = logging.getLogger(__name__)
 _SITES = "sites/"
 # A site whose PUE is unknown counts as 1, as in the core.
 _PUE_LEAST_PERMILLE = 1000
+# What rises and falls with everybody's load.
+_METERS: Final[tuple[Literal["facility_power_mw", "it_power_mw", "meters"], ...]] = (
+    "facility_power_mw",
+    "it_power_mw",
+    "meters",
+)
 
 
 class Fleet:
@@ -188,27 +195,33 @@ class Fleet:
 
     # What callers see.
 
-    def site(self, site_id: str) -> Site | None:
+    # With a tenant_id: what that tenant uses, and nothing that tells what others use.
+
+    def site(self, site_id: str, tenant_id: str | None = None) -> Site | None:
         """A site with its totals."""
         site = self._sites.get(site_id)
-        return self._with_usage([site])[0] if site else None
+        return self._with_usage([site], tenant_id)[0] if site else None
 
-    def sites(self) -> list[Site]:
+    def sites(self, tenant_id: str | None = None) -> list[Site]:
         """All sites with their totals, in order of id."""
-        return self._with_usage([self._sites[site_id] for site_id in sorted(self._sites)])
+        return self._with_usage([self._sites[site_id] for site_id in sorted(self._sites)], tenant_id)
 
-    def nodes(self, site_id: str = "") -> list[Node]:
+    def nodes(self, site_id: str = "", tenant_id: str | None = None) -> list[Node]:
         """All nodes, or those of one site, with what is promised on them, in order of id."""
         chosen = [self._nodes.get(site_id, {})] if site_id else self._nodes.values()
         shown = {node_id: _fresh_node(node) for nodes in chosen for node_id, node in nodes.items()}
-        for _, allocation in self._table.live_allocations():
+        for allocation in self._live(tenant_id):
             if allocation.node_id in shown and holds_room(allocation):
                 _promise(shown[allocation.node_id], allocation)
+        if tenant_id is not None:
+            for node in shown.values():
+                node.ClearField("cpu_used_permille")
+                node.ClearField("memory_mib_used")
         return [shown[node_id] for node_id in sorted(shown)]
 
-    def links(self, from_id: str = "") -> list[Link]:
+    def links(self, from_id: str = "", tenant_id: str | None = None) -> list[Link]:
         """All links, or those from one zone or site, in order of their ends, with what is reserved."""
-        reserved_kbps = self._reserved_kbps()
+        reserved_kbps = self._reserved_kbps(tenant_id)
         shown = []
         for key, link in sorted(self._links.items()):
             if not from_id or key[0] == from_id:
@@ -221,29 +234,39 @@ class Fleet:
         """The newest measurement of one link."""
         return self._links.get((from_id, to_site_id))
 
-    def _reserved_kbps(self) -> Counter[tuple[str, str]]:
+    def _live(self, tenant_id: str | None) -> Iterator[Allocation]:
+        for job, allocation in self._table.live_allocations():
+            if tenant_id is None or job.tenant_id == tenant_id:
+                yield allocation
+
+    def _reserved_kbps(self, tenant_id: str | None) -> Counter[tuple[str, str]]:
         reserved_kbps: Counter[tuple[str, str]] = Counter()
         for job, allocation in self._table.live_allocations():
+            if tenant_id is not None and job.tenant_id != tenant_id:
+                continue
             for group in job.spec.task_groups:
                 for traffic in group.zone_traffic if group.name == allocation.task_group else ():
                     reserved_kbps[traffic.zone_id, allocation.site_id] += traffic.bandwidth_kbps
         return reserved_kbps
 
-    def _with_usage(self, sites: Sequence[Site]) -> list[Site]:
+    def _with_usage(self, sites: Sequence[Site], tenant_id: str | None) -> list[Site]:
         copies: dict[str, Site] = {}
         for site in sites:
             copy = Site()
             copy.CopyFrom(site)
+            if tenant_id is not None:
+                for field in _METERS:
+                    copy.ClearField(field)
             copies[site.id] = copy
         it_power_uw: Counter[str] = Counter()
-        for node in self.nodes():
+        for node in self.nodes(tenant_id=tenant_id):
             if node.site_id in copies:
                 _total(copies[node.site_id].usage, node)
                 it_power_uw[node.site_id] += _it_power_uw(node)
         for site_id, copy in copies.items():
             facility_nw = it_power_uw[site_id] * max(_PUE_LEAST_PERMILLE, copy.pue.marginal_permille)
             copy.usage.facility_power_mw_allocated = facility_nw // 10**6
-        for _, allocation in self._table.live_allocations():
+        for allocation in self._live(tenant_id):
             if allocation.site_id in copies and holds_room(allocation):
                 copies[allocation.site_id].usage.allocation_count += 1
         return list(copies.values())

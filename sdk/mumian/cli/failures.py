@@ -28,6 +28,8 @@ _BAD_INPUT = frozenset(
         "SITE_NOT_FOUND",
         "INVALID_PAGE_TOKEN",
         "MESSAGE_TOO_LARGE",
+        "UNAUTHENTICATED",
+        "PERMISSION_DENIED",
     }
 )
 

@@ -25,6 +25,8 @@ class Session:
     def __init__(self) -> None:
         self.coordinator: str | None = None
         self.tenant: str | None = None
+        self.token_file: str | None = None
+        self.ca: str | None = None
         self.output = "table"
 
     @property
@@ -37,7 +39,13 @@ class Session:
         """The connection, opened at first use."""
         from mumian.client import Client
 
-        return Client(self.coordinator, tenant=self.tenant, connect_timeout_s=1.0)
+        return Client(
+            self.coordinator,
+            tenant=self.tenant,
+            token_file=self.token_file,
+            ca_file=self.ca,
+            connect_timeout_s=1.0,
+        )
 
     @cached_property
     def console(self) -> Console:
@@ -73,6 +81,18 @@ def shared_options(function: Function) -> Function:
     for option in (
         output_option,
         click.option("--tenant", metavar="NAME", help="[env MUMIAN_TENANT, then default]", **_kept("tenant")),
+        click.option(
+            "--token-file",
+            metavar="FILE",
+            help="Who you are; readable by you alone. [env MUMIAN_TOKEN, MUMIAN_TOKEN_FILE]",
+            **_kept("token_file"),
+        ),
+        click.option(
+            "--ca",
+            metavar="FILE",
+            help="Who has issued the coordinator's certificate. [env MUMIAN_CA, then the system's]",
+            **_kept("ca"),
+        ),
         click.option(
             "--coordinator",
             metavar="HOST:PORT,...",

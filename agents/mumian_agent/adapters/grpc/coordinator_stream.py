@@ -13,7 +13,9 @@ import grpc
 from mumian.agent.v1.agent_pb2 import AgentReport, CoordinatorCommand
 from mumian.agent.v1.agent_service_pb2_grpc import AgentServiceStub
 
+from mumian_agent.adapters.grpc.channels import open_channel
 from mumian_agent.adapters.grpc.refusals import reason_of
+from mumian_agent.runtime.certificates import Certificates
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +35,9 @@ _OPTIONS = (
     # Every attempt begins afresh: how long to wait between them is decided here alone.
     ("grpc.use_local_subchannel_pool", 1),
 )
-_FINAL_REASONS = frozenset({"CLOCK_SKEW", "SITE_ID_TAKEN", "INVALID_FIELD"})
+_FINAL_REASONS = frozenset(
+    {"CLOCK_SKEW", "SITE_ID_TAKEN", "INVALID_FIELD", "PERMISSION_DENIED", "SITE_REVOKED"}
+)
 
 
 class RefusedForGoodError(Exception):
@@ -111,9 +115,17 @@ class Outbox:
 class CoordinatorStream:
     """Keeps one stream open to one of the coordinators; when it breaks, the next one is tried."""
 
-    def __init__(self, addresses: Sequence[str], agent_epoch: int, outbox: Outbox) -> None:
+    def __init__(
+        self, addresses: Sequence[str], agent_epoch: int, outbox: Outbox, certificates: Certificates
+    ) -> None:
         self._addresses, self._agent_epoch, self._outbox = deque(addresses), agent_epoch, outbox
+        self._certificates = certificates
         self._backoff_s = _BACKOFF_FIRST_S
+        self._reopened = asyncio.Event()
+
+    def reopen(self) -> None:
+        """Begin a new stream: there is a fresh certificate to show."""
+        self._reopened.set()
 
     async def run(self, commanded: Commanded) -> None:
         """Connect, for ever.
@@ -123,7 +135,8 @@ class CoordinatorStream:
         """
         while True:
             try:
-                await self._connect(commanded)
+                if await self._connect_until_reopened(commanded):
+                    continue
                 log.warning("the coordinator at %s has ended the stream", self._address)
             except grpc.aio.AioRpcError as error:
                 _raise_if_final(error)
@@ -138,8 +151,23 @@ class CoordinatorStream:
     def _address(self) -> str:
         return self._addresses[0]
 
+    async def _connect_until_reopened(self, commanded: Commanded) -> bool:
+        """One stream, to its end; True when it was to be opened anew."""
+        self._reopened.clear()
+        works = [asyncio.create_task(w) for w in (self._connect(commanded), self._reopened.wait())]
+        connecting, reopened = works
+        try:
+            await asyncio.wait(works, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for work in works:
+                work.cancel()
+            await asyncio.wait(works)
+        if not connecting.cancelled():
+            connecting.result()
+        return connecting.cancelled() and reopened.done()
+
     async def _connect(self, commanded: Commanded) -> None:
-        async with grpc.aio.insecure_channel(self._address, options=_OPTIONS) as channel:
+        async with open_channel(self._address, self._certificates, _OPTIONS) as channel:
             async with asyncio.timeout(_CONNECTED_WITHIN_S):
                 await _settled(channel)
             call = AgentServiceStub(channel).Connect()

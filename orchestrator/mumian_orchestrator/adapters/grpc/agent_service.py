@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import AsyncIterator
 
 from mumian.agent.v1.agent_pb2 import (
@@ -17,6 +18,8 @@ from mumian.agent.v1.agent_service_pb2_grpc import AgentServiceServicer
 
 from mumian_orchestrator.adapters.grpc.errors import Context, stream, unary
 from mumian_orchestrator.domain.errors import FieldFault, invalid
+from mumian_orchestrator.domain.identity import current_caller
+from mumian_orchestrator.services.access.site_enrolment import SiteEnrolment
 from mumian_orchestrator.services.agent_reports import AgentReports
 from mumian_orchestrator.services.agent_sessions import AgentSessions, Session
 from mumian_orchestrator.services.bundles import Bundles
@@ -60,14 +63,18 @@ class _Outbox:
 
 
 class AgentService(AgentServiceServicer):
-    """`AgentService` over the sessions and the reports."""
+    """`AgentService` over the sessions and the reports. An agent speaks for its certificate's site only."""
 
-    def __init__(self, sessions: AgentSessions, reports: AgentReports, bundles: Bundles) -> None:
-        self._sessions, self._reports, self._bundles = sessions, reports, bundles
+    def __init__(
+        self, sessions: AgentSessions, reports: AgentReports, bundles: Bundles, sites: SiteEnrolment
+    ) -> None:
+        self._sessions, self._reports, self._bundles, self._sites = sessions, reports, bundles, sites
 
     @unary
     async def ReadBundle(self, request: ReadBundleRequest, context: Context) -> ReadBundleResponse:
-        data = await self._bundles.read(request.allocation_id, request.offset_bytes)
+        caller = current_caller()
+        site_id = None if caller.is_local else caller.site_id
+        data = await self._bundles.read(request.allocation_id, request.offset_bytes, site_id)
         return ReadBundleResponse(data=data)
 
     @stream
@@ -79,10 +86,19 @@ class AgentService(AgentServiceServicer):
             return
         if not first.HasField("hello"):
             raise invalid([FieldFault("report", "must be hello first")])
+        caller = current_caller()
+        self._sites.check_claim(caller, context.peer(), first.hello.site)
         outbox = _Outbox()
         session = await self._sessions.open(first.hello, first.agent_epoch, outbox)
         self._reports.hello(session, first.hello)
         reader = asyncio.create_task(self._read(session, request, outbox))
+        expiry = None
+        if caller.expire_unix_s is not None:
+            # Its next stream comes with a fresh certificate.
+            left_s = max(0.0, caller.expire_unix_s - time.time())
+            expiry = asyncio.get_running_loop().call_later(
+                left_s, outbox.close, "its certificate has expired"
+            )
         try:
             async for command in outbox.commands():
                 yield command
@@ -90,6 +106,8 @@ class AgentService(AgentServiceServicer):
             if reader.done():
                 reader.result()
         finally:
+            if expiry is not None:
+                expiry.cancel()
             reader.cancel()
             with contextlib.suppress(asyncio.CancelledError, Exception):
                 await reader

@@ -10,7 +10,9 @@ from mumian.api.v1.fleet_service_pb2_grpc import FleetServiceServicer
 
 from mumian_orchestrator.adapters.grpc.errors import Context, unary
 from mumian_orchestrator.domain.errors import RequestRefusedError
+from mumian_orchestrator.domain.identity import current_caller
 from mumian_orchestrator.domain.pages import page
+from mumian_orchestrator.domain.permissions import Permission, holds
 from mumian_orchestrator.services.disconnections import Disconnections
 from mumian_orchestrator.services.fleet import Fleet
 
@@ -23,13 +25,15 @@ class FleetService(FleetServiceServicer):
 
     @unary
     async def ListSites(self, request: pb.ListSitesRequest, context: Context) -> pb.ListSitesResponse:
-        sites, token = page(self._fleet.sites(), lambda site: site.id, request.page_size, request.page_token)
+        sites, token = page(
+            self._fleet.sites(_confined_to()), lambda site: site.id, request.page_size, request.page_token
+        )
         brake = self._disconnections.brake()
         return pb.ListSitesResponse(sites=sites, next_page_token=token, disconnect_brake=brake)
 
     @unary
     async def GetSite(self, request: pb.GetSiteRequest, context: Context) -> pb.GetSiteResponse:
-        return pb.GetSiteResponse(site=self._fleet.site(self._known(request.site_id)))
+        return pb.GetSiteResponse(site=self._fleet.site(self._known(request.site_id), _confined_to()))
 
     @unary
     async def ReleaseDisconnectBrake(
@@ -39,7 +43,7 @@ class FleetService(FleetServiceServicer):
 
     @unary
     async def ListNodes(self, request: pb.ListNodesRequest, context: Context) -> pb.ListNodesResponse:
-        nodes = self._fleet.nodes(self._known(request.site_id) if request.site_id else "")
+        nodes = self._fleet.nodes(self._known(request.site_id) if request.site_id else "", _confined_to())
         shown, token = page(nodes, lambda node: node.id, request.page_size, request.page_token)
         return pb.ListNodesResponse(nodes=shown, next_page_token=token)
 
@@ -53,7 +57,7 @@ class FleetService(FleetServiceServicer):
     async def ListLinks(self, request: pb.ListLinksRequest, context: Context) -> pb.ListLinksResponse:
         if request.from_id not in ("", *self._fleet.zones):
             self._known(request.from_id, "zone or site", self._fleet.zones)
-        links = self._fleet.links(request.from_id)
+        links = self._fleet.links(request.from_id, _confined_to())
         shown, token = page(
             # "\0" sorts below every character of an id, so the keys are in the links' order.
             links,
@@ -70,3 +74,9 @@ class FleetService(FleetServiceServicer):
             message = f"{wanted} ({site_id}) does not exist; known: {known}"
             raise RequestRefusedError(reason, message)
         return site_id
+
+
+def _confined_to() -> str | None:
+    """The tenant whose use is all that the caller may see; None: that of all."""
+    caller = current_caller()
+    return None if holds(caller, Permission.FLEET_USAGE) else caller.tenant_id

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import grpc
 from mumian.api.v1 import error_pb2
 
 from mumian_orchestrator.adapters.grpc.errors import Context, abort
+from mumian_orchestrator.adapters.grpc.tls import (
+    FORWARDED,
+    FORWARDED_CERTIFICATE,
+    FORWARDED_PEER,
+    KeyPair,
+    client_credentials,
+    peer_certificate,
+)
 from mumian_orchestrator.domain.errors import RequestRefusedError
 from mumian_orchestrator.services.leadership import Incumbent
 
 _OURS = "/mumian."
-# A call is forwarded once: a leader's name that is out of date could send it in circles.
-_FORWARDED = "mumian-forwarded"
+# Nobody but a coordinator may send these: what a caller sends itself is left out.
+_OURS_ALONE = frozenset({FORWARDED_CERTIFICATE, FORWARDED_PEER})
 _OPTIONS = (
     ("grpc.max_receive_message_length", 64 * 1024 * 1024),
     ("grpc.keepalive_time_ms", 2000),
@@ -37,12 +45,33 @@ _BROKEN_OFF = frozenset(
 )
 
 
-class Forwarding(grpc.GenericRpcHandler):
-    """Every method of ours, byte for byte, as a stream of requests and one of answers: of one, or of many."""
+class Proof:
+    """What this coordinator shows to the leader, and how it knows the leader: both by one authority."""
 
-    def __init__(self, incumbent: Incumbent) -> None:
-        self._incumbent = incumbent
-        self._channels: dict[str, grpc.aio.Channel] = {}
+    def __init__(self, authority: bytes, pairs: Callable[[], KeyPair]) -> None:
+        self._authority, self._pairs = authority, pairs
+
+    def newest(self) -> KeyPair:
+        """What it shows now; it is another one when it was renewed."""
+        return self._pairs()
+
+    def credentials(self, pair: KeyPair) -> grpc.ChannelCredentials:
+        """For a connection."""
+        return client_credentials(self._authority, pair)
+
+
+class Forwarding(grpc.GenericRpcHandler):
+    """Every method of ours, byte for byte, as a stream of requests and one of answers: of one, or of many.
+
+    A caller's token goes along as it came: only the leader can check it, and it is sent to nobody who has not
+    proved to be a coordinator. A caller's certificate cannot go along with the connection, so it is sent as
+    metadata, which the leader believes a coordinator.
+    """
+
+    def __init__(self, incumbent: Incumbent, proof: Proof | None) -> None:
+        self._incumbent, self._proof = incumbent, proof
+        self._channels: dict[str, tuple[KeyPair | None, grpc.aio.Channel]] = {}
+        self._outdated: list[grpc.aio.Channel] = []  # calls are still under way on them
 
     def service(
         self, handler_call_details: grpc.HandlerCallDetails
@@ -61,7 +90,7 @@ class Forwarding(grpc.GenericRpcHandler):
 
     async def close(self) -> None:
         """Break off what is under way."""
-        for channel in self._channels.values():
+        for channel in [*self._outdated, *(channel for _, channel in self._channels.values())]:
             await channel.close()
 
     async def _forward(
@@ -70,13 +99,16 @@ class Forwarding(grpc.GenericRpcHandler):
         metadata = [
             (key, value)
             for key, value in context.invocation_metadata() or ()
-            if key != "user-agent" and not key.startswith("grpc-")
+            if key != "user-agent" and not key.startswith("grpc-") and key not in _OURS_ALONE
         ]
+        metadata.append((FORWARDED_PEER, context.peer()))
+        if certificate := peer_certificate(context):
+            metadata.append((FORWARDED_CERTIFICATE, certificate))
         address = self._incumbent.address
-        if not address or any(key == _FORWARDED for key, _ in metadata):
+        if not address or any(key == FORWARDED for key, _ in metadata):
             await abort(context, _no_leader("this coordinator does not lead"))
         send: Any = self._channel(address).stream_stream(method)
-        call = send(requests, timeout=context.time_remaining(), metadata=[*metadata, (_FORWARDED, "1")])
+        call = send(requests, timeout=context.time_remaining(), metadata=[*metadata, (FORWARDED, "1")])
         try:
             async for answer in call:
                 yield answer
@@ -89,9 +121,18 @@ class Forwarding(grpc.GenericRpcHandler):
             call.cancel()
 
     def _channel(self, address: str) -> grpc.aio.Channel:
-        if address not in self._channels:
-            self._channels[address] = grpc.aio.insecure_channel(address, options=_OPTIONS)
-        return self._channels[address]
+        shown = self._proof.newest() if self._proof else None
+        known, channel = self._channels.get(address, (None, None))
+        if channel is not None and known is shown:
+            return channel
+        if channel is not None:
+            self._outdated.append(channel)
+        if self._proof is None or shown is None:
+            channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
+        else:
+            channel = grpc.aio.secure_channel(address, self._proof.credentials(shown), options=_OPTIONS)
+        self._channels[address] = shown, channel
+        return channel
 
 
 def _no_leader(why: str) -> RequestRefusedError:

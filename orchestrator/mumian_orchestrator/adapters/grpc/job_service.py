@@ -9,19 +9,17 @@ from mumian.api.v1.job_pb2 import Job
 from mumian.api.v1.job_service_pb2_grpc import JobServiceServicer
 
 from mumian_orchestrator.adapters.grpc.errors import Context, stream, unary
-from mumian_orchestrator.domain.errors import FieldFault, invalid
-from mumian_orchestrator.domain.names import is_name
+from mumian_orchestrator.domain.identity import acting_tenant, current_caller
 from mumian_orchestrator.domain.pages import page
 from mumian_orchestrator.services.admission import Admission
 from mumian_orchestrator.services.bundles import Bundles
 from mumian_orchestrator.services.endpoints import Endpoints
 
-TENANT_DEFAULT = "default"
 _NEWEST_FIRST = 1 << 63
 
 
 class JobService(JobServiceServicer):
-    """`JobService` over the admission service. Without TLS the tenant is whom the caller says it is."""
+    """`JobService` over the admission service, which is told the tenant and shows nothing of others."""
 
     def __init__(self, admission: Admission, endpoints: Endpoints, bundles: Bundles) -> None:
         self._admission, self._endpoints, self._bundles = admission, endpoints, bundles
@@ -127,10 +125,7 @@ class JobService(JobServiceServicer):
 
 def _tenant(context: Context) -> str:
     metadata = dict(context.invocation_metadata() or ())
-    tenant = str(metadata.get("mumian-tenant", TENANT_DEFAULT))
-    if not is_name(tenant):
-        raise invalid([FieldFault("mumian-tenant", f"({tenant!r}) is no valid tenant; use a-z, 0-9 and -")])
-    return tenant
+    return acting_tenant(current_caller(), str(metadata.get("mumian-tenant", "")))
 
 
 def _page_key(job: Job) -> str:

@@ -1,12 +1,22 @@
-"""One port for tenants, ops and agents, with health and reflection: of a leader, and of a follower."""
+"""The doors for tenants, ops and agents: of a leader, and of a follower. Without TLS one door is for all."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
-from mumian.agent.v1 import agent_service_pb2, agent_service_pb2_grpc
+from mumian.agent.v1 import (
+    agent_service_pb2,
+    agent_service_pb2_grpc,
+    enrolment_service_pb2,
+    enrolment_service_pb2_grpc,
+)
 from mumian.api.v1 import (
+    access_service_pb2,
+    access_service_pb2_grpc,
     fleet_service_pb2,
     fleet_service_pb2_grpc,
     job_service_pb2,
@@ -17,9 +27,12 @@ from mumian.api.v1 import (
     planning_service_pb2_grpc,
 )
 
+from mumian_orchestrator.adapters.grpc.access_service import AccessService
 from mumian_orchestrator.adapters.grpc.agent_service import AgentService
+from mumian_orchestrator.adapters.grpc.enrolment_service import EnrolmentService
 from mumian_orchestrator.adapters.grpc.fleet_service import FleetService
 from mumian_orchestrator.adapters.grpc.forwarding import Forwarding
+from mumian_orchestrator.adapters.grpc.guard import Guard
 from mumian_orchestrator.adapters.grpc.job_service import JobService
 from mumian_orchestrator.adapters.grpc.ops_service import OpsService
 from mumian_orchestrator.adapters.grpc.planning_service import PlanningService
@@ -36,6 +49,11 @@ _OPTIONS = (
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 1000),
     ("grpc.http2.max_ping_strikes", 0),
+    # No compressed requests: a small one could grow to any size here. (A bit set; bit 0 is "as it is".)
+    ("grpc.compression_enabled_algorithms_bitset", 1),
+    # Who connects and says nothing, or says it slowly, goes soon.
+    ("grpc.server_handshake_timeout_ms", 10_000),
+    ("grpc.max_concurrent_streams", 10_000),
 )
 _SERVICES = (
     job_service_pb2.DESCRIPTOR.services_by_name["JobService"].full_name,
@@ -43,6 +61,8 @@ _SERVICES = (
     planning_service_pb2.DESCRIPTOR.services_by_name["PlanningService"].full_name,
     ops_service_pb2.DESCRIPTOR.services_by_name["OpsService"].full_name,
     agent_service_pb2.DESCRIPTOR.services_by_name["AgentService"].full_name,
+    access_service_pb2.DESCRIPTOR.services_by_name["AccessService"].full_name,
+    enrolment_service_pb2.DESCRIPTOR.services_by_name["EnrolmentService"].full_name,
 )
 
 
@@ -53,50 +73,70 @@ class PortTakenError(Exception):
     """The address cannot be listened on."""
 
 
+@dataclass(frozen=True, slots=True)
+class Door:
+    """Where to listen (host:port), and what to serve with; None: without TLS."""
+
+    listen: str
+    credentials: grpc.ServerCredentials | None = None
+
+
 async def start_leading(
-    listen: str,
+    doors: Sequence[Door],
+    guard: Guard | None,
     jobs: JobService,
     fleet: FleetService,
     planning: PlanningService,
     ops: OpsService,
     agents: AgentService,
+    access: AccessService,
+    enrolment: EnrolmentService,
 ) -> Server:
-    """Serve on `listen` (host:port) as the leader.
+    """Serve as the leader. Without a guard whoever reaches the door may do anything.
 
     Raises:
         PortTakenError: somebody else listens there, or the address is not this machine's.
     """
-    server = grpc.aio.server(options=_OPTIONS)
+    server = grpc.aio.server(options=_OPTIONS, interceptors=[guard] if guard else [])
     job_service_pb2_grpc.add_JobServiceServicer_to_server(jobs, server)
     fleet_service_pb2_grpc.add_FleetServiceServicer_to_server(fleet, server)
     planning_service_pb2_grpc.add_PlanningServiceServicer_to_server(planning, server)
     ops_service_pb2_grpc.add_OpsServiceServicer_to_server(ops, server)
     agent_service_pb2_grpc.add_AgentServiceServicer_to_server(agents, server)
-    return await _start(server, listen)
+    access_service_pb2_grpc.add_AccessServiceServicer_to_server(access, server)
+    enrolment_service_pb2_grpc.add_EnrolmentServiceServicer_to_server(enrolment, server)
+    return await _start(server, doors)
 
 
-async def start_following(listen: str, forwarding: Forwarding) -> Server:
-    """Serve the same on `listen` by asking the leader.
+async def start_following(doors: Sequence[Door], forwarding: Forwarding) -> Server:
+    """Serve the same by asking the leader, who checks what callers may do.
 
     Raises:
         PortTakenError: as above.
     """
     server = grpc.aio.server(options=_OPTIONS)
     server.add_generic_rpc_handlers((forwarding,))
-    return await _start(server, listen)
+    return await _start(server, doors)
 
 
-async def _start(server: Server, listen: str) -> Server:
+async def _start(server: Server, doors: Sequence[Door]) -> Server:
     checks = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
     for name in ("", *_SERVICES):
         await checks.set(name, health_pb2.HealthCheckResponse.SERVING)
-    reflection.enable_server_reflection((*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
-    try:
-        server.add_insecure_port(listen)
-    except RuntimeError:
-        raise PortTakenError(
-            f"listen ({listen}) cannot be listened on; is another coordinator there?"
-        ) from None
+    if all(door.credentials is None for door in doors):
+        # For people who look around on their own machine; strangers need not know what there is to try.
+        names = (*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, server)
+    for door in doors:
+        try:
+            if door.credentials is None:
+                server.add_insecure_port(door.listen)
+            else:
+                server.add_secure_port(door.listen, door.credentials)
+        except RuntimeError:
+            raise PortTakenError(
+                f"listen ({door.listen}) cannot be listened on; is another coordinator there?"
+            ) from None
     await server.start()
     return server

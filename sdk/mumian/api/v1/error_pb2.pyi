@@ -65,6 +65,16 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """NOT_FOUND; upload it"""
     ERROR_REASON_OUTPUT_NOT_FOUND: _ErrorReason.ValueType  # 31
     """NOT_FOUND; the task left none, or its site does not keep them any more"""
+    ERROR_REASON_UNAUTHENTICATED: _ErrorReason.ValueType  # 40
+    """UNAUTHENTICATED; no credential, or one that is not valid (any more)"""
+    ERROR_REASON_PERMISSION_DENIED: _ErrorReason.ValueType  # 41
+    """PERMISSION_DENIED; the credential is good, the role is not enough"""
+    ERROR_REASON_SITE_REVOKED: _ErrorReason.ValueType  # 42
+    """PERMISSION_DENIED; the site may not connect until it joins by a new token"""
+    ERROR_REASON_JOIN_REFUSED: _ErrorReason.ValueType  # 43
+    """PERMISSION_DENIED; the token is unknown, has expired, or another key has used it"""
+    ERROR_REASON_TOKEN_NOT_FOUND: _ErrorReason.ValueType  # 44
+    """NOT_FOUND"""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The `reason` of google.rpc.ErrorInfo (domain "mumian.dev"), without the prefix.
@@ -115,4 +125,14 @@ ERROR_REASON_BUNDLE_NOT_FOUND: ErrorReason.ValueType  # 30
 """NOT_FOUND; upload it"""
 ERROR_REASON_OUTPUT_NOT_FOUND: ErrorReason.ValueType  # 31
 """NOT_FOUND; the task left none, or its site does not keep them any more"""
+ERROR_REASON_UNAUTHENTICATED: ErrorReason.ValueType  # 40
+"""UNAUTHENTICATED; no credential, or one that is not valid (any more)"""
+ERROR_REASON_PERMISSION_DENIED: ErrorReason.ValueType  # 41
+"""PERMISSION_DENIED; the credential is good, the role is not enough"""
+ERROR_REASON_SITE_REVOKED: ErrorReason.ValueType  # 42
+"""PERMISSION_DENIED; the site may not connect until it joins by a new token"""
+ERROR_REASON_JOIN_REFUSED: ErrorReason.ValueType  # 43
+"""PERMISSION_DENIED; the token is unknown, has expired, or another key has used it"""
+ERROR_REASON_TOKEN_NOT_FOUND: ErrorReason.ValueType  # 44
+"""NOT_FOUND"""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

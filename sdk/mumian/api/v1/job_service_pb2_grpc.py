@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class JobServiceStub:
-    """Tenants' door. The tenant is named by the call's `mumian-tenant` metadata; absent: "default".
+    """Tenants' door. The tenant is that of the caller's token. A caller without one (a platform admin, or anybody
+    where access control is off) names it by the call's `mumian-tenant` metadata; where it is off, absent: "default".
     """
 
     def __init__(self, channel):
@@ -103,7 +104,8 @@ class JobServiceStub:
 
 
 class JobServiceServicer:
-    """Tenants' door. The tenant is named by the call's `mumian-tenant` metadata; absent: "default".
+    """Tenants' door. The tenant is that of the caller's token. A caller without one (a platform admin, or anybody
+    where access control is off) names it by the call's `mumian-tenant` metadata; where it is off, absent: "default".
     """
 
     def CreateJob(self, request, context):
@@ -274,7 +276,8 @@ def add_JobServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class JobService:
-    """Tenants' door. The tenant is named by the call's `mumian-tenant` metadata; absent: "default".
+    """Tenants' door. The tenant is that of the caller's token. A caller without one (a platform admin, or anybody
+    where access control is off) names it by the call's `mumian-tenant` metadata; where it is off, absent: "default".
     """
 
     @staticmethod

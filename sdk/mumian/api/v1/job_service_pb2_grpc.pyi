@@ -27,7 +27,9 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class JobServiceStub:
-    """Tenants' door. The tenant is named by the call's `mumian-tenant` metadata; absent: "default"."""
+    """Tenants' door. The tenant is that of the caller's token. A caller without one (a platform admin, or anybody
+    where access control is off) names it by the call's `mumian-tenant` metadata; where it is off, absent: "default".
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -64,7 +66,9 @@ class JobServiceStub:
 
 @_typing.type_check_only
 class JobServiceAsyncStub(JobServiceStub):
-    """Tenants' door. The tenant is named by the call's `mumian-tenant` metadata; absent: "default"."""
+    """Tenants' door. The tenant is that of the caller's token. A caller without one (a platform admin, or anybody
+    where access control is off) names it by the call's `mumian-tenant` metadata; where it is off, absent: "default".
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.CreateJobRequest, _job_service_pb2.CreateJobResponse]  # type: ignore[assignment]
@@ -97,7 +101,9 @@ class JobServiceAsyncStub(JobServiceStub):
     """What the tenant holds of the fleet, and what it may."""
 
 class JobServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Tenants' door. The tenant is named by the call's `mumian-tenant` metadata; absent: "default"."""
+    """Tenants' door. The tenant is that of the caller's token. A caller without one (a platform admin, or anybody
+    where access control is off) names it by the call's `mumian-tenant` metadata; where it is off, absent: "default".
+    """
 
     @_abc_1.abstractmethod
     def CreateJob(

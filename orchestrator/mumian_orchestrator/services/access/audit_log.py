@@ -1,0 +1,139 @@
+"""Keeps the audit log: who changed what, and who was refused, in the transaction of the change itself."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import asdict, dataclass, field
+
+from mumian_orchestrator.domain.audit import Head, entry_after, shortened
+from mumian_orchestrator.domain.identity import Caller
+from mumian_orchestrator.ports.clock import Clock
+from mumian_orchestrator.ports.store import LOG, TermStore, Write
+from mumian_orchestrator.services.commit_log import CommitLog
+
+ENTRIES = f"{LOG}audit/"
+_HEAD = "access/audit_head"
+_KEYS_LISTED_MAX = 8
+# Whoever is refused again and again must not fill the store: so many are listed at once, then one a second.
+_REFUSALS_AT_ONCE, _REFUSALS_PER_S = 60, 1.0
+
+
+@dataclass
+class Change:
+    """A change that somebody is making by the call that is being answered."""
+
+    who: str
+    origin: str
+    action: str
+    about: Mapping[str, str]
+    is_listed: bool = field(default=False, compare=False)
+
+
+_CHANGE: ContextVar[Change | None] = ContextVar("change", default=None)
+
+
+class AuditLog:
+    """The chain of this term's entries, behind those that are stored.
+
+    What a call commits first carries the call's entry, so neither is ever stored without the other.
+    """
+
+    def __init__(self, commit_log: CommitLog, store: TermStore, clock: Clock) -> None:
+        self._commit_log, self._store, self._clock = commit_log, store, clock
+        self._head = Head()
+        self._refusals_left, self._refilled_s = float(_REFUSALS_AT_ONCE), clock.monotonic_s()
+        self._refusals_unlisted = 0
+        commit_log.ride_along = self._ride_along
+
+    def load(self, stored: Mapping[str, bytes]) -> None:
+        """Go on behind what is stored."""
+        if _HEAD in stored:
+            self._head = Head(**json.loads(stored[_HEAD]))
+
+    @property
+    def head(self) -> Head:
+        """Of the newest entry."""
+        return self._head
+
+    async def stored(self) -> tuple[Sequence[bytes], Head]:
+        """All entries, oldest first, and the head as it is kept beside them. Nothing is taken from memory."""
+        kept = await self._store.read_log(_HEAD)
+        head = Head(**json.loads(kept[0])) if kept else Head()
+        # What was added while this was read is behind the head that was read first.
+        return (await self._store.read_log(ENTRIES))[: head.number], head
+
+    @contextmanager
+    def changing(
+        self, caller: Caller, origin: str, action: str, about: Mapping[str, str]
+    ) -> Iterator[Change]:
+        """While it lasts, the first commit of this task, or of one that it starts, is the caller's."""
+        change = Change(caller.name, origin, action, about)
+        token = _CHANGE.set(change)
+        try:
+            yield change
+        finally:
+            _CHANGE.reset(token)
+
+    def changed(self, change: Change) -> asyncio.Future[None] | None:
+        """List a change that was made without a commit; None where one has carried its entry."""
+        if change.is_listed:
+            return None
+        change.is_listed = True
+        return self.note(change.who, change.origin, change.action, "done", change.about)
+
+    def refused(self, who: str, origin: str, action: str, why: str) -> None:
+        """List a refusal, if there are not too many; the next that is listed tells of how many were not."""
+        now_s = self._clock.monotonic_s()
+        refilled = self._refusals_left + (now_s - self._refilled_s) * _REFUSALS_PER_S
+        self._refusals_left, self._refilled_s = min(refilled, float(_REFUSALS_AT_ONCE)), now_s
+        if self._refusals_left < 1:
+            self._refusals_unlisted += 1
+            return
+        self._refusals_left -= 1
+        about = {"why": why}
+        if self._refusals_unlisted:
+            about["refusals_not_listed"] = str(self._refusals_unlisted)
+            self._refusals_unlisted = 0
+        self.note(who, origin, action, "refused", about)
+
+    def note(
+        self, who: str, origin: str, action: str, outcome: str, about: Mapping[str, str]
+    ) -> asyncio.Future[None]:
+        """List something for its own sake; durable when the future is done."""
+        return self._commit_log.append(self.writes(who, origin, action, outcome, about))
+
+    def writes(
+        self,
+        who: str,
+        origin: str,
+        action: str,
+        outcome: str,
+        about: Mapping[str, str],
+        keys: Sequence[str] = (),
+    ) -> list[Write]:
+        """The next entry, to be appended to the commit log at once, with what it is about."""
+        facts: dict[str, object] = {
+            "time": self._clock.now().ToJsonString(),
+            "who": shortened(who),
+            "from": shortened(origin),
+            "action": action,
+            "outcome": outcome,
+            "about": {name: shortened(value) for name, value in about.items()},
+        }
+        if keys:
+            facts["stored"] = [shortened(key) for key in keys[:_KEYS_LISTED_MAX]]
+        line, self._head = entry_after(self._head, facts)
+        head = json.dumps(asdict(self._head)).encode()
+        return [Write(f"{ENTRIES}{self._head.number:020d}", line), Write(_HEAD, head)]
+
+    def _ride_along(self, writes: Sequence[Write]) -> Sequence[Write]:
+        change = _CHANGE.get()
+        if change is None or change.is_listed:
+            return ()
+        change.is_listed = True
+        keys = [write.key for write in writes if not write.key.startswith(LOG)]
+        return self.writes(change.who, change.origin, change.action, "done", change.about, keys)

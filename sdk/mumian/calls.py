@@ -9,11 +9,13 @@ from typing import Generic, TypeVar
 
 from google.protobuf.message import Message
 
+from mumian.api.v1 import access_service_pb2 as access
 from mumian.api.v1 import fleet_service_pb2 as fleet
 from mumian.api.v1 import job_pb2
 from mumian.api.v1 import job_service_pb2 as jobs
 from mumian.api.v1 import ops_service_pb2 as ops
 from mumian.api.v1 import planning_service_pb2 as planning
+from mumian.api.v1.access_pb2 import Identity
 from mumian.api.v1.fleet_pb2 import DisconnectBrake, Link, Node, Site, Zone
 from mumian.api.v1.job_event_pb2 import JobEvent
 from mumian.api.v1.job_pb2 import Bundle, Job, JobSpec
@@ -24,6 +26,7 @@ _JOBS = jobs.DESCRIPTOR.services_by_name["JobService"].full_name
 _FLEET = fleet.DESCRIPTOR.services_by_name["FleetService"].full_name
 _PLANNING = planning.DESCRIPTOR.services_by_name["PlanningService"].full_name
 _OPS = ops.DESCRIPTOR.services_by_name["OpsService"].full_name
+_ACCESS = access.DESCRIPTOR.services_by_name["AccessService"].full_name
 PAGE_SIZE = 500
 
 TERMINAL_STATES = frozenset(
@@ -243,6 +246,12 @@ def zones() -> Listing[Zone]:
     return lambda token: Call(
         _FLEET, "ListZones", fleet.ListZonesRequest(page_size=PAGE_SIZE, page_token=token), parse
     )
+
+
+def identity() -> Call[Identity]:
+    """Who the coordinator takes the caller for."""
+    request = access.GetIdentityRequest()
+    return Call(_ACCESS, "GetIdentity", request, lambda b: access.GetIdentityResponse.FromString(b).identity)
 
 
 def diagnose() -> Call[ops.DiagnoseResponse]:

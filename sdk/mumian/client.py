@@ -12,6 +12,7 @@ import grpc
 
 from mumian import bundles, calls
 from mumian.api.v1 import job_pb2
+from mumian.api.v1.access_pb2 import Identity
 from mumian.api.v1.fleet_pb2 import DisconnectBrake, Link, Node, Site, Zone
 from mumian.api.v1.job_event_pb2 import JobEvent
 from mumian.api.v1.job_pb2 import Bundle, Job, JobSpec
@@ -227,6 +228,10 @@ class Client:
     ) -> WhatIfResponse:
         """For operators: how the fleet would fare after some changes. Nothing happens."""
         return self._unary(calls.what_if(changes, moves_max, time_limit_ms))
+
+    def identity(self) -> Identity:
+        """Who the coordinator takes this client for, and what it may do."""
+        return self._unary(calls.identity())
 
     def diagnose(self) -> DiagnoseResponse:
         """How the platform is: its store, its leader, its agents, its queues, and what to do."""

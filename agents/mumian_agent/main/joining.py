@@ -70,6 +70,12 @@ def refuse_the_open_network(config: AgentConfig, certificates: Certificates) -> 
             )
 
 
+def doors_for_tasks(config: AgentConfig, certificates: Certificates) -> tuple[str, ...]:
+    """Where tasks reach the coordinators: as people do, for the agents' door takes certificates only."""
+    enrolment = certificates.enrolment()
+    return enrolment.coordinators if enrolment is not None else config.coordinators
+
+
 async def keep_certificate_fresh(certificates: Certificates, reopen: Callable[[], None]) -> None:
     """Renew the certificate at half its life, for ever; then the stream is opened anew with it."""
     while True:

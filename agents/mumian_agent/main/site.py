@@ -21,7 +21,11 @@ from mumian_agent.agent.site_agent import SiteAgent
 from mumian_agent.agent.site_reports import SiteReports
 from mumian_agent.agent.task_folders import TaskFolders
 from mumian_agent.domain.config import AgentConfig
-from mumian_agent.main.joining import keep_certificate_fresh, refuse_the_open_network
+from mumian_agent.main.joining import (
+    doors_for_tasks,
+    keep_certificate_fresh,
+    refuse_the_open_network,
+)
 from mumian_agent.runtime.certificates import Certificates
 from mumian_agent.runtime.contact import Contact
 from mumian_agent.runtime.identity import Identity
@@ -61,7 +65,7 @@ async def run_site(config: AgentConfig, identity: Identity) -> None:
         accelerators=config.node.accelerators,
         stop_grace_s=config.stop_grace_ms / 1000,
         contact=contact.path,
-        coordinators=config.coordinators,
+        coordinators=doors_for_tasks(config, certificates),
     )
     folders = TaskFolders(config.state_dir, journal, CoordinatorBundles(config.coordinators, certificates))
     allocations = Allocations(journal, runners, outbox, node, folders)

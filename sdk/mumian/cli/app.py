@@ -39,6 +39,7 @@ _VERBS = {
     "optimize": "mumian.cli.planning:optimize",
     "what-if": "mumian.cli.planning:what_if",
     "doctor": "mumian.cli.doctor:doctor",
+    "whoami": "mumian.cli.whoami:whoami",
 }
 _OPS_VERBS = {"up", "down"}
 

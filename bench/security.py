@@ -97,7 +97,10 @@ def _doors(folder: Path, etcd: str) -> tuple[list[Coordinator], dict[str, Door],
     started = []
     for name in ("open", "secure"):
         (folder / name).mkdir()
-        more = {"state_dir": str(folder / "state"), "listen_agents": f"127.0.0.1:{free_port()}"}
+        more: dict[str, Any] = {
+            "state_dir": str(folder / "state"),
+            "listen_agents": f"127.0.0.1:{free_port()}",
+        }
         started.append(Coordinator(folder / name, etcd, **(more if name == "secure" else {})))
     authority = (folder / "state/authority.pem").read_bytes()
     tokens = [
@@ -184,9 +187,8 @@ def main(seconds: float, turns: int, at_once: int) -> None:
                 pairs = zip(values["secure"], values["open"], strict=True)
                 report.line(f"{figure}_secure_of_open", [secure / plain for secure, plain in pairs], "ratio")
             ids = {"another_tenants": asyncio.run(_one_id(doors["secure"])), "nobodys": "bench-00000000"}
-            took = asyncio.run(_not_found_us(rival, ids, 2000))
-            for name, values in took.items():
-                report.line(f"not_found_{name}_p50", median(values), "us")
+            for name, took_us in asyncio.run(_not_found_us(rival, ids, 2000)).items():
+                report.line(f"not_found_{name}_p50", median(took_us), "us")
             report.write({"seconds": seconds, "turns": turns, "at_once": at_once})
         finally:
             for coordinator in coordinators:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import grpc
 import mumian
@@ -147,7 +148,7 @@ async def test_where_the_authoritys_key_is_elsewhere_certificates_come_from_ther
         return pair.chain
 
     issue()
-    fields = {"ca_cert": str(tmp_path / "elsewhere/authority.pem"), "state_dir": ""}
+    fields: dict[str, Any] = {"ca_cert": str(tmp_path / "elsewhere/authority.pem"), "state_dir": ""}
     async with secured(tmp_path, **fields, tls_cert=str(files[0]), tls_key=str(files[1])) as platform:
         key = SiteKey()
         key.certificate = authority.issue_for_site("gz", key.request).certificate
@@ -157,7 +158,7 @@ async def test_where_the_authoritys_key_is_elsewhere_certificates_come_from_ther
             assert agent.error is None
             await agent.disconnect()
         async with platform.people_channel() as channel:
-            join = channel.unary_unary("/mumian.agent.v1.EnrolmentService/Join")
+            join: Any = channel.unary_unary("/mumian.agent.v1.EnrolmentService/Join")
             with pytest.raises(grpc.aio.AioRpcError, match="its ca_key is kept elsewhere"):
                 await join(b"")
         token = await platform.token(Role.AUDITOR)

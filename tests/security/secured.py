@@ -30,6 +30,7 @@ from mumian_orchestrator.adapters.grpc.ops_service import OpsService
 from mumian_orchestrator.adapters.grpc.planning_service import PlanningService
 from mumian_orchestrator.adapters.grpc.server import start_leading
 from mumian_orchestrator.adapters.memory.key_value import MemoryCluster, MemoryKeyValue
+from mumian_orchestrator.domain.audit import Head
 from mumian_orchestrator.domain.identity import Caller, Role
 from mumian_orchestrator.main.composition import Services, compose
 from mumian_orchestrator.main.config import Config
@@ -95,6 +96,12 @@ class Secured:
         """As a follower connects."""
         pair = self.security.agents()
         return self.agent_channel(pair.key, pair.chain)
+
+    async def log(self) -> tuple[list[bytes], Head]:
+        """The audit log as it is stored."""
+        audit = self.services.access.audit
+        head = await audit.stored_head()
+        return [line async for lines in audit.stored_entries(head) for line in lines], head
 
     async def token(self, role: Role, tenant_id: str = "", operator_id: str = "", lifetime_s: int = 0) -> str:
         """A new API token."""

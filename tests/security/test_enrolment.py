@@ -71,7 +71,7 @@ async def test_a_lost_answer_is_given_again_to_the_same_key_and_to_no_other(tmp_
         reason, told = await refusal_of_joining(platform, SiteKey(), token)
         assert reason == "JOIN_REFUSED"
         assert "has been used, by another key; if that was not you, revoke the site" in told
-        lines, head = await platform.services.access.audit.stored()
+        lines, head = await platform.log()
         verify(lines, head)
         assert [json.loads(line)["outcome"] for line in lines] == ["done", "refused"]
 
@@ -172,7 +172,7 @@ async def test_an_agent_that_claims_another_site_or_operator_is_refused_and_list
         await other.connect()
         assert other.error is not None and "has joined for operator op" in (other.error.details() or "")
         await channel.close()
-        lines, _ = await platform.services.access.audit.stored()
+        lines, _ = await platform.log()
         refused = [json.loads(line) for line in lines if b'"refused"' in line]
         assert [entry["who"] for entry in refused] == ["site gz", "site gz"]
         assert not platform.services.fleet.is_reachable("sz")
@@ -226,8 +226,11 @@ async def test_a_certificate_is_renewed_for_the_key_that_has_it_and_for_a_while_
 ) -> None:
     async with secured(tmp_path) as platform:
         key = await platform.joined()
-        fresh = await renew(platform, "gz", key)
+        assert (await renew(platform, "gz", key)).certificate == key.certificate, "it is fresh"
+        platform.clock.ahead_s = 86_400 // 4
+        fresh = await platform.services.access.sites.renew("here", "gz", key.request)
         assert fresh.certificate != key.certificate
+        platform.clock.ahead_s = 0
         told = set()
         for site_id, other in (("gz", SiteKey()), ("nobody", SiteKey()), ("nobody", key)):
             with pytest.raises(grpc.aio.AioRpcError) as refused:

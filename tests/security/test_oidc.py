@@ -176,6 +176,9 @@ async def test_people_stay_in_while_the_provider_is_away(forger: Forger) -> None
     assert await provider.claims(token)
     forger.close()
     provider._fetched_s = provider._asked_s = -1e9
+    assert await provider.claims(token), "at once, by the key that is known"
+    assert provider._refreshing is not None
+    await provider._refreshing
     assert await provider.claims(token)
     with pytest.raises(ProviderUnavailableError):
         await OidcProvider(forger.issuer, AUDIENCE).claims(token)

@@ -47,6 +47,13 @@ def test_every_rpc_has_one_declared_permission_and_no_row_is_left_over() -> None
     assert {path for path in declared if path.startswith("/mumian.")} == ours
 
 
+def test_what_changes_something_answers_once_so_that_its_entry_can_go_with_it() -> None:
+    for method in methods():
+        rule = rule_of(path_of(method))
+        assert rule is not None
+        assert not (rule.is_change and (method.server_streaming or method.client_streaming)), method.full_name
+
+
 def test_an_rpc_that_nobody_has_declared_has_no_rule() -> None:
     assert rule_of("/mumian.api.v1.JobService/DropAll") is None
     assert rule_of("/mumian.api.v1.JobService") is None

@@ -59,6 +59,7 @@ LOCAL = Caller("anybody on this machine", frozenset(Role), is_local=True)
 NOBODY = Caller("nobody")
 
 _CALLER: ContextVar[Caller] = ContextVar("caller", default=LOCAL)
+_ORIGIN: ContextVar[str] = ContextVar("origin", default="")
 
 
 def current_caller() -> Caller:
@@ -66,9 +67,15 @@ def current_caller() -> Caller:
     return _CALLER.get()
 
 
-def answer_for(caller: Caller) -> None:
-    """From now on, what this task does is done for that caller."""
+def current_origin() -> str:
+    """The network address that the call comes from, for the audit log."""
+    return _ORIGIN.get()
+
+
+def answer_for(caller: Caller, origin: str) -> None:
+    """From now on, what this task does is done for that caller, at that address."""
     _CALLER.set(caller)
+    _ORIGIN.set(origin)
 
 
 def acting_tenant(caller: Caller, named: str) -> str:

@@ -19,11 +19,12 @@ from mumian.errors import MumianError
 from mumian_orchestrator.adapters.clock import SystemClock
 from mumian_orchestrator.adapters.grpc.console import Console
 from mumian_orchestrator.adapters.x509.authority import AuthorityFileError
+from mumian_orchestrator.adapters.x509.serving import of_files
 from mumian_orchestrator.domain.audit import AuditBrokenError, Head, verify
 from mumian_orchestrator.domain.identity import Role, role_of
 from mumian_orchestrator.main.config import Config, ConfigError, host_and_port, load
 from mumian_orchestrator.main.operations import ConfigOption, leave
-from mumian_orchestrator.main.security import authority_of, console_user, security_of
+from mumian_orchestrator.main.security import authority_of, console_user
 
 _DAY_S = 86_400
 _PAGE_SIZE = 500
@@ -213,18 +214,19 @@ def _console(config_path: Path) -> Iterator[Console]:
 
 
 def _connected(config: Config) -> Console:
-    security = security_of(config, SystemClock())
-    if security is None:
+    if not config.is_secure:
         raise ConfigError(
             "access control is off, so there is nobody to let in; set state_dir in the coordinator's "
             "configuration, which turns it on"
         )
     host, port = host_and_port("listen_agents", config.agents_door)
     address = f"{'127.0.0.1' if host in ('0.0.0.0', '[::]') else host}:{port}"
-    authority = authority_of(config, SystemClock())
+    clock = SystemClock()
+    authority = authority_of(config, clock, make=False)
+    if authority.can_issue:
+        return Console(address, authority.pem, authority.for_console(console_user()))
     # Where the authority's key is elsewhere, the coordinator's own certificate is the strongest there is.
-    pair = authority.for_console(console_user()) if authority.can_issue else security.agents()
-    return Console(address, authority.pem, pair)
+    return Console(address, authority.pem, of_files(Path(config.tls_cert), Path(config.tls_key))())
 
 
 def _pages(console: Console, method: str, request: Any, field: str) -> Iterator[Any]:

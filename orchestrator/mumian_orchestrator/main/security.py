@@ -65,13 +65,18 @@ def security_of(config: Config, clock: Clock) -> Security | None:
     return Security(authority, given or own, own, provider, oidc.mapping)
 
 
-def authority_of(config: Config, clock: Clock) -> X509Authority:
-    """The authority that is configured; the embedded one is made where there is none yet.
+def authority_of(config: Config, clock: Clock, *, make: bool = True) -> X509Authority:
+    """The authority that is configured; the embedded one is made where there is none yet, if `make` says so.
 
     Raises:
         AuthorityFileError: its files cannot be used.
     """
     if not config.ca_cert:
+        if not make and not X509Authority.is_in(Path(config.state_dir)):
+            raise AuthorityFileError(
+                f"state_dir ({config.state_dir}) has no authority; give this command on the coordinator's "
+                "machine, as its user, after its first start"
+            )
         return X509Authority.embedded(Path(config.state_dir), clock, config.certificate_lifetime_s)
     try:
         key = Path(config.ca_key).read_bytes() if config.ca_key else None

@@ -15,8 +15,6 @@ from mumian_orchestrator.services.access.api_tokens import ApiTokens
 from mumian_orchestrator.services.access.audit_log import AuditLog
 from mumian_orchestrator.services.access.site_enrolment import SiteEnrolment
 
-_ENTRIES_AT_ONCE = 500
-
 
 class AccessService(AccessServiceServicer):
     """`AccessService` over the tokens, the sites and the audit log."""
@@ -91,7 +89,7 @@ class AccessService(AccessServiceServicer):
     async def ReadAuditLog(
         self, request: pb.ReadAuditLogRequest, context: Context
     ) -> AsyncIterator[pb.ReadAuditLogResponse]:
-        lines, head = await self._audit.stored()
-        for start in range(0, len(lines), _ENTRIES_AT_ONCE):
-            yield pb.ReadAuditLogResponse(entries=lines[start : start + _ENTRIES_AT_ONCE])
+        head = await self._audit.stored_head()
+        async for entries in self._audit.stored_entries(head):
+            yield pb.ReadAuditLogResponse(entries=entries)
         yield pb.ReadAuditLogResponse(head_number=head.number, head_sha256=head.sha256)

@@ -18,7 +18,7 @@ from mumian.agent.v1.agent_service_pb2_grpc import AgentServiceServicer
 
 from mumian_orchestrator.adapters.grpc.errors import Context, stream, unary
 from mumian_orchestrator.domain.errors import FieldFault, invalid
-from mumian_orchestrator.domain.identity import current_caller
+from mumian_orchestrator.domain.identity import current_caller, current_origin
 from mumian_orchestrator.services.access.site_enrolment import SiteEnrolment
 from mumian_orchestrator.services.agent_reports import AgentReports
 from mumian_orchestrator.services.agent_sessions import AgentSessions, Session
@@ -87,7 +87,7 @@ class AgentService(AgentServiceServicer):
         if not first.HasField("hello"):
             raise invalid([FieldFault("report", "must be hello first")])
         caller = current_caller()
-        self._sites.check_claim(caller, context.peer(), first.hello.site)
+        self._sites.check_claim(caller, current_origin(), first.hello.site)
         outbox = _Outbox()
         session = await self._sessions.open(first.hello, first.agent_epoch, outbox)
         self._reports.hello(session, first.hello)

@@ -139,10 +139,10 @@ class Guard(grpc.aio.ServerInterceptor):
                 caller = await self._authentication.caller(shown)
                 _check(caller, rule.permission, action)
         except RequestRefusedError as refused:
-            self._audit.refused(caller.name, origin, action, refused.message)
-            log.info("refused %s from %s (%s): %s", action, origin, caller.name, refused.message)
+            if self._audit.refused(caller.name, origin, action, refused.message):
+                log.info("refused %s from %s (%s): %s", action, origin, caller.name, refused.message)
             raise
-        answer_for(caller)
+        answer_for(caller, origin)
         return _Call(caller, origin, action, rule)
 
     async def _while_valid(self, caller: Caller, responses: AsyncIterator[Any]) -> AsyncIterator[Any]:

@@ -50,6 +50,7 @@ class OidcProvider:
         self._keys: dict[str, jwt.PyJWK] = {}
         self._fetched_s = self._asked_s = -_KEYS_KEPT_S
         self._fetching = asyncio.Lock()
+        self._refreshing: asyncio.Task[None] | None = None  # kept, or it might be collected
 
     async def claims(self, token: str) -> Mapping[str, Any]:
         """What a valid token says: of this issuer, for this audience, signed, and in its time."""
@@ -73,24 +74,32 @@ class OidcProvider:
 
     async def _key(self, key_id: str) -> jwt.PyJWK:
         """The key of an id; a provider with one key need not name it."""
-        async with self._fetching:
-            now_s = time.monotonic()
-            is_old = now_s - self._fetched_s > _KEYS_KEPT_S
-            may_ask = now_s - self._asked_s > _ASKED_AGAIN_AFTER_S
-            if (is_old or self._find(key_id) is None) and may_ask:
-                self._asked_s = now_s
-                try:
-                    self._keys = await asyncio.to_thread(self._fetch)
-                    self._fetched_s = now_s
-                except (OSError, ValueError, KeyError, jwt.PyJWTError) as error:
-                    # What is known stays good: a provider that is away must not lock everybody out.
-                    log.warning("the keys of %s cannot be fetched: %s", self._issuer, error)
+        if self._find(key_id) is None:
+            await self._refresh()
+        elif time.monotonic() - self._fetched_s > _KEYS_KEPT_S and not self._fetching.locked():
+            # Nobody waits for it.
+            self._refreshing = asyncio.create_task(self._refresh())
         if not self._keys:
             raise ProviderUnavailableError(f"no keys of {self._issuer} are known")
         key = self._find(key_id)
         if key is None:
             raise BadTokenError("its key is none of the issuer's")
         return key
+
+    async def _refresh(self) -> None:
+        """Fetch the keys, unless that was tried just now. What is known stays good where it does not work: a
+        provider that is away must not lock everybody out.
+        """
+        async with self._fetching:
+            now_s = time.monotonic()
+            if now_s - self._asked_s <= _ASKED_AGAIN_AFTER_S:
+                return
+            self._asked_s = now_s
+            try:
+                self._keys = await asyncio.to_thread(self._fetch)
+                self._fetched_s = now_s
+            except (OSError, ValueError, KeyError, jwt.PyJWTError) as error:
+                log.warning("the keys of %s cannot be fetched: %s", self._issuer, error)
 
     def _find(self, key_id: str) -> jwt.PyJWK | None:
         if not key_id and len(self._keys) == 1:

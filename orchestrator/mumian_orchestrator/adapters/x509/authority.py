@@ -72,6 +72,11 @@ class X509Authority:
             raise AuthorityFileError("the authority's key is not the key of its (first) certificate")
         self._read_once = functools.lru_cache(4096)(self._read)
 
+    @staticmethod
+    def is_in(folder: Path) -> bool:
+        """Whether a folder has an embedded authority."""
+        return (folder / _CERTIFICATE).exists()
+
     @classmethod
     def embedded(cls, folder: Path, clock: Clock, lifetime_s: int = CERTIFICATE_LIFETIME_S) -> X509Authority:
         """The authority of a folder; made there where there is none yet.

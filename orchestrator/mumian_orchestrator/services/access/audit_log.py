@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field
@@ -18,6 +18,9 @@ from mumian_orchestrator.services.commit_log import CommitLog
 ENTRIES = f"{LOG}audit/"
 _HEAD = "access/audit_head"
 _KEYS_LISTED_MAX = 8
+# Entries are read a block at a time: by the digits that their numbers begin with.
+_DIGITS, _BLOCK_DIGITS = 20, 3
+_BLOCK = 10**_BLOCK_DIGITS
 # Whoever is refused again and again must not fill the store: so many are listed at once, then one a second.
 _REFUSALS_AT_ONCE, _REFUSALS_PER_S = 60, 1.0
 
@@ -59,12 +62,17 @@ class AuditLog:
         """Of the newest entry."""
         return self._head
 
-    async def stored(self) -> tuple[Sequence[bytes], Head]:
-        """All entries, oldest first, and the head as it is kept beside them. Nothing is taken from memory."""
+    async def stored_head(self) -> Head:
+        """As it is kept beside the entries, not from memory."""
         kept = await self._store.read_log(_HEAD)
-        head = Head(**json.loads(kept[0])) if kept else Head()
-        # What was added while this was read is behind the head that was read first.
-        return (await self._store.read_log(ENTRIES))[: head.number], head
+        return Head(**json.loads(kept[0])) if kept else Head()
+
+    async def stored_entries(self, head: Head) -> AsyncIterator[Sequence[bytes]]:
+        """The entries up to a head, oldest first, in parts that fit into memory and into one answer."""
+        for block in range(head.number // _BLOCK + 1):
+            entries = await self._store.read_log(f"{ENTRIES}{block:0{_DIGITS - _BLOCK_DIGITS}d}")
+            # The first block begins with entry 1. What was added since the head was read comes last.
+            yield entries[: head.number - max(0, block * _BLOCK - 1)]
 
     @contextmanager
     def changing(
@@ -85,20 +93,21 @@ class AuditLog:
         change.is_listed = True
         return self.note(change.who, change.origin, change.action, "done", change.about)
 
-    def refused(self, who: str, origin: str, action: str, why: str) -> None:
-        """List a refusal, if there are not too many; the next that is listed tells of how many were not."""
+    def refused(self, who: str, origin: str, action: str, why: str) -> bool:
+        """List a refusal, unless there are too many; the next that is listed tells of how many were not."""
         now_s = self._clock.monotonic_s()
         refilled = self._refusals_left + (now_s - self._refilled_s) * _REFUSALS_PER_S
         self._refusals_left, self._refilled_s = min(refilled, float(_REFUSALS_AT_ONCE)), now_s
         if self._refusals_left < 1:
             self._refusals_unlisted += 1
-            return
+            return False
         self._refusals_left -= 1
         about = {"why": why}
         if self._refusals_unlisted:
             about["refusals_not_listed"] = str(self._refusals_unlisted)
             self._refusals_unlisted = 0
         self.note(who, origin, action, "refused", about)
+        return True
 
     def note(
         self, who: str, origin: str, action: str, outcome: str, about: Mapping[str, str]
@@ -128,7 +137,7 @@ class AuditLog:
             facts["stored"] = [shortened(key) for key in keys[:_KEYS_LISTED_MAX]]
         line, self._head = entry_after(self._head, facts)
         head = json.dumps(asdict(self._head)).encode()
-        return [Write(f"{ENTRIES}{self._head.number:020d}", line), Write(_HEAD, head)]
+        return [Write(f"{ENTRIES}{self._head.number:0{_DIGITS}d}", line), Write(_HEAD, head)]
 
     def _ride_along(self, writes: Sequence[Write]) -> Sequence[Write]:
         change = _CHANGE.get()

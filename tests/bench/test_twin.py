@@ -15,12 +15,13 @@ from typing import Any
 import pytest
 import yaml
 from click.testing import CliRunner
+from mumian.api.v1.fleet_pb2 import Node, Site
 from mumian_orchestrator.bench.cli import main
 from mumian_orchestrator.bench.sim.fields import ScenarioError
 from mumian_orchestrator.bench.sim.forms import scaled, short_form, window
 from mumian_orchestrator.bench.sim.planning import Nodes, Planner, Worth, demand
-from mumian_orchestrator.bench.sim.policies import POLICIES, Task
-from mumian_orchestrator.bench.sim.policies.fgd import fragment_milli
+from mumian_orchestrator.bench.sim.policies import POLICIES, Room, Task
+from mumian_orchestrator.bench.sim.policies.fgd import FragmentationGradientDescent, fragment_milli
 from mumian_orchestrator.bench.sim.record import machine
 from mumian_orchestrator.bench.sim.report.figures import figures
 from mumian_orchestrator.bench.sim.runner import Run
@@ -108,6 +109,21 @@ def test_tasks_of_a_lost_site_start_again_elsewhere_and_none_vanishes(name: str)
     found = figures(run)
     assert run.account.lost > 0
     assert found["starts"] == found["arrived"] + run.account.lost - found["waiting_at_end"]  # type: ignore[operator]
+
+
+def test_with_all_services_a_lost_site_is_found_out_and_its_tasks_start_again_elsewhere() -> None:
+    raw = small(events=[{"kind": "site_loss", "site": "hub", "at_h": 1, "for_h": 1}], duration_h=3)
+    raw["jobs"] = [raw["jobs"][1]]
+    scenario = read(raw)
+    run = Run(scenario, mode="services", readings=0).simulate(1, keeps_placements=True)
+    found = figures(run)
+    assert run.account.lost > 0
+    assert found["starts"] == found["arrived"] + run.account.lost - found["waiting_at_end"]  # type: ignore[operator]
+    # The coordinator hears of it by silence only, so tasks wait longer than in the mode that is told.
+    told = figures(run_on_core(scenario, 1))
+    assert (found["arrived"], run.account.lost) == (told["arrived"], told["lost_with_a_site"])
+    assert found["wait_p99_s"] > told["wait_p99_s"]  # type: ignore[operator]
+    assert any(p.site_id == "hub" for p in run.placements[-5:]), "it is used again once it is back"
 
 
 @pytest.mark.parametrize("name", POLICIES)
@@ -250,6 +266,20 @@ def test_fgd_takes_the_device_that_is_broken_already() -> None:
     halves = run_on_core(read(raw), 1, "fgd").placements
     assert halves[0].node_id == halves[1].node_id != halves[2].node_id
     assert halves[0].devices_milli == halves[1].devices_milli == ((0, 500),)
+
+
+def test_a_score_of_fgd_is_that_of_its_authors_simulator() -> None:
+    fgd = FragmentationGradientDescent("fgd")
+    fgd._workload = [(Task(0, 0, 1000), 1.0)]
+    node = Node(id="n", cpu_milli=8000, memory_mib=8192)
+    node.accelerators.add(model="T4", count=2)
+    room = Room.empty(node, Site())
+    # A whole device turns into half a one that no task of the workload can use: 100 x sigmoid(-0.5) = 37.75.
+    assert fgd.score(room, Task(0, 0, 500)) == -37
+    room.devices_milli = [500, 1000]
+    # The broken device takes it: half a device less is in fragments.
+    assert fgd.score(room, Task(0, 0, 500)) == -62
+    assert fgd.devices(room, Task(0, 0, 500)) == [0]
 
 
 def test_round_robin_takes_the_sites_in_turn() -> None:

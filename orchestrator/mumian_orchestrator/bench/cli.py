@@ -8,6 +8,7 @@ from mumian_orchestrator.bench.gap.command import gap
 from mumian_orchestrator.bench.openb.command import openb
 from mumian_orchestrator.bench.rtt.command import rtt
 from mumian_orchestrator.bench.sim.command import compare, sim
+from mumian_orchestrator.bench.sim.import_command import import_
 from mumian_orchestrator.bench.sim.plan_command import plan_capacity
 from mumian_orchestrator.bench.submit import submit
 
@@ -19,6 +20,7 @@ def main() -> None:
 
 main.add_command(compare)
 main.add_command(gap)
+main.add_command(import_)
 main.add_command(openb)
 main.add_command(plan_capacity)
 main.add_command(rtt)

@@ -33,18 +33,21 @@ class Backend(Protocol):
     decision_s: float
     """Real time spent on decisions."""
 
+    async def end(self, now_s: int, ended: Sequence[str]) -> None:
+        """These tasks have ended by themselves since the last tick."""
+
     async def change(self, now_s: int, sites: Sequence[Site], rtt_p99_us: dict[tuple[str, str], int]) -> None:
         """The world is different from now on."""
 
     async def decide(
         self,
         now_s: int,
-        ended: Sequence[str],
+        lost: Sequence[str],
         waiting: Sequence[Arrival],
         arrived: Sequence[Arrival],
         movable: Callable[[], Mapping[str, Arrival]],
     ) -> list[Placed]:
-        """Take note of what has ended, then place what waits (oldest first) and what has arrived.
+        """Take note of what is lost with its site, then place what waits (oldest first) and what has arrived.
 
         What is `movable` is asked when needed; such a task in the answer has moved.
         """
@@ -67,6 +70,12 @@ class CoreBackend:
         """The engine's state as it is."""
         return self._engine.snapshot()
 
+    async def end(self, now_s: int, ended: Sequence[str]) -> None:  # noqa: ARG002
+        """One delta."""
+        if ended:
+            self._policy.ended(ended)
+            self._apply(engine_pb2.Delta(removed_allocation_ids=ended))
+
     async def change(self, now_s: int, sites: Sequence[Site], rtt_p99_us: dict[tuple[str, str], int]) -> None:  # noqa: ARG002
         """One delta."""
         first = not self._sites
@@ -81,15 +90,13 @@ class CoreBackend:
     async def decide(
         self,
         now_s: int,
-        ended: Sequence[str],
+        lost: Sequence[str],
         waiting: Sequence[Arrival],
         arrived: Sequence[Arrival],
         movable: Callable[[], Mapping[str, Arrival]],
     ) -> list[Placed]:
         """One request for all."""
-        if ended:
-            self._policy.ended(ended)
-            self._apply(engine_pb2.Delta(removed_allocation_ids=ended))
+        await self.end(now_s, lost)
         tasks = [*waiting, *arrived]
         if not tasks:
             return []

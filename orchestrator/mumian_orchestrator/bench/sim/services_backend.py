@@ -19,7 +19,6 @@ from mumian_orchestrator.adapters.memory.virtual_time import VirtualClock
 from mumian_orchestrator.bench.sim import world
 from mumian_orchestrator.bench.sim.arrivals import Arrival
 from mumian_orchestrator.bench.sim.core_backend import Placed
-from mumian_orchestrator.bench.sim.fields import ScenarioError
 from mumian_orchestrator.bench.sim.scenario import Scenario
 from mumian_orchestrator.main.composition import Services, compose
 from mumian_orchestrator.main.config import Config
@@ -36,22 +35,26 @@ class _Agent:
 
     commands_waiting = 0
 
-    def __init__(self, services: Services) -> None:
-        self._services, self._sequence = services, 0
+    def __init__(self, services: Services, epoch: int) -> None:
+        self._services, self.epoch, self._sequence = services, epoch, 0
         self._session: Session | None = None
         self.started: list[job_pb2.Allocation] = []
+        self.is_lost = False
+        """Its site has no power: it says nothing, and what it is told is lost."""
 
     async def join(self, site: fleet_pb2.Site, nodes: Sequence[fleet_pb2.Node]) -> None:
         """Say hello."""
         hello = agent_pb2.Hello(site=site, agent_time=_CLOCK.now(), nodes=nodes)
-        self._session = await self._services.sessions.open(hello, 1, self)
+        self._session = await self._services.sessions.open(hello, self.epoch, self)
         self._services.reports.hello(self._session, hello)
 
     def report(self, report: agent_pb2.AgentReport) -> None:
         """The next report of the stream."""
         assert self._session is not None
+        if self.is_lost:
+            return
         self._sequence += 1
-        report.agent_epoch, report.sequence = 1, self._sequence
+        report.agent_epoch, report.sequence = self.epoch, self._sequence
         if self._services.sessions.is_current(self._session, report):
             self._services.reports.take(self._session, report)
 
@@ -62,14 +65,15 @@ class _Agent:
 
     def send(self, command: agent_pb2.CoordinatorCommand) -> None:
         """Take a command."""
-        if command.HasField("run"):
+        if command.HasField("run") and not self.is_lost:
             copy = job_pb2.Allocation()
             copy.CopyFrom(command.run.allocation)
             self.started.append(copy)
 
     def close(self, reason: str) -> None:
-        """The coordinator ends the stream, which it has no reason to do here."""
-        raise RuntimeError(f"the coordinator closed a simulated agent's stream: {reason}")
+        """The coordinator ends the stream, which it has no reason to do while the site is there."""
+        if not self.is_lost:
+            raise RuntimeError(f"the coordinator closed a simulated agent's stream: {reason}")
 
 
 class ServicesBackend:
@@ -82,6 +86,16 @@ class ServicesBackend:
         self._tasks: dict[str, str] = {}  # by job id
         self.decision_s = 0.0
 
+    async def end(self, now_s: int, ended: Sequence[str]) -> None:
+        """Heartbeats, and what has ended since the last."""
+        await _sleep_until(now_s)
+        for agent in self._agents.values():
+            agent.report(agent_pb2.AgentReport(heartbeat=agent_pb2.Heartbeat()))
+        for task_id in ended:
+            allocation = self._allocations.pop(task_id)
+            self._agents[allocation.site_id].status(allocation.id, job_pb2.ALLOCATION_STATE_SUCCEEDED)
+        await asyncio.sleep(_SETTLED_S)
+
     async def change(
         self, now_s: int, sites: Sequence[fleet_pb2.Site], rtt_p99_us: dict[tuple[str, str], int]
     ) -> None:
@@ -89,8 +103,13 @@ class ServicesBackend:
         await _sleep_until(now_s)
         for site, declared in zip(sites, self._scenario.sites, strict=True):
             agent = self._agents.get(site.id)
-            if agent is None:
-                agent = self._agents[site.id] = _Agent(self._services)
+            if site.health != fleet_pb2.HEALTH_READY:
+                assert agent is not None
+                agent.is_lost = True
+                continue
+            if agent is None or agent.is_lost:
+                # After a loss of power it comes back as a new agent, on which nothing runs.
+                agent = self._agents[site.id] = _Agent(self._services, agent.epoch + 1 if agent else 1)
                 await agent.join(site, world.node_messages(declared))
             else:
                 agent.report(agent_pb2.AgentReport(power=agent_pb2.PowerReport(pue=site.pue)))
@@ -104,7 +123,7 @@ class ServicesBackend:
     async def decide(
         self,
         now_s: int,
-        ended: Sequence[str],
+        lost: Sequence[str],
         waiting: Sequence[Arrival],  # noqa: ARG002 - the services know what waits
         arrived: Sequence[Arrival],
         movable: Callable[[], Mapping[str, Arrival]],  # noqa: ARG002 - batch tasks stay
@@ -112,13 +131,8 @@ class ServicesBackend:
         """Report, submit, and let the services settle."""
         await _sleep_until(now_s)
         start = time.perf_counter()
-        for agent in self._agents.values():
-            agent.report(agent_pb2.AgentReport(heartbeat=agent_pb2.Heartbeat()))
-        for task_id in ended:
-            allocation = self._allocations.pop(task_id)
-            agent = self._agents[allocation.site_id]
-            agent.status(allocation.id, job_pb2.ALLOCATION_STATE_SUCCEEDED)
-        await asyncio.sleep(_SETTLED_S)
+        for task_id in lost:
+            del self._allocations[task_id]  # nobody is there to tell the coordinator
         for task in arrived:
             tenant = self._scenario.jobs[task.job_class].tenant
             job = await self._services.admission.create(tenant, task.id, self._specs.of(task))
@@ -133,7 +147,7 @@ class ServicesBackend:
         return started
 
     def _start(self, allocation: job_pb2.Allocation) -> Placed:
-        task_id = self._tasks.pop(allocation.job_id)
+        task_id = self._tasks[allocation.job_id]
         self._allocations[task_id] = allocation
         self._agents[allocation.site_id].status(allocation.id, job_pb2.ALLOCATION_STATE_RUNNING)
         devices = tuple((share.device_index, share.milli) for share in allocation.devices)
@@ -142,14 +156,7 @@ class ServicesBackend:
 
 @asynccontextmanager
 async def services_backend(scenario: Scenario, specs: world.Specs) -> AsyncIterator[ServicesBackend]:
-    """A leader at work on an empty store.
-
-    Raises:
-        ScenarioError: the scenario has what this mode cannot do.
-    """
-    for index, event in enumerate(scenario.events):
-        if event.kind == "site_loss":
-            raise ScenarioError(f"events[{index}].kind (site_loss) runs with --mode core only")
+    """A leader at work on an empty store."""
     config = Config(
         carbon_kg_microcny=scenario.carbon_kg_microcny,
         unreachable_after_ms=3000 * scenario.tick_s,

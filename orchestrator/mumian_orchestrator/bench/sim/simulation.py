@@ -85,8 +85,8 @@ class Simulation:
         upcoming = next(coming, None)
         now_s = 0
         for now_s in range(0, self.scenario.duration_s + 1, self.scenario.tick_s):
-            ended = self._end_tasks(now_s)
-            ended += await self._change_world(now_s)
+            await self.backend.end(now_s, self._end_tasks(now_s))
+            lost = await self._change_world(now_s)
             self._give_up_lost(now_s)
             batch = []
             while upcoming is not None and upcoming.at_s <= now_s:
@@ -96,7 +96,7 @@ class Simulation:
             waiting = list(itertools.islice(self._waiting.values(), WAITING_AT_ONCE))
             for task in batch:
                 self._waiting[task.id] = task
-            for placed in await self.backend.decide(now_s, ended, waiting, batch, self._movable):
+            for placed in await self.backend.decide(now_s, lost, waiting, batch, self._movable):
                 if placed.task_id in self._running:
                     self._move(placed, now_s)
                 else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from mumian_orchestrator.bench.sim.policies.base import Cluster
@@ -9,6 +10,7 @@ from mumian_orchestrator.bench.sim.policies.books import WHOLE_MILLI, Room, Task
 from mumian_orchestrator.bench.sim.policies.scan import ScanPolicy
 
 Workload = Sequence[tuple[Task, float]]
+_SCORE_MAX = 100
 
 
 def fragment_milli(
@@ -43,7 +45,13 @@ def fragment_milli(
 
 
 class FragmentationGradientDescent(ScanPolicy):
-    """The node, and on it the device, on which the task adds least to the expected fragments."""
+    """The node, and on it the device, on which the task adds least to the expected fragments.
+
+    Scores are whole numbers from 0 to 100, as in the authors' simulator: what differs by less than about
+    40 thousandths of a device counts as equal, and the node declared first is taken. It matters: on their
+    trace by their method, seed 1, they allocate 95.48 % of the GPUs so and 94.09 % by exact fragments
+    (published: 95.39 %).
+    """
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
@@ -54,14 +62,14 @@ class FragmentationGradientDescent(ScanPolicy):
         self._workload = [(Task.of(group), share) for group, share in cluster.typical]
 
     def score(self, room: Room, task: Task) -> float:
-        """Fragments after less fragments before."""
-        return self._least(room, task)[0]
+        """The best device's, negated: lower is better."""
+        return self._choice(room, task)[0]
 
     def devices(self, room: Room, task: Task) -> list[int]:
-        """Those with the least fragments after."""
-        return self._least(room, task)[1]
+        """Those with the best score, the first among equals."""
+        return self._choice(room, task)[1]
 
-    def _least(self, room: Room, task: Task) -> tuple[float, list[int]]:
+    def _choice(self, room: Room, task: Task) -> tuple[int, list[int]]:
         before = self._fragments(room, room.cpu_milli, room.memory_mib, room.devices_milli)
         cpu_milli, memory_mib = room.cpu_milli - task.cpu_milli, room.memory_mib - task.memory_mib
         each, _ = each_and_count(task.accelerator_milli)
@@ -78,8 +86,9 @@ class FragmentationGradientDescent(ScanPolicy):
             after = list(room.devices_milli)
             for device in chosen:
                 after[device] -= each
-            found.append((self._fragments(room, cpu_milli, memory_mib, after) - before, chosen))
-        return min(found)
+            less = before - self._fragments(room, cpu_milli, memory_mib, after)
+            found.append((-int(_SCORE_MAX / (1 + math.exp(-less / WHOLE_MILLI))), chosen))
+        return min(found, key=lambda choice: choice[0])
 
     def _fragments(self, room: Room, cpu_milli: int, memory_mib: int, devices_milli: list[int]) -> float:
         return fragment_milli(cpu_milli, memory_mib, devices_milli, room.device_models, self._workload)

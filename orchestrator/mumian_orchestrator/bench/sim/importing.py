@@ -1,0 +1,256 @@
+"""A recording as a scenario, so that an operator can replay last week under another policy."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from statistics import fmean
+from typing import NamedTuple
+
+from mumian.api.v1.fleet_pb2 import Link, Node, Site, Tier
+from mumian.api.v1.job_pb2 import JOB_KIND_GANG, JOB_KIND_SERVICE, Allocation, Job, TaskGroup
+
+from mumian_orchestrator.bench.sim.fields import ScenarioError
+from mumian_orchestrator.bench.sim.recording import Recording
+
+_HOUR_S = 3600
+_MICROCNY = 1_000_000
+_UNMEASURED_MS = 10_000.0  # nothing is promised over 10 s
+_TIERS: Mapping[int, str] = {Tier.TIER_CITY: "city", Tier.TIER_HUB: "hub"}
+
+
+class _Kind(NamedTuple):
+    """What makes two tasks alike."""
+
+    tenant: str
+    priority: int
+    cpu_milli: int
+    memory_mib: int
+    accelerator_milli: int
+    accelerator_models: tuple[str, ...]
+    zones: tuple[str, ...]
+    slo_budget_us: int
+    compute_us: int
+    client_us: int
+    is_service: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """A scenario's mapping, and what it does not have of the recording, one sentence each."""
+
+    raw: Mapping[str, object]
+    left_out: tuple[str, ...]
+
+
+def scenario_of(recording: Recording, name: str, tick_s: int, from_unix_s: float | None = None) -> Imported:
+    """The scenario that replays a recording.
+
+    Args:
+        from_unix_s: where the replay starts; default: with the first job. What ran then arrives then.
+
+    Raises:
+        ScenarioError: nothing is recorded that could be replayed.
+    """
+    if not recording.nodes:
+        raise ScenarioError(f"{recording.origin} has no nodes; import while its agents are connected")
+    if not recording.jobs:
+        raise ScenarioError(f"{recording.origin} has no jobs; name the tenants whose jobs are to be replayed")
+    created = [job.create_time.ToNanoseconds() / 1e9 for job in recording.jobs]
+    start_s = math.floor(min(created) if from_unix_s is None else from_unix_s)
+    zones = [zone.id for zone in recording.zones] or ["everywhere"]
+    left_out: Counter[str] = Counter()
+    jobs = _jobs(recording, start_s, zones, left_out)
+    if not jobs:
+        raise ScenarioError(f"{recording.origin}: no task ran after the start; choose an earlier one")
+    hours = max(tick_s / _HOUR_S, (recording.end_unix_s - start_s) / _HOUR_S)
+    sites = [_site(site, recording, start_s, left_out) for site in recording.sites]
+    raw = {
+        "name": name,
+        "duration_h": round(math.ceil(hours * _HOUR_S / tick_s) * tick_s / _HOUR_S, 6),
+        "tick_s": tick_s,
+        "rtt": {"fixed_us": 0, "us_per_km": 0, "p99_factor": 1},
+        "zones": [{"id": zone, "latitude": 0, "longitude": 0} for zone in zones],
+        "sites": [site for site in sites if site["nodes"]],
+        "links": _links(recording, zones),
+        "jobs": jobs,
+        "sources": [
+            {
+                "fields": ["*.latitude", "*.longitude", "rtt.*", "sites.*.pue_permille_per_c"],
+                "kind": "assumed",
+                "because": "a live system records round trips, not places, and PUE without the weather.",
+            },
+            {"fields": ["*"], "kind": "recorded", "text": recording.origin},
+        ],
+    }
+    return Imported(raw, tuple(f"{count} {what}" for what, count in sorted(left_out.items())))
+
+
+def _site(site: Site, recording: Recording, start_s: int, left_out: Counter[str]) -> dict[str, object]:
+    groups: Counter[tuple[str, int, int, int, str, int, int]] = Counter()
+    for node in recording.nodes:
+        if node.site_id == site.id:
+            groups[_machine(node, left_out)] += 1
+    nodes = []
+    for (arch, cores, memory_gib, core_mw, model, devices, device_mw), count in sorted(groups.items()):
+        machine: dict[str, object] = {
+            "count": count, "arch": arch, "cores": cores, "memory_gib": memory_gib,
+            "core_active_power_mw": core_mw,
+        }  # fmt: skip
+        if devices:
+            rent = site.prices.accelerator_hour_microcny.get(model, 0)
+            machine |= {
+                "accelerator_model": model, "accelerator_count": devices,
+                "accelerator_active_power_mw": device_mw, "accelerator_hour_microcny": rent,
+            }  # fmt: skip
+        nodes.append(machine)
+    energy, carbon = _by_hour(site, start_s)
+    return {
+        "id": site.id,
+        "operator": site.operator_id or site.id,
+        "tier": _TIERS.get(site.tier, "edge"),
+        "jurisdiction": site.jurisdiction,
+        "latitude": 0,
+        "longitude": 0,
+        "pue_permille": max(1000, site.pue.marginal_permille or site.pue.average_permille),
+        "pue_permille_per_c": 0,
+        "energy_kwh_cny": energy,
+        "carbon_g_per_kwh": carbon,
+        "cpu_core_hour_microcny": site.prices.cpu_core_hour_microcny,
+        "memory_gib_hour_microcny": site.prices.memory_gib_hour_microcny,
+        "nodes": nodes,
+    }
+
+
+def _machine(node: Node, left_out: Counter[str]) -> tuple[str, int, int, int, str, int, int]:
+    first = node.accelerators[0] if node.accelerators else None
+    if len(node.accelerators) > 1:
+        left_out["nodes have accelerators of several kinds; only the first kind is there"] += 1
+    return (
+        node.arch or "x86_64",
+        max(1, node.cpu_milli // 1000),
+        max(1, node.memory_mib // 1024),
+        node.core_active_power_mw,
+        first.model if first else "",
+        first.count if first else 0,
+        first.active_power_mw if first else 0,
+    )
+
+
+def _by_hour(site: Site, start_s: int) -> tuple[list[float], list[float]]:
+    """Energy in CNY and carbon in grams for each of the 24 hours from the start."""
+    hours = site.forecast.hours
+    energy, carbon = [], []
+    for hour in range(24):
+        at = (start_s // _HOUR_S + hour) - site.forecast.first_hour_unix_s // _HOUR_S
+        known = hours[at] if site.HasField("forecast") and 0 <= at < len(hours) else None
+        energy.append((known.energy_kwh_microcny if known else site.prices.energy_kwh_microcny) / _MICROCNY)
+        carbon.append(float(known.carbon_g_per_kwh if known else site.carbon_g_per_kwh))
+    return energy, carbon
+
+
+def _links(recording: Recording, zones: list[str]) -> list[dict[str, object]]:
+    measured = {(link.from_id, link.to_site_id): link for link in recording.links}
+    return [
+        {"zone": zone, "site": site.id, "rtt_p99_ms": _rtt_ms(measured.get((zone, site.id)))}
+        for zone in zones
+        for site in recording.sites
+        if any(node.site_id == site.id for node in recording.nodes)
+    ]
+
+
+def _rtt_ms(link: Link | None) -> float:
+    return max(0.001, link.rtt_p99_us / 1000) if link is not None and link.rtt_p99_us else _UNMEASURED_MS
+
+
+def _jobs(
+    recording: Recording, start_s: int, zones: list[str], left_out: Counter[str]
+) -> list[dict[str, object]]:
+    tasks: dict[_Kind, list[tuple[float, float | None]]] = defaultdict(list)
+    for job in recording.jobs:
+        for group in job.spec.task_groups:
+            kind = _kind(job, group, zones, left_out)
+            for at_s, run_s in _tasks(job, group, recording.end_unix_s):
+                if at_s + (run_s or math.inf) <= start_s:
+                    continue  # over before the start
+                begun = max(0.0, start_s - at_s)
+                tasks[kind].append((max(0.0, at_s - start_s), None if run_s is None else run_s - begun))
+    found = []
+    for number, (kind, entries) in enumerate(sorted(tasks.items())):
+        known = [run_s for _, run_s in entries if run_s is not None]
+        if not known:
+            left_out["tasks never started, nor did any like them; nobody knows how long they run"] += len(
+                entries
+            )
+            continue
+        typical_s = fmean(known)
+        job_class: dict[str, object] = {
+            "name": f"{kind.tenant}-{number}",
+            "tenant": kind.tenant,
+            "priority": kind.priority,
+            "cpu_milli": kind.cpu_milli,
+            "memory_mib": kind.memory_mib,
+            "accelerator_milli": kind.accelerator_milli,
+            "accelerator_models": list(kind.accelerator_models),
+            "zones": list(kind.zones),
+            "slo_budget_ms": kind.slo_budget_us / 1000,
+            "compute_ms": kind.compute_us / 1000,
+            "client_ms": kind.client_us / 1000,
+            "movable": int(kind.is_service),
+            "arrivals": {
+                "at_s": [round(at_s, 3) for at_s, _ in entries],
+                "run_s": [round(typical_s if run_s is None else run_s, 3) for _, run_s in entries],
+            },
+        }
+        found.append(job_class)
+    return found
+
+
+def _kind(job: Job, group: TaskGroup, zones: list[str], left_out: Counter[str]) -> _Kind:
+    slo, want = group.latency_slo, group.resources
+    is_soft = slo.soft_microcny_per_ms_hour > 0
+    users = tuple(zone for zone in slo.zone_ids if zone in zones)
+    if is_soft:
+        left_out["groups have a soft latency promise; it is left out"] += 1
+    elif len(users) > 1:
+        left_out["groups promise latency to several zones at once; each task keeps it to one of them"] += 1
+    if job.spec.kind == JOB_KIND_GANG:
+        left_out["groups are of gangs; their tasks are placed one by one"] += 1
+    for field in ("jurisdictions", "operators_allowed", "operators_denied", "pue_max_permille"):
+        if getattr(job.spec, field):
+            left_out[f"groups are of jobs with {field}; it is left out"] += 1
+    for field in ("spreads", "apart_from", "group_latencies", "zone_traffic", "labels", "archs"):
+        if getattr(group, field):
+            left_out[f"groups have {field}; it is left out"] += 1
+    has_promise = bool(slo.budget_us and users and not is_soft)
+    return _Kind(
+        tenant=job.tenant_id or "default",
+        priority=job.spec.priority or 50,
+        cpu_milli=max(1, want.cpu_milli),
+        memory_mib=max(1, want.memory_mib),
+        accelerator_milli=want.accelerators.milli,
+        accelerator_models=tuple(want.accelerators.models),
+        zones=users or tuple(zones),
+        slo_budget_us=slo.budget_us if has_promise else 0,
+        compute_us=group.compute_time.default_us,
+        client_us=slo.client_us if has_promise else 0,
+        is_service=job.spec.kind == JOB_KIND_SERVICE,
+    )
+
+
+def _tasks(job: Job, group: TaskGroup, end_unix_s: float) -> Iterator[tuple[float, float | None]]:
+    """When each task of a group was wanted and how long it ran; None: it never started."""
+    created_s = job.create_time.ToNanoseconds() / 1e9
+    by_task: dict[int, list[Allocation]] = defaultdict(list)
+    for allocation in job.allocations:
+        if allocation.task_group == group.name:
+            by_task[allocation.task_index].append(allocation)
+    for index in range(group.count):
+        spans = [
+            (a.start_time.ToNanoseconds() / 1e9, a.end_time.ToNanoseconds() / 1e9 or end_unix_s)
+            for a in by_task[index]
+            if a.HasField("start_time")
+        ]
+        yield created_s, sum(max(0.0, end - begin) for begin, end in spans) if spans else None

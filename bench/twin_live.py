@@ -40,10 +40,10 @@ while time.monotonic() < end:
 """
 
 
-def scenario(cores: int, minutes: float) -> Scenario:
-    """One site of one machine, as `mumian up` makes it, asked for five sixths of what it has."""
+def scenario(cores: int, minutes: float, share: float) -> Scenario:
+    """One site of one machine, as `mumian up` makes it, asked for a share of what it has."""
     run_s = 20
-    per_hour = 5 / 6 * cores * 1000 / _CPU_MILLI / run_s * 3600
+    per_hour = share * cores * 1000 / _CPU_MILLI / run_s * 3600
     return read(
         {
             "name": "live",
@@ -77,9 +77,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=3.0)
     parser.add_argument("--cores", type=int, default=2, help="Of this machine, as its agent counts them.")
+    parser.add_argument("--share", type=float, default=0.25, help="Of the cores, that the tasks ask for.")
     parser.add_argument("--listen", default="127.0.0.1:7470")
     options = parser.parse_args()
-    asked = scenario(options.cores, options.minutes)
+    asked = scenario(options.cores, options.minutes, options.share)
     expected = figures(Run(asked, readings=0).simulate(asked.seed))
     with tempfile.TemporaryDirectory(prefix="mumian-live-") as folder:
         mumian = [str(Path(sys.executable).with_name("mumian"))]
@@ -103,7 +104,7 @@ def _live(asked: Scenario, expected: dict[str, object], address: str) -> None:
         end_unix_s = time.time()
         recording = from_coordinator(address, ["default"], end_unix_s)
         jobs = [client.wait(job_id, timeout_s=300) for job_id in ids]
-    promised_s = kept_s = it_mj = waited_s = held_s = 0.0
+    promised_s = kept_s = it_mj = waited_s = held_s = started_s = 0.0
     for job in jobs:
         [allocation] = job.allocations
         created, started, ended = (
@@ -116,6 +117,7 @@ def _live(asked: Scenario, expected: dict[str, object], address: str) -> None:
         kept_s += min(ended, end_unix_s) - begun
         waited_s += begun - created
         held_s += ended - started
+        started_s += started - allocation.create_time.ToNanoseconds() / 1e9
         it_mj += allocation.receipt.it_energy_mj * (min(ended, end_unix_s) - begun) / (ended - started)
     live = {
         "inside_slo": kept_s / promised_s,
@@ -126,6 +128,7 @@ def _live(asked: Scenario, expected: dict[str, object], address: str) -> None:
     replayed = figures(Run(read(yaml.safe_load(yaml.safe_dump(imported.raw))), readings=0).simulate(0))
     print(f"tasks {len(jobs)} count")
     print(f"held_mean {held_s / len(jobs):.3f} s")
+    print(f"start_mean {started_s / len(jobs):.3f} s")
     for name, found in (("twin", _of(expected)), ("live", live), ("replay", _of(replayed))):
         print(f"{name}_inside_slo {found['inside_slo']:.4f} share")
         print(f"{name}_it_energy {found['it_wh']:.4f} Wh")

@@ -78,9 +78,9 @@ def test_a_seed_gives_the_same_bytes_and_another_seed_gives_others() -> None:
 def test_energy_and_money_of_one_task_are_those_computed_by_hand() -> None:
     found = figures(run_on_core(read(one_task()), 1, "ours"))
     # 2 cores x 4 W x 1 h = 8 Wh; x PUE 1.2 = 9.6 Wh; x 0.3 kg; x 0.5 CNY; rent 2 x 0.05 CNY.
-    assert (found["it_kwh"], found["meter_kwh"], found["carbon_kg"]) == (0.008, 0.01, 0.003)
+    assert (found["it_kwh"], found["meter_kwh"], found["carbon_kg"]) == (0.008, 0.0096, 0.00288)
     assert (found["rent_cny"], found["energy_cny"]) == (0.1, 0.0)
-    assert (found["sites"]["hub"]["meter_kwh"], found["sites"]["hub"]["pue"]) == (0.01, 1.2)  # type: ignore[index]
+    assert (found["sites"]["hub"]["meter_kwh"], found["sites"]["hub"]["pue"]) == (0.0096, 1.2)  # type: ignore[index]
 
 
 def test_heat_raises_the_pue_and_nothing_else() -> None:
@@ -88,7 +88,7 @@ def test_heat_raises_the_pue_and_nothing_else() -> None:
     raw["sites"][0].update(pue_permille_per_c=10, temperature_c=20)
     raw["events"] = [{"kind": "heat", "site": "hub", "at_h": 0, "for_h": 2, "extra_c": 5}]
     found = figures(run_on_core(read(raw), 1, "ours"))
-    assert (found["sites"]["hub"]["meter_kwh"], found["pue"]) == (0.01, 1.3)  # type: ignore[index]  # 1.2 + 0.010 x (25 - 15)
+    assert (found["sites"]["hub"]["meter_kwh"], found["pue"]) == (0.0104, 1.3)  # type: ignore[index]  # 1.2 + 0.010 x (25 - 15)
     assert found["it_kwh"] == 0.008
 
 

@@ -20,6 +20,8 @@ from mumian_orchestrator.bench.sim.record import Record, machine
 from mumian_orchestrator.bench.sim.scenario import Scenario, load
 
 _MICROCNY = 1_000_000
+# Classes of nodes that are tried for new demand, for each proposal that is wanted.
+_WAYS_TRIED = 3
 
 
 @click.command("plan-capacity")
@@ -97,7 +99,7 @@ def _answer(
         "proposals": proposals,
     }
     if more:
-        answer["demand"] = {"tasks": len(more), "ways": _ways(planner, nodes, status)}
+        answer["demand"] = {"tasks": len(more), "ways": _ways(planner, nodes[: _WAYS_TRIED * top], status)}
     return answer
 
 

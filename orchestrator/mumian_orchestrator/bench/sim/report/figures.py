@@ -90,10 +90,10 @@ def figures(simulation: Simulation) -> dict[str, object]:
         else None,
         "core_fragments": _mean([r.core_fragments for r in simulation.readings]),
         "device_fragments": _mean(fragments),
-        "it_kwh": round(it_mws / MWS_PER_KWH, 3),
-        "meter_kwh": round(facility_mws / MWS_PER_KWH, 3),
+        "it_kwh": round(it_mws / MWS_PER_KWH, 6),
+        "meter_kwh": round(facility_mws / MWS_PER_KWH, 6),
         "pue": round(facility_mws / it_mws, 4) if it_mws else None,
-        "carbon_kg": round(sum(s.carbon_g for s in sites) / 1000, 3),
+        "carbon_kg": round(sum(s.carbon_g for s in sites) / 1000, 6),
         "energy_cny": round(sum(s.energy_cny for s in sites), 2),
         "rent_cny": round(sum(s.rent_cny for s in sites), 2),
         "cny": round(cny, 2),
@@ -103,14 +103,14 @@ def figures(simulation: Simulation) -> dict[str, object]:
         "fairness_jain": round(_jain(account), 6),
         "sites": {
             site_id: {
-                "meter_kwh": round(s.facility_mws / MWS_PER_KWH, 3),
+                "meter_kwh": round(s.facility_mws / MWS_PER_KWH, 6),
                 "pue": round(s.facility_mws / s.it_mws, 4) if s.it_mws else None,
                 "cpu_utilisation": round(
                     s.cpu_milli_s
                     / (sum(1000 * g.count * g.cores for g in s.site.nodes) * scenario.duration_s),
                     6,
                 ),
-                "carbon_kg": round(s.carbon_g / 1000, 3),
+                "carbon_kg": round(s.carbon_g / 1000, 6),
                 "cny": round(s.energy_cny + s.rent_cny, 2),
             }
             for site_id, s in account.sites.items()

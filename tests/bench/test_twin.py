@@ -83,6 +83,20 @@ def test_energy_and_money_of_one_task_are_those_computed_by_hand() -> None:
     assert (found["sites"]["hub"]["meter_kwh"], found["sites"]["hub"]["pue"]) == (0.0096, 1.2)  # type: ignore[index]
 
 
+def test_a_task_that_starts_slowly_holds_its_room_and_is_outside_its_promise_until_it_is_up() -> None:
+    raw = one_task()
+    raw["jobs"][0].update(start_s=605, slo_budget_ms=100)
+    scenario = read(raw)
+    run = run_on_core(scenario, 1)
+    found = figures(run)
+    assert (found["it_kwh"], found["wait_mean_s"]) == (0.008, 605)
+    assert found["inside_slo"] == pytest.approx(3600 / 4205, abs=1e-6)
+    raw["jobs"][0]["arrivals"]["at_s"] = [0] * 40  # room for 32 at once
+    crowded = figures(run_on_core(read(raw), 1))
+    assert crowded["starts"] == 32 + 8, "those that wait start when the first have ended, start and all"
+    assert crowded["wait_p99_s"] == pytest.approx(4205 + 605, abs=60)
+
+
 def test_heat_raises_the_pue_and_nothing_else() -> None:
     raw = one_task()
     raw["sites"][0].update(pue_permille_per_c=10, temperature_c=20)

@@ -48,6 +48,9 @@ def job(number: int, created_s: float, ran: list[tuple[float, float | None]], **
                    end_time=None if end is None else at(end))
         for n, (begin, end) in enumerate(ran)
     ]  # fmt: skip
+    for allocation in allocations:
+        if allocation.start_time.seconds:
+            allocation.create_time.FromNanoseconds(allocation.start_time.ToNanoseconds() - 2_000_000_000)
     return Job(id=f"j{number}", tenant_id="bank", spec=JobSpec(task_groups=[group], priority=50, **spec),  # type: ignore[arg-type]
                create_time=at(created_s), allocations=allocations, update_time=at(created_s))  # fmt: skip
 
@@ -83,6 +86,7 @@ def test_tasks_come_when_they_came_and_run_as_long_as_they_ran() -> None:
     of_bank = the_class(imported.raw)
     assert of_bank["arrivals"]["at_s"] == [0, 600, 1800, 2000]
     assert of_bank["arrivals"]["run_s"] == [60, 30, 1799, 629.667]
+    assert of_bank["start_s"] == 2, "from its place to its first second of work"
     assert imported.left_out == ()
     scenario = read(yaml.safe_load(yaml.safe_dump(imported.raw)))
     found = figures(Run(scenario, readings=0).simulate(0))

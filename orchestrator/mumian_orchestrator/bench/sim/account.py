@@ -14,13 +14,15 @@ Group = tuple[int, str, str]  # class, zone, site
 
 @dataclass(slots=True)
 class Running:
-    """One task at its place, and how much of which devices it holds."""
+    """One task at its place, and how much of which devices it holds. It is up from `up_s` to `end_s`."""
 
     task: Arrival
     site_id: str
     node_id: str
+    up_s: float
     end_s: float
     devices_milli: tuple[tuple[int, int], ...] = ()
+    is_up: bool = False
 
 
 @dataclass(slots=True)
@@ -113,7 +115,7 @@ class Account:
         return self.tenants[self.scenario.jobs[task.job_class].tenant]
 
     def begin(self, running: Running, now_s: float, rtt_p99_us: dict[tuple[str, str], int]) -> None:
-        """A task starts."""
+        """A task is up."""
         self._change(running, now_s, 1, rtt_p99_us)
         tenant = self.tenant_of(running.task)
         wait_s = now_s - running.task.at_s

@@ -6,7 +6,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from statistics import fmean
+from statistics import fmean, median
 from typing import NamedTuple
 
 from mumian.api.v1.fleet_pb2 import Link, Node, Site, Tier
@@ -169,9 +169,15 @@ def _jobs(
     recording: Recording, start_s: int, zones: list[str], left_out: Counter[str]
 ) -> list[dict[str, object]]:
     tasks: dict[_Kind, list[tuple[float, float | None]]] = defaultdict(list)
+    starts: dict[_Kind, list[float]] = defaultdict(list)
     for job in recording.jobs:
         for group in job.spec.task_groups:
             kind = _kind(job, group, zones, left_out)
+            starts[kind] += [
+                max(0.0, (a.start_time.ToNanoseconds() - a.create_time.ToNanoseconds()) / 1e9)
+                for a in job.allocations
+                if a.task_group == group.name and a.HasField("start_time") and a.HasField("create_time")
+            ]
             for at_s, run_s in _tasks(job, group, recording.end_unix_s):
                 if at_s + (run_s or math.inf) <= start_s:
                     continue  # over before the start
@@ -199,6 +205,7 @@ def _jobs(
             "compute_ms": kind.compute_us / 1000,
             "client_ms": kind.client_us / 1000,
             "movable": int(kind.is_service),
+            "start_s": round(median(starts[kind]), 3) if starts[kind] else 0,
             "arrivals": {
                 "at_s": [round(at_s, 3) for at_s, _ in entries],
                 "run_s": [round(typical_s if run_s is None else run_s, 3) for _, run_s in entries],

@@ -79,6 +79,7 @@ class JobClass:
         per_hour: mean arrivals by hour of the day.
         trace_s, trace_run_times_s: in place of drawn arrivals and, where given, run times.
         run_time_s: mean of an exponential distribution, or (`is_run_time_fixed`) of every task.
+        start_s: from its place to its first second of work: fetching, starting. It holds its room meanwhile.
         slo_budget_us: 0: no latency promise. The users of each job are in one of `zones`, drawn evenly; a
             zone that is named twice is drawn twice as often.
         is_movable: a running task may be moved, as the coordinator moves services. By default those with a
@@ -97,6 +98,7 @@ class JobClass:
     trace_run_times_s: tuple[float, ...]
     run_time_s: float
     is_run_time_fixed: bool
+    start_s: float
     zones: tuple[str, ...]
     slo_budget_us: int
     compute_us: int
@@ -318,6 +320,7 @@ def _job(f: Fields, zones: Mapping[str, Zone]) -> JobClass:
         trace_run_times_s=tuple(run_times[index] for index in order) if run_times else (),
         run_time_s=1.0 if run_times else f.number("run_time_s", least=1.0),
         is_run_time_fixed=f.whole("run_time_fixed", 0) == 1,
+        start_s=f.number("start_s", 0.0),
         zones=tuple(id_ for id_ in f.names("zones", zones) for _ in range(zones[id_].users)),
         slo_budget_us=slo_budget_us,
         compute_us=round(1000 * f.number("compute_ms", 0.0)),

@@ -59,7 +59,7 @@ class Simulation:
     readings: list[Reading] = field(default_factory=list)
     _running: dict[str, Running] = field(default_factory=dict)
     _waiting: dict[str, Arrival] = field(default_factory=dict)
-    _ends: list[tuple[float, str]] = field(default_factory=list)
+    _turns: list[tuple[float, str]] = field(default_factory=list)  # when tasks are up, and when they end
     _lost: list[tuple[float, Arrival]] = field(default_factory=list)
     _rtt_p99_us: dict[tuple[str, str], int] = field(default_factory=dict)
     _sites: list[Site] = field(default_factory=list)
@@ -85,7 +85,7 @@ class Simulation:
         upcoming = next(coming, None)
         now_s = 0
         for now_s in range(0, self.scenario.duration_s + 1, self.scenario.tick_s):
-            await self.backend.end(now_s, self._end_tasks(now_s))
+            await self.backend.end(now_s, self._turn_tasks(now_s))
             lost = await self._change_world(now_s)
             self._give_up_lost(now_s)
             batch = []
@@ -112,7 +112,7 @@ class Simulation:
         return {
             task_id: running.task
             for task_id, running in self._running.items()
-            if self.scenario.jobs[running.task.job_class].is_movable
+            if running.is_up and self.scenario.jobs[running.task.job_class].is_movable
         }
 
     def _every_s(self, times: int) -> int:
@@ -134,12 +134,21 @@ class Simulation:
 
     def _begin(self, placed: Placed, now_s: int) -> None:
         task = self._waiting.pop(placed.task_id)
-        running = Running(task, placed.site_id, placed.node_id, now_s + task.run_time_s, placed.devices_milli)
+        up_s = now_s + self.scenario.jobs[task.job_class].start_s
+        end_s = up_s + task.run_time_s
+        running = Running(task, placed.site_id, placed.node_id, up_s, end_s, placed.devices_milli)
         self._running[task.id] = running
-        heapq.heappush(self._ends, (running.end_s, task.id))
-        self.account.begin(running, now_s, self._rtt_p99_us)
+        heapq.heappush(self._turns, (end_s, task.id))
+        if up_s > now_s:
+            heapq.heappush(self._turns, (up_s, task.id))
+        else:
+            self._up(running)
         if self.keeps_placements:
             self.placements.append(placed)
+
+    def _up(self, running: Running) -> None:
+        running.is_up = True
+        self.account.begin(running, running.up_s, self._rtt_p99_us)
 
     def _move(self, placed: Placed, now_s: int) -> None:
         old = self._running[placed.task_id]
@@ -172,17 +181,21 @@ class Simulation:
         reading = self._gauge.read(now_s, self._sites, self._rtt_p99_us, self._running.values())
         self.readings.append(reading)
 
-    def _end_tasks(self, now_s: int) -> list[str]:
+    def _turn_tasks(self, now_s: int) -> list[str]:
+        """What is up by now, and what has ended, in order of time; the latter."""
         ended = []
-        while self._ends and self._ends[0][0] <= now_s:
-            end_s, task_id = heapq.heappop(self._ends)
+        while self._turns and self._turns[0][0] <= now_s:
+            at_s, task_id = heapq.heappop(self._turns)
             running = self._running.get(task_id)
-            if running is None or running.end_s != end_s:
+            if running is None or at_s not in (running.up_s, running.end_s):
                 continue  # lost meanwhile
-            del self._running[task_id]
-            # The clock of a site never runs backwards: tasks end in order, and hours are whole ticks.
-            self.account.end(running, end_s, self._rtt_p99_us)
-            ended.append(task_id)
+            # The clock of a site never runs backwards: turns come in order, and hours are whole ticks.
+            if not running.is_up:
+                self._up(running)
+            else:
+                del self._running[task_id]
+                self.account.end(running, at_s, self._rtt_p99_us)
+                ended.append(task_id)
         return ended
 
     async def _change_world(self, now_s: int) -> list[str]:
@@ -217,9 +230,12 @@ class Simulation:
         gone = [r for r in self._running.values() if r.site_id in site_ids] if site_ids else []
         for running in gone:
             del self._running[running.task.id]
-            self.account.end(running, now_s, self._rtt_p99_us)
+            task = running.task
+            if running.is_up:
+                self.account.end(running, now_s, self._rtt_p99_us)
+                task = task._replace(at_s=now_s)
             self.account.lost += 1
-            self._lost.append((now_s + LOST_AFTER_S, running.task._replace(at_s=now_s)))
+            self._lost.append((now_s + LOST_AFTER_S, task))
         return [running.task.id for running in gone]
 
     def _give_up_lost(self, now_s: int) -> None:
@@ -233,7 +249,8 @@ class Simulation:
         self.account.count_promises(now_s, self._rtt_p99_us)
         for site in self.account.sites.values():
             site.advance(now_s)
-        for task in [*self._waiting.values(), *(task for _, task in self._lost)]:
+        starting = [running.task for running in self._running.values() if not running.is_up]
+        for task in [*self._waiting.values(), *(task for _, task in self._lost), *starting]:
             self.account.still_waits(task, now_s)
 
 

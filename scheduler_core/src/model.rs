@@ -74,6 +74,7 @@ impl Demand {
             task_groups: _,
             on_disconnect: _, // the coordinator follows silent sites, and places what is lost anew
             at_most_once: _,
+            update: _,
             pinned: _,  // asked by whoever moves what runs
             project: _, // the coordinator keeps quotas
         } = job;

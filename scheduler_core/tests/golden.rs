@@ -376,6 +376,7 @@ fn group(line: &Line<'_>) -> api::TaskGroup {
             users: line.under("users.").map(|(zone, users)| (zone, users.parse().expect("a count"))).collect(),
             users_permille: line.number("share") as u32,
             soft_microcny_per_ms_hour: line.number("soft"),
+            ..Default::default()
         }),
         compute_time: Some(api::ComputeTime {
             default_us: line.us("compute"),

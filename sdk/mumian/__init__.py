@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mumian.aio import AsyncClient
-    from mumian.builder import compute_time, deferral, health, job, latency, task_group
+    from mumian.builder import compute_time, deferral, health, job, latency, task_group, update_policy
     from mumian.client import Client
     from mumian.errors import FieldViolation, MumianError
     from mumian.spec import LoadedSpec, load_spec
@@ -33,6 +33,7 @@ __all__ = [
     "load_spec",
     "on_disconnect",
     "task_group",
+    "update_policy",
 ]
 
 # Imported at first use: gRPC costs a tenth of a second, YAML needs the extra `cli`.
@@ -50,6 +51,7 @@ _HOMES = {
     "load_spec": "mumian.spec",
     "on_disconnect": "mumian.builder",
     "task_group": "mumian.builder",
+    "update_policy": "mumian.builder",
 }
 
 

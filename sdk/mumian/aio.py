@@ -149,6 +149,16 @@ class AsyncClient:
                     return job
         return await self.get(job_id)
 
+    async def update(self, job: str, spec: JobSpec) -> Job:
+        """Replace the tasks of a service by those of a newer spec, one by one.
+
+        The job's `rollout` shows how it goes, until it is unset.
+
+        Args:
+            job: its id, or its name: then the newest job of that name that has not ended.
+        """
+        return await self._unary(calls.update(job, spec))
+
     async def cancel(self, job_id: str) -> Job:
         """Ask a job to stop. It is CANCELLED when its tasks have stopped."""
         return await self._unary(calls.cancel(job_id))

@@ -22,6 +22,7 @@ from mumian.api.v1.job_pb2 import (
     LatencySlo,
     OnDisconnect,
     TaskGroup,
+    UpdatePolicy,
 )
 from mumian.api.v1.resources_pb2 import Resources
 from mumian.errors import invalid_field
@@ -75,6 +76,7 @@ def job(
     pinned: bool = False,
     on_disconnect: OnDisconnect | None = None,
     at_most_once: bool = False,
+    update: UpdatePolicy | None = None,
 ) -> JobSpec:
     """A job of one or more task groups.
 
@@ -86,6 +88,7 @@ def job(
         deferral: from `mumian.deferral`: a batch or gang job that may wait for cheaper hours.
         pinned: a service whose tasks are never moved to better places.
         on_disconnect: from `mumian.on_disconnect`: what becomes of tasks on a site that is cut off.
+        update: from `mumian.update_policy`: how a service is replaced by a newer version of it.
         at_most_once: a task on a silent site is not replaced before it has surely stopped.
 
     Raises:
@@ -106,6 +109,7 @@ def job(
         pinned=pinned,
         on_disconnect=on_disconnect,
         at_most_once=at_most_once,
+        update=update,
     )
     if pue_max is not None:
         spec.pue_max_permille = _parsed("pue_max", pue_max, quantities.pue_permille)
@@ -130,6 +134,23 @@ def deferral(*, finish_within: Quantity, run_time: Quantity) -> Deferral:
     )
     if made.finish_within_s < made.run_time_s:
         raise invalid_field("finish_within", f"({finish_within}) is less than run_time ({run_time})")
+    return made
+
+
+def update_policy(*, max_parallel: int = 1, well_for: Quantity | None = None) -> UpdatePolicy:
+    """How the tasks of a service are replaced when it is updated.
+
+    Args:
+        max_parallel: so many at the same time; each needs room beside the one that it takes over from.
+        well_for: a new task counts once it has been well for so long; the next wait for that. Left out: 5 s.
+
+    Raises:
+        MumianError: INVALID_FIELD.
+    """
+    most = quantities.WholeNumber(1, COUNT_MAX)
+    made = UpdatePolicy(max_parallel=_parsed("max_parallel", max_parallel, most))
+    if well_for is not None:
+        made.well_for_ms = _parsed("well_for", well_for, quantities.duration_ms_or_none)
     return made
 
 
@@ -361,6 +382,7 @@ def latency(
     users: Mapping[str, int] | None = None,
     share: Quantity | None = None,
     soft_cny_per_ms_hour: Quantity | None = None,
+    patience: Quantity | None = None,
 ) -> LatencySlo:
     """A promise: network RTT p99 + compute time + client time <= budget, for the users in the zones named.
 
@@ -369,6 +391,7 @@ def latency(
         share: of the users that the promise is about, "95%". Left out: all.
         soft_cny_per_ms_hour: makes the promise soft: it refuses no site, but each millisecond over the
             budget costs so much an hour.
+        patience: a service whose promise has been broken for so long moves to where it holds. Left out: 60 s.
 
     Raises:
         MumianError: INVALID_FIELD.
@@ -380,6 +403,8 @@ def latency(
         slo.users[zone] = _parsed(f"users[{zone}]", count, quantities.WholeNumber(0, USERS_MAX))
     if share is not None:
         slo.users_permille = _parsed("share", share, quantities.share_permille)
+    if patience is not None:
+        slo.patience_ms = _parsed("patience", patience, quantities.duration_ms)
     if soft_cny_per_ms_hour is not None:
         slo.soft_microcny_per_ms_hour = _parsed(
             "soft_cny_per_ms_hour", soft_cny_per_ms_hour, quantities.money_microcny

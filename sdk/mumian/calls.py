@@ -89,6 +89,12 @@ def cancel(job_id: str) -> Call[Job]:
     return Call(_JOBS, "CancelJob", request, lambda b: jobs.CancelJobResponse.FromString(b).job)
 
 
+def update(job: str, spec: JobSpec) -> Call[Job]:
+    """The wish that a service becomes what a newer spec says."""
+    request = jobs.UpdateJobRequest(job=job, spec=spec)
+    return Call(_JOBS, "UpdateJob", request, lambda b: jobs.UpdateJobResponse.FromString(b).job)
+
+
 def explain(job_id: str) -> Call[jobs.ExplainJobResponse]:
     """Why a job is where it is."""
     request = jobs.ExplainJobRequest(job_id=job_id)

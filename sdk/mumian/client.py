@@ -144,6 +144,16 @@ class Client:
                 return job
         return self.get(job_id)
 
+    def update(self, job: str, spec: JobSpec) -> Job:
+        """Replace the tasks of a service by those of a newer spec, one by one.
+
+        The job's `rollout` shows how it goes, until it is unset.
+
+        Args:
+            job: its id, or its name: then the newest job of that name that has not ended.
+        """
+        return self._unary(calls.update(job, spec))
+
     def cancel(self, job_id: str) -> Job:
         """Ask a job to stop. It is CANCELLED when its tasks have stopped."""
         return self._unary(calls.cancel(job_id))

@@ -70,6 +70,11 @@ def duration_ms(value: Quantity) -> int:
     return ms
 
 
+def duration_ms_or_none(value: Quantity) -> int:
+    """A duration in whole milliseconds; "0s" is none."""
+    return 0 if value == "0s" else duration_ms(value)
+
+
 def duration_s(value: Quantity) -> int:
     """A duration ("8h") in seconds, at least one."""
     seconds, rest = divmod(duration_us(value), 10**6)

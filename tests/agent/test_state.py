@@ -306,3 +306,50 @@ async def test_a_hello_has_all_that_runs_and_leaves_ends_for_later_when_it_is_fu
     assert later.isdisjoint(told)
     assert len(later) + len(told) == 6
     await site.allocations.interrupt()
+
+
+async def test_what_cannot_be_saved_is_saved_when_there_is_room_again_and_the_task_goes_on(
+    tmp_path: Path,
+) -> None:
+    site = Site(tmp_path)
+    run = run_of("full.main.0", "sleep", "0.2")
+    entries, away = tmp_path / "allocations", tmp_path / "away"
+    entries.rename(away)  # whatever is written there fails, as on a full disk
+    site.allocations.run(run)
+    await site.until(run, SUCCEEDED)
+    away.rename(entries)
+    site.journal.save_again()
+    [entry] = Journal(tmp_path).load()
+    assert entry.status.state == SUCCEEDED
+
+
+async def test_the_logs_of_what_ended_first_go_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    site = Site(tmp_path)
+    monkeypatch.setattr("mumian_agent.runtime.journal._LOGS_BYTES_MAX", 2500)
+    for number in range(4):
+        run = run_of(f"log-{number}.main.0", "sh", "-c", "head -c 1000 /dev/zero")
+        site.allocations.run(run)
+        await site.until(run, SUCCEEDED)
+    site.journal.bound_logs(entry for entry in site.allocations.all())
+    assert sorted(path.name for path in (tmp_path / "logs").iterdir()) == [
+        "a-log-2.main.0@1",
+        "a-log-3.main.0@1",
+    ]
+
+
+async def test_what_is_ended_at_the_site_has_failed_to_its_job_also_when_the_agent_is_killed_meanwhile(
+    tmp_path: Path,
+) -> None:
+    site = Site(tmp_path)
+    run = run_of("here.main.0", "sleep", "100")
+    site.allocations.run(run)
+    await site.until(run, RUNNING)
+    site.allocations.close()  # the agent is gone before it sees the end
+    assert site.allocations.end_here("here.main.0") is not None
+    again = Site(tmp_path, site.runners)
+    again.allocations.adopt()
+    await again.until(run, FAILED)
+    entry = again.allocations.newest_of("here.main.0")
+    assert entry is not None
+    assert entry.status.message == "ended at its site, by `mumian-agent cancel`"
+    assert again.allocations.end_here("here.main.0") is None

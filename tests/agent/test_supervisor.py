@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -218,6 +219,30 @@ async def test_the_time_limit_fails_the_task_and_says_so(tmp_path: Path) -> None
     assert work.left() == []
 
 
+async def test_a_task_that_takes_more_memory_than_it_asked_for_is_killed_and_told_so(tmp_path: Path) -> None:
+    hog = (
+        "import subprocess, sys; subprocess.run([sys.executable, '-c', 'x = b\\'1\\' * 90_000_000; input()'])"
+    )
+    run = new_run("sh", "-c", f'sleep 100 | python -c "{hog}"', max_restarts=0)
+    run.task_group.resources.memory_mib = 64
+    work = Supervised(tmp_path, run)
+    view = await work.ended()
+    assert view.status.state == FAILED
+    assert re.fullmatch(r"memory limit \(64 MiB\) exceeded: it used \d+ MiB", view.status.message)
+    assert work.left() == []
+
+
+async def test_what_processes_share_counts_once(tmp_path: Path) -> None:
+    script = (
+        "import os, time; x = b'1' * 40_000_000\n"
+        "for _ in range(3):\n    if not os.fork(): time.sleep(100)\n"
+        "print('up', flush=True); time.sleep(2.5)\nos._exit(0)"
+    )
+    run = new_run("python", "-c", script)
+    run.task_group.resources.memory_mib = 100
+    assert (await Supervised(tmp_path, run).ended()).status.state == SUCCEEDED
+
+
 async def test_energy_is_the_processor_time_of_the_tree_times_the_cores_power(tmp_path: Path) -> None:
     busy = "import time\nwhile time.process_time() < 0.5: pass"
     script = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {busy!r}])"
@@ -285,6 +310,55 @@ async def test_a_tail_is_the_end_and_pieces_are_bounded(tmp_path: Path) -> None:
     whole = [p async for p in log_files.read(tmp_path, 0, lambda: True, follow=False)]
     assert max(len(piece.data) for piece in whole) <= log_files.CHUNK_BYTES_MAX
     assert sum(len(piece.data) for piece in whole) == 200_003
+
+
+def sizes_in(folder: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_size for path in folder.iterdir()}
+
+
+async def test_logs_that_grow_too_large_are_cut_and_readers_miss_nothing_of_what_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_files, "STREAM_BYTES_MAX", 1000)
+    out, ended = tmp_path / log_files.STDOUT, asyncio.Event()
+    lines = [b"line %04d\n" % number for number in range(500)]
+    followed: list[bytes] = []
+
+    async def follow() -> None:
+        async for piece in log_files.read(tmp_path, 0, ended.is_set, follow=True):
+            followed.append(piece.data)
+
+    with out.open("ab", buffering=0) as file:
+        file.write(lines[0])
+        following = asyncio.create_task(follow())
+        for line in lines[1:]:
+            file.write(line)
+            log_files.rotate(tmp_path)
+            await asyncio.sleep(0)
+            if len(b"".join(followed)) < 9 * 1000:
+                await asyncio.sleep(0.001)
+    ended.set()
+    await following
+    sizes = sizes_in(tmp_path)
+    assert sizes.keys() == {"stdout", "stdout.1"}
+    assert max(sizes.values()) <= 1010
+    read = b"".join(followed)
+    assert read.startswith(b"".join(lines[:300])), "a reader that keeps pace misses nothing"
+    kept = (tmp_path / "stdout.1").read_bytes() + out.read_bytes()
+    assert b"".join(lines).endswith(kept)
+    assert len(kept) >= 1000
+    for tail_bytes in (50, 1005, 0, 10**6):
+        tail = b"".join(
+            [p.data async for p in log_files.read(tmp_path, tail_bytes, lambda: True, follow=False)]
+        )
+        assert tail == (kept[-tail_bytes:] if tail_bytes else kept)
+
+
+async def test_a_task_whose_output_cannot_be_written_says_so(tmp_path: Path) -> None:
+    (tmp_path / "log").touch()
+    view = await Supervised(tmp_path, new_run("true")).ended()
+    assert view.status.state == FAILED
+    assert "its output cannot be written to" in view.status.message
 
 
 def test_a_process_id_that_was_used_again_is_another_process() -> None:

@@ -70,7 +70,7 @@ def web(version: str, count: int = 1) -> JobSpec:
         ports={"http": "auto"},
         health=HEALTH,
     )
-    return mumian.job("web", group, kind="service")
+    return mumian.job("web", group, kind="service", update=mumian.update_policy(well_for="500ms"))
 
 
 def answer(address: str) -> str:
@@ -125,3 +125,30 @@ def test_a_wrong_health_check_restarts_the_service_and_says_why(client: mumian.C
     assert "not ready 1 s after its start: sh exits with status 4: not yet, after 1 restart" in (
         ended.state_message
     )
+
+
+def test_an_update_replaces_a_service_without_a_moment_in_which_it_does_not_answer(
+    client: mumian.Client,
+) -> None:
+    job = client.submit(web("one", count=2))
+    until(client, job, lambda seen: seen.state == RUNNING)
+    answers = {answer(found.endpoint.address) for found in client.endpoints("web")}
+    assert answers == {"one"}
+    client.update("web", web("two", count=2))
+    fewest, done = 2, False
+    while not done:
+        fewest = min(fewest, len(client.endpoints("web")))
+        done = not client.get(job.id).HasField("rollout")
+    assert fewest == 2
+    assert {answer(found.endpoint.address) for found in client.endpoints("web")} == {"two"}
+    bad = web("three", count=2)
+    bad.task_groups[0].command.argv[2] = "raise SystemExit(7)"
+    bad.task_groups[0].max_restarts = 0
+    client.update("web", bad)
+    stopped = until(client, job, lambda seen: bool(seen.rollout.stopped))
+    assert "exited with status 7" in stopped.rollout.stopped
+    assert [answer(found.endpoint.address) for found in client.endpoints("web")] == ["two", "two"]
+    client.update("web", web("two", count=2))
+    assert not until(client, job, lambda seen: not seen.HasField("rollout")).rollout.stopped
+    client.cancel(job.id)
+    client.wait(job.id, timeout_s=WITHIN_S)

@@ -165,6 +165,10 @@ class ScriptedCoordinator(
         self._enter("CancelJob", request, context)
         return job_service_pb2.CancelJobResponse(job=Job(id=request.job_id, cancel_requested=True))
 
+    def UpdateJob(self, request: Any, context: Context) -> job_service_pb2.UpdateJobResponse:
+        self._enter("UpdateJob", request, context)
+        return job_service_pb2.UpdateJobResponse(job=self.watched[0])
+
     def ReadLogs(self, request: Any, context: Context) -> Iterator[job_service_pb2.ReadLogsResponse]:
         self._enter("ReadLogs", request, context)
         yield from self.chunks

@@ -86,3 +86,36 @@ def test_outputs_are_fetched_into_a_folder_for_each_task(
     assert only.json["files"] == [str(tmp_path / "one" / "main.0" / "a.csv")]
     coordinator.outputs["hello-1.main.0"] = b"damaged"
     assert "OUTPUT_NOT_FOUND" in mumian("fetch", "hello-1", "-d", str(tmp_path / "bad")).err
+
+
+def test_an_update_tells_each_step_and_ends_well_or_says_why_not(
+    mumian: Any, coordinator: ScriptedCoordinator, tmp_path: Path
+) -> None:
+    (tmp_path / "hello.yaml").write_text("kind: service\ncommand: [serve]\ncount: 2\n")
+    rolling = [job(RUNNING) for _ in range(3)]
+    for number, seen in enumerate(rolling):
+        seen.spec.task_groups[0].count = 2
+        seen.rollout.version, seen.version = 2, 1
+        for _ in range(number):
+            seen.allocations.add(state=job_pb2.ALLOCATION_STATE_RUNNING, job_version=2)
+    rolling[2].ClearField("rollout")
+    rolling[2].version = 2
+    coordinator.watched = rolling
+    run = mumian("update", str(tmp_path / "hello.yaml"))
+    assert run.code == 0
+    assert [line for line in run.out.splitlines() if line] == [
+        "update to version 2: 0 of 2 tasks replaced",
+        "update to version 2: 1 of 2 tasks replaced",
+        "job hello-1 is of version 2",
+    ]
+    assert coordinator.requests("UpdateJob")[0].job == "hello"
+    rolling[1].rollout.stopped = "the new task main.1 on gz/n1: exited with status 1"
+    run = mumian("update", str(tmp_path / "hello.yaml"))
+    assert run.code == 1
+    said = run.err
+    assert said.startswith("mumian: UPDATE_STOPPED: the update to version 2")
+    assert (
+        "has stopped with 1 of 2 tasks replaced: the new task main.1 on gz/n1: exited with status 1" in said
+    )
+    coordinator.jobs = [rolling[1]]
+    assert "has stopped with 1 of 2 tasks" in mumian("status", "hello-1").out

@@ -16,6 +16,7 @@ NESTED: Mapping[str, Mapping[str, object]] = {
     "compute": loader._COMPUTE,
     "on_disconnect": loader._ON_DISCONNECT,
     "health": task_run._HEALTH,
+    "update": loader._UPDATE,
 }
 
 

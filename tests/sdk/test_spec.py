@@ -57,6 +57,7 @@ def test_every_key_fills_its_field(tmp_path: Path) -> None:
         pinned: true
         on_disconnect: {lost_after: 0s, stop_after: 2m, replace: false, reconcile: longest_running}
         at_most_once: true
+        update: {max_parallel: 2, well_for: 0s}
         task_groups:
         - name: render
           count: 2
@@ -68,7 +69,7 @@ def test_every_key_fills_its_field(tmp_path: Path) -> None:
           labels: {disk: ssd}
           latency:
             {from: [tianhe, nansha], budget: 20ms, client: 9.4ms, users: {tianhe: 3000}, share: 95%,
-             soft_cny_per_ms_hour: 0.05}
+             soft_cny_per_ms_hour: 0.05, patience: 90s}
           compute: {default: 8ms, by_accelerator: {H100: 2ms}, by_arch: {arm64: 9ms}}
           spread: {node: 1, site: 2}
           apart_from: {world: operator}
@@ -93,6 +94,7 @@ def test_every_key_fills_its_field(tmp_path: Path) -> None:
         name: "vr" kind: JOB_KIND_SERVICE priority: 70 jurisdictions: "CN-GD" jurisdictions: "CN-HK"
         pue_max_permille: 1250 operators_allowed: "a" operators_denied: "b"
         deferral { finish_within_s: 28800 run_time_s: 5400 } pinned: true at_most_once: true
+        update { max_parallel: 2 well_for_ms: 0 }
         on_disconnect {
           lost_after_s: 0 stop_after_s: 120 replace: false reconcile: RECONCILE_LONGEST_RUNNING
         }
@@ -109,6 +111,7 @@ def test_every_key_fills_its_field(tmp_path: Path) -> None:
           latency_slo {
             zone_ids: "tianhe" zone_ids: "nansha" budget_us: 20000 client_us: 9400
             users { key: "tianhe" value: 3000 } users_permille: 950 soft_microcny_per_ms_hour: 50000
+            patience_ms: 90000
           }
           compute_time {
             default_us: 8000 by_accelerator_model_us { key: "H100" value: 2000 }

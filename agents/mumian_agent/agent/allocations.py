@@ -35,6 +35,7 @@ from mumian_agent.runtime.task import Task, TaskView
 log = logging.getLogger(__name__)
 
 _STOP_MARGIN_S = 3.0
+_DISK_EVERY_S = 10.0
 _BUNDLE_AGAIN_FIRST_S, _BUNDLE_AGAIN_LAST_S = 0.5, 10.0
 # Half of what the coordinator takes in one message.
 HELLO_STATUSES_BYTES_MAX = 2 * 1024 * 1024
@@ -95,6 +96,10 @@ class Allocations:
         found = [entry for key, entry in self._entries.items() if key.allocation_id == allocation_id]
         return max(found, key=lambda entry: entry.key.attempt, default=None)
 
+    def all(self) -> list[Entry]:
+        """What is known, ended or not."""
+        return list(self._entries.values())
+
     def live(self) -> list[Entry]:
         """What has not ended."""
         return [entry for entry in self._entries.values() if entry.is_live]
@@ -153,6 +158,26 @@ class Allocations:
             runner = self._held_by.get(key)
             if runner is not None:
                 self._start(self._stop_at(runner, key))
+
+    def end_here(self, allocation_id: str) -> Entry | None:
+        """Somebody at the site wants an allocation to end: it counts as failed. None: nothing of it runs."""
+        entry = self.newest_of(allocation_id)
+        if entry is None or not entry.is_live:
+            return None
+        entry.ended_here = True
+        self.stop(entry.key)
+        return entry
+
+    async def look_after_disk(self) -> None:
+        """Keep the journal whole and the logs bounded, until cancelled."""
+        while True:
+            await asyncio.sleep(_DISK_EVERY_S)
+            self._journal.save_again()
+            ended = [entry for entry in self._entries.values() if not entry.is_live]
+            try:
+                await asyncio.to_thread(self._journal.bound_logs, ended)
+            except OSError as error:
+                log.warning("logs of ended tasks are not bounded: %s", error)
 
     def _stop_older_than(self, key: AllocationKey) -> None:
         """Whoever speaks of an attempt has given up those before it."""
@@ -274,6 +299,8 @@ class Allocations:
             if is_terminal(view.status) and entry.run is not None:
                 view.status.output_bytes, fault = await self._folders.clear(entry.run)
                 view.status.message = "; ".join(part for part in (view.status.message, fault) if part)
+            if entry.ended_here and is_terminal(view.status):
+                _as_ended_here(view.status)
             entry.status, entry.process = view.status, view.process
             self._journal.save(entry)
             self._report(entry)
@@ -327,6 +354,8 @@ class Allocations:
 
     def _end(self, entry: Entry, state: AllocationState.ValueType, message: str) -> None:
         entry.status.state, entry.status.message = state, message
+        if entry.ended_here:
+            _as_ended_here(entry.status)
         entry.status.end_time.FromNanoseconds(time.time_ns())
         self._journal.save(entry)
         self._report(entry)
@@ -350,6 +379,13 @@ class Allocations:
         self._background.discard(task)
         if not task.cancelled() and (error := task.exception()):
             log.error("defect", exc_info=error)
+
+
+def _as_ended_here(status: AllocationStatus) -> None:
+    """To its job a task that was ended at its site has failed: nobody who may has cancelled it."""
+    if status.state == job_pb2.ALLOCATION_STATE_CANCELLED:
+        status.state = job_pb2.ALLOCATION_STATE_FAILED
+        status.message = "ended at its site, by `mumian-agent cancel`"
 
 
 def _status(key: AllocationKey, state: AllocationState.ValueType) -> AllocationStatus:

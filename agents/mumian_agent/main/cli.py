@@ -1,4 +1,4 @@
-"""`mumian-agent run` and `mumian-agent reflector`."""
+"""`mumian-agent run`, `reflector`, and what is asked at the site."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from mumian_agent.domain import config as site_config
 from mumian_agent.domain.config import AgentConfig
 from mumian_agent.domain.fields import ConfigError, checked_address
 from mumian_agent.domain.site_token import parse_site_token
+from mumian_agent.main import local_cli
 from mumian_agent.runtime.identity import Identity, StateInUseError
 from mumian_agent.runtime.reflector import Reflector, ReflectorError
 
@@ -55,6 +56,11 @@ def run(path: Path, verbose: bool) -> None:
         _leave(f"refused by the coordinator at {', '.join(config.coordinators)}: {error}", _REFUSED)
     except SiteRuntimeError as error:
         _leave(str(error), _FAILED)
+
+
+main.add_command(local_cli.status)
+main.add_command(local_cli.logs)
+main.add_command(local_cli.cancel)
 
 
 @main.command()

@@ -13,11 +13,13 @@ import click
 
 from mumian_agent.adapters.grpc.bundle_source import CoordinatorBundles
 from mumian_agent.adapters.grpc.coordinator_stream import CoordinatorStream, Outbox, RefusedForGoodError
+from mumian_agent.adapters.local.server import serve
 from mumian_agent.adapters.ray.cluster import RayCluster
 from mumian_agent.adapters.ray.runners import RayRunners
 from mumian_agent.agent.allocations import Allocations, NodeFacts
 from mumian_agent.agent.log_reads import LogReads
 from mumian_agent.agent.site_agent import SiteAgent
+from mumian_agent.agent.site_desk import SiteDesk
 from mumian_agent.agent.site_reports import SiteReports
 from mumian_agent.agent.task_folders import TaskFolders
 from mumian_agent.domain.config import AgentConfig
@@ -91,7 +93,15 @@ async def run_site(config: AgentConfig, identity: Identity) -> None:
     fresh = keep_certificate_fresh(certificates, stream.reopen)
     works = [
         asyncio.create_task(work)
-        for work in (stream.run(agent), fresh, reports.run(), _watch(cluster), stop.wait())
+        for work in (
+            stream.run(agent),
+            fresh,
+            reports.run(),
+            allocations.look_after_disk(),
+            serve(config.state_dir, SiteDesk(config.site.id, allocations, journal, contact)),
+            _watch(cluster),
+            stop.wait(),
+        )
     ]
     try:
         done, _ = await asyncio.wait(works, return_when=asyncio.FIRST_COMPLETED)

@@ -50,8 +50,15 @@ class Child:
                 NOT_FOUND,
             )
         argv = argv_of(command)
-        log_dir.mkdir(parents=True, exist_ok=True)
-        with (log_dir / STDOUT).open("ab") as out, (log_dir / STDERR).open("ab") as err:
+        try:
+            log_dir.mkdir(parents=True, exist_ok=True)
+            out, err = (log_dir / STDOUT).open("ab"), (log_dir / STDERR).open("ab")
+        except OSError as error:
+            advice = "make room on the site's disk"
+            raise CannotStartError(
+                f"its output cannot be written to {log_dir}: {error.strerror}; {advice}", NOT_EXECUTABLE
+            ) from None
+        with out, err:
             try:
                 self._popen = subprocess.Popen(
                     argv,

@@ -20,6 +20,8 @@ from mumian_agent.runtime.process_tree import ProcessId
 log = logging.getLogger(__name__)
 
 _KEPT_MAX = 500
+# Of what ended tasks have written; those that ended first are forgotten first.
+_LOGS_BYTES_MAX = 2 * 1024**3
 
 
 @dataclass(slots=True)
@@ -33,6 +35,7 @@ class Entry:
     stop_requested: bool = False
     # The agent stopped with its site while this ran: to be started again, through no fault of the task.
     interrupted: bool = False
+    ended_here: bool = False  # somebody at the site wanted its end
     stored: bool = False  # the coordinator has its terminal state
 
     @property
@@ -52,6 +55,7 @@ class Journal:
     def __init__(self, state_dir: Path) -> None:
         self._entries_dir, self._logs_dir = state_dir / "allocations", state_dir / "logs"
         self._work_dir, self._outputs_dir = state_dir / "work", state_dir / "outputs"
+        self._unsaved: dict[AllocationKey, Entry] = {}
         self._entries_dir.mkdir(parents=True, exist_ok=True)
 
     def load(self) -> list[Entry]:
@@ -66,11 +70,31 @@ class Journal:
         return entries
 
     def save(self, entry: Entry) -> None:
-        """Replace the entry on disk."""
+        """Replace the entry on disk. While the disk is full, it is kept in mind: see `save_again`."""
         path = self._path(entry.key)
         scratch = path.with_suffix(".new")
-        scratch.write_text(json.dumps(_to_json(entry)))
-        scratch.replace(path)
+        try:
+            scratch.write_text(json.dumps(_to_json(entry)))
+            scratch.replace(path)
+        except OSError as error:
+            log.error("journal entry %s is not saved: %s; make room on the disk", entry.key, error.strerror)
+            self._unsaved[entry.key] = entry
+        else:
+            self._unsaved.pop(entry.key, None)
+
+    def save_again(self) -> None:
+        """Try once more with what could not be saved."""
+        for entry in list(self._unsaved.values()):
+            self.save(entry)
+
+    def bound_logs(self, ended: Iterable[Entry]) -> None:
+        """Forget the logs of the tasks that ended first, until the rest is not too much."""
+        left_bytes = _LOGS_BYTES_MAX
+        for entry in sorted(ended, key=lambda entry: -entry.status.end_time.ToNanoseconds()):
+            folder = self.log_dir(entry.key)
+            left_bytes -= sum(path.stat().st_size for path in folder.glob("*"))
+            if left_bytes < 0:
+                shutil.rmtree(folder, ignore_errors=True)
 
     def log_dir(self, key: AllocationKey) -> Path:
         """Where the attempt's output is."""
@@ -111,6 +135,7 @@ def _to_json(entry: Entry) -> dict[str, Any]:
         "process": list(entry.process) if entry.process else None,
         "stop_requested": entry.stop_requested,
         "interrupted": entry.interrupted,
+        "ended_here": entry.ended_here,
         "stored": entry.stored,
     }
 
@@ -123,5 +148,6 @@ def _from_json(raw: dict[str, Any]) -> Entry:
         process=ProcessId(*raw["process"]) if raw["process"] else None,
         stop_requested=raw["stop_requested"],
         interrupted=raw["interrupted"],
+        ended_here=raw.get("ended_here", False),
         stored=raw["stored"],
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import signal
 import time
 from pathlib import Path
@@ -15,11 +16,13 @@ from mumian.api.v1 import job_pb2
 from mumian.api.v1.job_pb2 import AllocationState
 
 from mumian_agent.domain.allocation import RestartPolicy, is_terminal
-from mumian_agent.runtime import ports, precedence, process_tree
+from mumian_agent.runtime import log_files, memory_limit, ports, precedence, process_tree
 from mumian_agent.runtime.child import NOT_FOUND, CannotStartError, Child
 from mumian_agent.runtime.cut_off import CutOff
 from mumian_agent.runtime.health import Health, health_of
 from mumian_agent.runtime.task import Task, TaskView
+
+log = logging.getLogger(__name__)
 
 _METER_EVERY_S = 1.0
 _ENERGY_SHOWN_EVERY_S = 10.0
@@ -44,6 +47,7 @@ class Supervisor:
         self._changed = asyncio.Condition()
         self._stop = asyncio.Event()
         self._cut_off = CutOff(task)
+        self._memory: asyncio.Future[str] | None = None  # of the child that runs: what is over its limit
         self._child: Child | None = None
         self._ports: dict[str, int] = {}
         self._cpu_s_booked = 0.0
@@ -139,13 +143,20 @@ class Supervisor:
         ended = asyncio.create_task(child.wait())
         stopped = asyncio.create_task(self._stop.wait())
         unwell = asyncio.create_task(self._until_unwell(health))
+        self._memory = over_memory = asyncio.get_running_loop().create_future()
         try:
-            await asyncio.wait({ended, stopped, unwell}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({ended, stopped, unwell, over_memory}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for waiting in (ended, stopped, unwell):
                 waiting.cancel()
         if self._stop.is_set():
             return 0, "", 0.0
+        if over_memory.done():
+            # At once: while it has time to end by itself, it may take what others need.
+            await self._sweep(child)
+            exit_code = await child.wait()
+            self._book(child)
+            return exit_code, over_memory.result(), child.up_s
         if not child.has_ended:
             await self._end_tree()
             return await child.wait(), unwell.result(), child.up_s
@@ -224,15 +235,25 @@ class Supervisor:
         while True:
             await asyncio.sleep(_METER_EVERY_S)
             self._sample()
+            self._rotate()
             due = time.monotonic() - shown_s >= _ENERGY_SHOWN_EVERY_S
             if due and self._it_energy_j() > self._status.it_energy_j:
                 shown_s = time.monotonic()
                 await self._show(self._status.state, self._status.message, self._status.health_fault)
 
+    def _rotate(self) -> None:
+        try:
+            log_files.rotate(Path(self._task.log_dir))
+        except OSError as error:
+            log.warning("logs of %s are not rotated: %s", self._task.key, error)
+
     def _sample(self) -> None:
         """Look at what runs now; what was seen stays counted, though its process may end unwaited for."""
-        seen_s = process_tree.cpu_seconds(process_tree.members(*self._task.key))
-        self._cpu_s_of_child = max(self._cpu_s_of_child, seen_s)
+        members = process_tree.members(*self._task.key)
+        self._cpu_s_of_child = max(self._cpu_s_of_child, process_tree.cpu_seconds(members))
+        over = memory_limit.excess(members, self._group.resources.memory_mib)
+        if over and self._memory is not None and not self._memory.done():
+            self._memory.set_result(over)
 
     def _book(self, child: Child) -> None:
         """Close the account of an ended child."""

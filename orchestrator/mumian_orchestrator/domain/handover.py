@@ -23,6 +23,7 @@ def is_movable(job: Job, allocation: Allocation) -> bool:
         job.spec.kind == job_pb2.JOB_KIND_SERVICE
         and not job.spec.pinned
         and not job.spec.at_most_once
+        and not job.HasField("rollout")
         and not is_doomed(job)
         and allocation.state == job_pb2.ALLOCATION_STATE_RUNNING
         and stands(allocation)

@@ -50,7 +50,7 @@ def event_of(
         changed_allocation_ids=[allocation.id for allocation in changed],
     )
     turn = sequence % kept
-    if sequence == 1 or turn == 0:
+    if sequence == 1 or turn == 0 or kind == job_event_pb2.JOB_EVENT_KIND_UPDATED:
         event.job.spec.CopyFrom(job.spec)
     is_new = kind == job_event_pb2.JOB_EVENT_KIND_PLACED
     repeated = {a.id: a for a in job.allocations if zlib.crc32(a.id.encode()) % kept == turn}

@@ -98,6 +98,8 @@ def _job_faults(spec: JobSpec) -> Iterator[FieldFault]:
         )
     if spec.HasField("deferral"):
         yield from _deferral_faults(spec)
+    if spec.HasField("update"):
+        yield from _update_faults(spec)
     yield from disconnect.faults(spec.on_disconnect)
     if not spec.task_groups:
         yield FieldFault("task_groups", "is empty; add a group with a command or an entry_point")
@@ -128,6 +130,15 @@ def _deferral_faults(spec: JobSpec) -> Iterator[FieldFault]:
             f"({deferral.finish_within_s}) is less than run_time_s ({deferral.run_time_s}): "
             "no start would be early enough; make it longer",
         )
+
+
+def _update_faults(spec: JobSpec) -> Iterator[FieldFault]:
+    if spec.kind != job_pb2.JOB_KIND_SERVICE:
+        yield FieldFault("update", "is for services; leave it out: other jobs are not updated")
+    if spec.update.max_parallel > TASKS_MAX:
+        yield FieldFault("update.max_parallel", f"({spec.update.max_parallel}) must be at most {TASKS_MAX}")
+    if spec.update.well_for_ms > QUANTITY_MAX:
+        yield FieldFault("update.well_for_ms", f"({spec.update.well_for_ms}) must be at most {QUANTITY_MAX}")
 
 
 def _group_faults(group: TaskGroup, kind: job_pb2.JobKind.ValueType) -> Iterator[FieldFault]:
@@ -208,6 +219,8 @@ def _slo_faults(slo: job_pb2.LatencySlo) -> Iterator[FieldFault]:
             yield FieldFault("latency_slo.users", f"({zone!r}) is none of the zone_ids; add it there")
     if slo.zone_ids and not any(slo.users.get(zone, 1) for zone in slo.zone_ids):
         yield FieldFault("latency_slo.users", "has no user in any zone; give one zone some")
+    if slo.patience_ms > QUANTITY_MAX:
+        yield FieldFault("latency_slo.patience_ms", f"({slo.patience_ms}) must be at most {QUANTITY_MAX}")
     if slo.soft_microcny_per_ms_hour > QUANTITY_MAX:
         yield FieldFault(
             "latency_slo.soft_microcny_per_ms_hour",

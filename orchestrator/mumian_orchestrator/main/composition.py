@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from mumian_orchestrator.domain.holds import Holds
 from mumian_orchestrator.main.config import Config
 from mumian_orchestrator.ports.bundle_store import BundleStore
 from mumian_orchestrator.ports.clock import Clock
@@ -26,6 +27,7 @@ from mumian_orchestrator.services.bundles import Bundles
 from mumian_orchestrator.services.commit_log import CommitLog
 from mumian_orchestrator.services.diagnosis.diagnosis import Diagnosis
 from mumian_orchestrator.services.disconnections import Disconnections
+from mumian_orchestrator.services.drift import Drift
 from mumian_orchestrator.services.endpoints import Endpoints
 from mumian_orchestrator.services.fleet import Fleet
 from mumian_orchestrator.services.handovers import Handovers
@@ -35,6 +37,7 @@ from mumian_orchestrator.services.preemptions import Preemptions
 from mumian_orchestrator.services.receipts import Receipts
 from mumian_orchestrator.services.reconciler import Reconciler
 from mumian_orchestrator.services.reoptimisation import Reoptimisation
+from mumian_orchestrator.services.rollouts import Rollouts
 from mumian_orchestrator.services.scheduler import Scheduler
 from mumian_orchestrator.services.shares import Shares
 from mumian_orchestrator.services.solver import Solver
@@ -87,6 +90,8 @@ class Services:
     solver: Solver
     scheduler: Scheduler
     _reconciler: Reconciler
+    _rollouts: Rollouts
+    _drift: Drift
 
     def load(self, stored: Mapping[str, bytes]) -> None:
         """Take over what is stored, and finish what the previous leader had begun."""
@@ -94,6 +99,7 @@ class Services:
         self.table.load(stored)
         self.fleet.load(stored, self._preemptions.load(stored))
         self._reconciler.resume()
+        self._rollouts.resume()
 
     async def run(self) -> None:
         """Do the work that no caller waits for, until cancelled.
@@ -107,6 +113,8 @@ class Services:
             self.reoptimisation.run(),
             self._watch_silence(),
             self.bundles.run(),
+            self._rollouts.run(),
+            self._drift.run(),
             forget_old_history(self._store),
         )
 
@@ -154,7 +162,13 @@ def compose(
     bundles = Bundles(bundle_store, table, clock, bundle_max_bytes, bundles_max_bytes)
     access = _access(config, security, store, commit_log, clock)
     access.sites.on_revoked = sessions.close_site
+    rollouts = Rollouts(table, solver, applier, scheduler, shares, clock)
     limits, interval_s = config.search_limits, config.reoptimize_interval_s
+    holds = Holds()
+    reoptimisation = Reoptimisation(
+        table, engine, arrangements, applier, handovers, holds, clock, limits, interval_s
+    )
+    drift = Drift(table, fleet, engine, solver, applier, reoptimisation, holds, clock)
     return Services(
         table=table,
         fleet=fleet,
@@ -169,6 +183,8 @@ def compose(
             sessions,
             disconnections,
             bundles,
+            rollouts,
+            drift,
             store,
             clock,
             shares,
@@ -176,9 +192,7 @@ def compose(
         endpoints=Endpoints(table, fleet),
         bundles=bundles,
         disconnections=disconnections,
-        reoptimisation=Reoptimisation(
-            table, engine, arrangements, applier, handovers, clock, limits, interval_s
-        ),
+        reoptimisation=reoptimisation,
         what_if=WhatIf(fleet, table, engine, arrangements),
         diagnosis=Diagnosis(
             term_number,
@@ -201,6 +215,8 @@ def compose(
         solver=solver,
         scheduler=scheduler,
         _reconciler=reconciler,
+        _rollouts=rollouts,
+        _drift=drift,
     )
 
 

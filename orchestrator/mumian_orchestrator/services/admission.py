@@ -24,10 +24,12 @@ from mumian_orchestrator.ports.store import TermStore
 from mumian_orchestrator.services.agent_sessions import AgentSessions
 from mumian_orchestrator.services.bundles import Bundles
 from mumian_orchestrator.services.disconnections import Disconnections
+from mumian_orchestrator.services.drift import Drift
 from mumian_orchestrator.services.fair_queue import FairQueue
 from mumian_orchestrator.services.fleet import Fleet
 from mumian_orchestrator.services.job_table import ALLOCATIONS_PER_COMMIT, JobTable, event_prefix
 from mumian_orchestrator.services.reconciler import Reconciler
+from mumian_orchestrator.services.rollouts import Rollouts
 from mumian_orchestrator.services.scheduler import Scheduler
 from mumian_orchestrator.services.shares import Shares
 
@@ -54,11 +56,14 @@ class Admission:
         sessions: AgentSessions,
         disconnections: Disconnections,
         bundles: Bundles,
+        rollouts: Rollouts,
+        drift: Drift,
         store: TermStore,
         clock: Clock,
         shares: Shares,
     ) -> None:
         self._disconnections, self._bundles, self._store = disconnections, bundles, store
+        self._rollouts, self._drift = rollouts, drift
         self._table, self._fleet, self._engine = table, fleet, engine
         self._scheduler, self._reconciler, self._sessions = scheduler, reconciler, sessions
         self._clock, self._shares = clock, shares
@@ -114,12 +119,36 @@ class Admission:
             tenant_id=tenant_id,
             spec=full,
             create_time=self._clock.now(),
+            version=1,
         )
         durable = self._table.create(job, key, f"{job.id} {digest}")
         self._in_flight[key] = durable
         durable.add_done_callback(lambda _: self._in_flight.pop(key, None))
         self._scheduler.evaluate(job.id)
         return job.id
+
+    async def update(self, tenant_id: str, job: str, spec: JobSpec) -> Job:
+        """Record durably that a service is to become what a newer spec says. The same again changes nothing.
+
+        Args:
+            job: its id, or its name: then the newest job of that name that has not ended.
+
+        Raises:
+            RequestRefusedError: JOB_NOT_FOUND, INVALID_FIELD, UNKNOWN_ZONE, OVERLOADED, STORE_UNAVAILABLE or
+                STORE_FULL.
+        """
+        job_id = self._table.named(tenant_id, job).id
+        async with self.changes.turn(tenant_id):
+            self._refuse_when_full()
+            await self._bundles.require(tenant_id, spec)
+            full, working = self._normalise(tenant_id, spec), self._table.get(job_id)
+            if working is None or working.state in TERMINAL_JOB_STATES or working.cancel_requested:
+                advice = f"({job_id}) has ended, or is being stopped; submit the new one"
+                raise invalid([FieldFault("job", advice)])
+            durable = self._rollouts.begin(working, full)
+            if durable is not None:
+                await self._durable(durable)
+        return self._published(tenant_id, job_id)
 
     def get(self, tenant_id: str, job_id: str) -> Job:
         """One job of the tenant.
@@ -185,18 +214,18 @@ class Admission:
 
     async def explain(self, tenant_id: str, job_id: str) -> tuple[Sequence[Explanation], Sequence[str]]:
         """Why the job is where it is, or why it waits as things are now; and what its tasks on silent sites
-        wait for, one sentence each.
+        wait for, and whose promises do not hold, one sentence each.
 
         Raises:
             RequestRefusedError: JOB_NOT_FOUND.
         """
         job = self._published(tenant_id, job_id)
-        waiting, disconnects = unplaced_tasks(job), self._disconnections.describe(job)
+        waiting, told = unplaced_tasks(job), [*self._disconnections.describe(job), *self._drift.describe(job)]
         if not waiting or job.state in TERMINAL_JOB_STATES:
-            return job.explanations, disconnects
+            return job.explanations, told
         pending = PendingJob(job.id, job.spec, waiting, job.create_time.seconds)
         async with self.questions.turn(tenant_id):
-            return await self._engine.explain(pending, self._clock.now().seconds), disconnects
+            return await self._engine.explain(pending, self._clock.now().seconds), told
 
     async def events(self, tenant_id: str, job_id: str) -> Sequence[JobEvent]:
         """What has happened to a job, oldest first.

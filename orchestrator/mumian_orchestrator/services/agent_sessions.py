@@ -31,6 +31,7 @@ from mumian.api.v1.job_pb2 import Allocation, Job
 
 from mumian_orchestrator.domain.errors import FieldFault, RequestRefusedError, invalid
 from mumian_orchestrator.domain.names import is_name
+from mumian_orchestrator.domain.rollout import group_of
 from mumian_orchestrator.ports.agent_link import AgentLink
 from mumian_orchestrator.ports.clock import Clock
 from mumian_orchestrator.services.fleet import Fleet
@@ -341,11 +342,10 @@ def _about(report: AgentReport) -> object:
 
 
 def _run(job: Job, allocation: Allocation) -> RunAllocation:
-    group = next(group for group in job.spec.task_groups if group.name == allocation.task_group)
     return RunAllocation(
         allocation=allocation,
         kind=job.spec.kind,
-        task_group=group,
+        task_group=group_of(job, allocation),
         job_name=job.spec.name,
         on_disconnect=job.spec.on_disconnect,
     )

@@ -12,6 +12,7 @@ from mumian.api.v1.job_pb2 import Bundle, JobSpec
 
 from mumian_orchestrator.domain.errors import FieldFault, RequestRefusedError, invalid
 from mumian_orchestrator.domain.job_state import TERMINAL_JOB_STATES
+from mumian_orchestrator.domain.rollout import group_of
 from mumian_orchestrator.ports.bundle_store import BundleKey, BundleStore
 from mumian_orchestrator.ports.clock import Clock
 from mumian_orchestrator.services.job_table import JobTable
@@ -113,12 +114,10 @@ class Bundles:
         if allocation is not None and site_id not in (None, allocation.site_id):
             allocation = None
         if job is not None and allocation is not None and self._store is not None:
-            for group in job.spec.task_groups:
-                if group.name == allocation.task_group:
-                    key = BundleKey(job.tenant_id, group.command.bundle.sha256)
-                    data = await self._store.read(key, offset_bytes, PIECE_BYTES_MAX)
-                    if data is not None:
-                        return data
+            key = BundleKey(job.tenant_id, group_of(job, allocation).command.bundle.sha256)
+            data = await self._store.read(key, offset_bytes, PIECE_BYTES_MAX)
+            if data is not None:
+                return data
         raise RequestRefusedError(
             error_pb2.ERROR_REASON_BUNDLE_NOT_FOUND,
             f"the bundle of {allocation_id} is not stored here; submit the job again, and share bundles_dir "
@@ -157,7 +156,7 @@ class Bundles:
     def _wanted(self) -> Iterator[BundleKey]:
         for job in self._table.jobs():
             if job.state not in TERMINAL_JOB_STATES:
-                for group in job.spec.task_groups:
+                for group in [*job.spec.task_groups, *job.rollout.spec.task_groups]:
                     if group.command.HasField("bundle"):
                         yield BundleKey(job.tenant_id, group.command.bundle.sha256)
 

@@ -8,8 +8,7 @@ from mumian.api.v1 import error_pb2, job_pb2
 from mumian.api.v1.job_pb2 import Allocation, Job
 from mumian.api.v1.job_service_pb2 import TaskEndpoint
 
-from mumian_orchestrator.domain.errors import FieldFault, RequestRefusedError, job_not_found
-from mumian_orchestrator.domain.job_state import TERMINAL_JOB_STATES
+from mumian_orchestrator.domain.errors import FieldFault, RequestRefusedError
 from mumian_orchestrator.services.fleet import Fleet
 from mumian_orchestrator.services.job_table import JobTable
 
@@ -30,27 +29,13 @@ class Endpoints:
         Raises:
             RequestRefusedError: JOB_NOT_FOUND or UNKNOWN_ZONE.
         """
-        found = self._job(tenant_id, job)
+        found = self._table.named(tenant_id, job)
         if zone_id and zone_id not in self._fleet.zones:
             known = ", ".join(sorted(self._fleet.zones)) or "none are configured"
             reason = error_pb2.ERROR_REASON_UNKNOWN_ZONE
             message = f"zone_id ({zone_id!r}) is unknown; known zones: {known}"
             raise RequestRefusedError(reason, message, [FieldFault("zone_id", f"({zone_id!r}) is unknown")])
         return list(self._endpoints(found, zone_id))
-
-    def _job(self, tenant_id: str, wanted: str) -> Job:
-        by_id = self._table.published(wanted)
-        if by_id is not None and by_id.tenant_id == tenant_id:
-            return by_id
-        of_name = (
-            job
-            for job in self._table.all_published()
-            if job.spec.name == wanted and job.tenant_id == tenant_id and job.state not in TERMINAL_JOB_STATES
-        )
-        newest = max(of_name, key=lambda job: (job.create_time.ToNanoseconds(), job.id), default=None)
-        if newest is None:
-            raise job_not_found(wanted)
-        return newest
 
     def _endpoints(self, job: Job, zone_id: str) -> Iterator[TaskEndpoint]:
         for allocation in job.allocations:

@@ -14,6 +14,7 @@ from mumian.api.v1.fleet_pb2 import Link, Node, Site, Zone
 from mumian.api.v1.job_pb2 import Allocation, Job
 
 from mumian_orchestrator.domain.job_state import holds_room
+from mumian_orchestrator.domain.rollout import group_of
 from mumian_orchestrator.domain.shares import Amount
 from mumian_orchestrator.ports.clock import Clock
 from mumian_orchestrator.ports.engine import Engine
@@ -137,6 +138,10 @@ class Fleet:
         self._hear(self._sites[site_id])
         return True
 
+    def all_sites(self) -> list[Site]:
+        """All sites as they are, without their totals: not to be changed."""
+        return list(self._sites.values())
+
     def is_reachable(self, site_id: str) -> bool:
         """Whether the site's agent reports."""
         site = self._sites.get(site_id)
@@ -244,9 +249,8 @@ class Fleet:
         for job, allocation in self._table.live_allocations():
             if tenant_id is not None and job.tenant_id != tenant_id:
                 continue
-            for group in job.spec.task_groups:
-                for traffic in group.zone_traffic if group.name == allocation.task_group else ():
-                    reserved_kbps[traffic.zone_id, allocation.site_id] += traffic.bandwidth_kbps
+            for traffic in group_of(job, allocation).zone_traffic:
+                reserved_kbps[traffic.zone_id, allocation.site_id] += traffic.bandwidth_kbps
         return reserved_kbps
 
     def _with_usage(self, sites: Sequence[Site], tenant_id: str | None) -> list[Site]:

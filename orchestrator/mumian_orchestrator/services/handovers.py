@@ -9,6 +9,7 @@ from mumian.api.v1 import job_event_pb2
 from mumian.api.v1.job_pb2 import Allocation, Job
 
 from mumian_orchestrator.domain.job_state import is_live
+from mumian_orchestrator.domain.rollout import group_of
 from mumian_orchestrator.ports.clock import Clock
 from mumian_orchestrator.services.agent_sessions import AgentSessions
 from mumian_orchestrator.services.job_table import JobTable
@@ -21,8 +22,7 @@ TAKES_OVER_WITHIN_S = 120
 
 def takes_over_within_s(job: Job, allocation: Allocation) -> int:
     """How long a new allocation may take until it runs."""
-    graces_ms = [g.health_check.grace_ms for g in job.spec.task_groups if g.name == allocation.task_group]
-    return TAKES_OVER_WITHIN_S + max(graces_ms, default=0) // 1000
+    return TAKES_OVER_WITHIN_S + group_of(job, allocation).health_check.grace_ms // 1000
 
 
 class Handovers:

@@ -12,6 +12,7 @@ from mumian.api.v1.job_event_pb2 import JobEventKind
 from mumian.api.v1.job_pb2 import Allocation, Job
 
 from mumian_orchestrator.domain import disconnect
+from mumian_orchestrator.domain.errors import job_not_found
 from mumian_orchestrator.domain.job_events import event_of, events_kept, in_order, without
 from mumian_orchestrator.domain.job_state import (
     TERMINAL_JOB_STATES,
@@ -90,6 +91,25 @@ class JobTable:
     def all_published(self) -> Iterable[Job]:
         """The newest durable state of every job, oldest first."""
         return self._published.values()
+
+    def named(self, tenant_id: str, wanted: str) -> Job:
+        """The published job of a tenant by its id, or by its name: then the newest that has not ended.
+
+        Raises:
+            RequestRefusedError: JOB_NOT_FOUND.
+        """
+        by_id = self._published.get(wanted)
+        if by_id is not None and by_id.tenant_id == tenant_id:
+            return by_id
+        of_name = (
+            job
+            for job in self._published.values()
+            if job.spec.name == wanted and job.tenant_id == tenant_id and job.state not in TERMINAL_JOB_STATES
+        )
+        newest = max(of_name, key=lambda job: (job.create_time.ToNanoseconds(), job.id), default=None)
+        if newest is None:
+            raise job_not_found(wanted)
+        return newest
 
     def watch(self, job_id: str) -> asyncio.Event:
         """An event that is set whenever the job's published state changes; end with `unwatch`."""

@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mumian.api.v1 import job_event_pb2, job_pb2
-from mumian.api.v1.job_pb2 import Allocation, Job
+from mumian.api.v1.job_pb2 import Allocation, Job, JobSpec
 
 from mumian_orchestrator.domain.decision import Decision, PendingJob, Placement, TaskId
-from mumian_orchestrator.domain.handover import is_movable
-from mumian_orchestrator.domain.job_state import task_of, unplaced_tasks, wants_placement
+from mumian_orchestrator.domain.handover import is_movable, successor_of
+from mumian_orchestrator.domain.job_state import is_live, task_of, unplaced_tasks, wants_placement
 from mumian_orchestrator.ports.clock import Clock
 from mumian_orchestrator.ports.engine import Engine
 from mumian_orchestrator.services.agent_sessions import AgentSessions
@@ -111,13 +111,18 @@ class PlanApplier:
             self._dispatches.start(self._dispatch(self._table.commit(job, part, kind), job, part))
 
     def begin_moves(
-        self, decision: Decision, jobs: Sequence[PendingJob], leaving: Mapping[TaskOfJob, str]
+        self,
+        decision: Decision,
+        jobs: Sequence[PendingJob],
+        leaving: Mapping[TaskOfJob, str],
+        why: str = "",
     ) -> list[Allocation]:
         """Start those moves of running services that have room beside all that runs now.
 
         Args:
             decision: the new places, and no evictions.
             leaving: by job and task, the allocation that goes on until the new one runs.
+            why: told with the move.
 
         Returns:
             The new allocations, each with `takes_over_from` set.
@@ -129,13 +134,33 @@ class PlanApplier:
             old = next((a for a in job.allocations if a.id == old_id), None) if job else None
             if job is None or old is None or not is_movable(job, old):
                 continue
-            job.allocations.append(self.successor(job, placement, old_id))
-            successor = job.allocations[-1]
-            self._engine.update(booked=[(job, successor)])
-            why = f"moves: {successor.id} on {successor.node_id} is to take over from {old_id}"
-            durable = self._table.commit(job, [successor], job_event_pb2.JOB_EVENT_KIND_PLACED, why)
-            self._dispatches.start(self._dispatch(durable, job, [successor]))
-            begun.append(successor)
+            begun.append(self._begin(job, self.successor(job, placement, old_id), "moves", why))
+        return begun
+
+    def begin_updates(
+        self, decision: Decision, asked: PendingJob, leaving: Mapping[TaskOfJob, str], version: int
+    ) -> list[Allocation]:
+        """Start tasks of a newer version of a job, where there is room beside all that runs now.
+
+        Args:
+            decision: the places, and no evictions.
+            asked: the job with its newer spec.
+            leaving: by job and task, the allocation that goes on until the new one runs.
+            version: of the newer spec.
+
+        Returns:
+            The new allocations, each with `takes_over_from` set.
+        """
+        begun = []
+        for placement in self._engine.verify(decision, [asked]).placements:
+            job = self._table.get(placement.job_id)
+            old_id = leaving[placement.job_id, placement.task]
+            old = next((a for a in job.allocations if a.id == old_id), None) if job else None
+            if job is None or old is None or not is_live(old) or successor_of(job, old) is not None:
+                continue
+            made = self._allocation(job, placement, asked.spec, version)
+            made.takes_over_from = old_id
+            begun.append(self._begin(job, made, "is updated"))
         return begun
 
     def successor(self, job: Job, placement: Placement, old_id: str) -> Allocation:
@@ -143,6 +168,18 @@ class PlanApplier:
         made = self._allocation(job, placement)
         made.takes_over_from = old_id
         return made
+
+    def _begin(self, job: Job, made: Allocation, what: str, because: str = "") -> Allocation:
+        job.allocations.append(made)
+        successor = job.allocations[-1]
+        self._engine.update(booked=[(job, successor)])
+        why = (
+            f"{what}: {successor.id} on {successor.node_id} is to take over from {successor.takes_over_from}"
+        )
+        why = f"{why}: {because}" if because else why
+        durable = self._table.commit(job, [successor], job_event_pb2.JOB_EVENT_KIND_PLACED, why)
+        self._dispatches.start(self._dispatch(durable, job, [successor]))
+        return successor
 
     async def _dispatch(
         self, durable: asyncio.Future[None], job: Job, allocations: Sequence[Allocation]
@@ -152,8 +189,12 @@ class PlanApplier:
         for allocation in allocations:
             self._sessions.run(job, allocation)
 
-    def _allocation(self, job: Job, placement: Placement) -> Allocation:
-        group = next(group for group in job.spec.task_groups if group.name == placement.task.group)
+    def _allocation(
+        self, job: Job, placement: Placement, spec: JobSpec | None = None, version: int = 0
+    ) -> Allocation:
+        """Of the job's own spec, or of a newer version."""
+        groups = (spec or job.spec).task_groups
+        group = next(group for group in groups if group.name == placement.task.group)
         earlier = sum(task_of(allocation) == placement.task for allocation in job.allocations)
         return Allocation(
             id=f"{job.id}.{placement.task.group}.{placement.task.index}{f'.{earlier}' if earlier else ''}",
@@ -170,6 +211,7 @@ class PlanApplier:
             cost=placement.cost,
             latency=placement.latency,
             create_time=self._clock.now(),
+            job_version=version or job.version,
         )
 
 

@@ -12,6 +12,8 @@ from mumian.api.v1.planning_service_pb2 import OptimizeFleetResponse
 
 from mumian_orchestrator.domain.arrangement import RunningTask, SearchLimits
 from mumian_orchestrator.domain.decision import Decision, PendingJob, Placement
+from mumian_orchestrator.domain.holds import Holds
+from mumian_orchestrator.domain.job_state import task_of
 from mumian_orchestrator.ports.clock import Clock
 from mumian_orchestrator.ports.engine import Engine, View
 from mumian_orchestrator.services.arrangements import Arrangements, Best, Stock
@@ -23,7 +25,10 @@ from mumian_orchestrator.services.tasks import TaskSet
 log = logging.getLogger(__name__)
 
 _TICK_S = 1.0
+# What has moved stays for so long, unless its promise is broken or somebody asks.
+STAYS_S = 1800
 _NO_ROOM_BESIDE = "there is no room for it beside what runs: something would have to stop first"
+_HAS_PATIENCE = "its promise does not hold now: it moves when that has lasted for its patience"
 _DOES_NOT_PAY = "without the moves that are held back, it would cost more than it saves"
 
 
@@ -52,12 +57,14 @@ class Reoptimisation:
         arrangements: Arrangements,
         applier: PlanApplier,
         handovers: Handovers,
+        holds: Holds,
         clock: Clock,
         limits: SearchLimits,
         interval_s: int,
     ) -> None:
         self._table, self._engine, self._arrangements = table, engine, arrangements
         self._applier, self._handovers, self._clock = applier, handovers, clock
+        self._holds = holds
         self.limits, self._interval_s = limits, interval_s
         self._background = TaskSet()
         # Waves of an older run start no more once there is a newer one.
@@ -71,19 +78,26 @@ class Reoptimisation:
             self._handovers.give_up_overdue()
             if self._interval_s and self._clock.monotonic_s() >= next_s:
                 try:
-                    await self.optimize(self.limits, dry_run=False)
+                    await self.optimize(self.limits, dry_run=False, by_itself=True)
                 except Exception:
                     # Nobody depends on it, so a defect here must not end the term.
                     log.exception("defect: the fleet was not optimised; nothing moves")
                 next_s = self._clock.monotonic_s() + self._interval_s
 
-    async def optimize(self, limits: SearchLimits, *, dry_run: bool) -> OptimizeFleetResponse:
-        """Find a better arrangement and, unless it is only to be shown, begin the moves to it."""
+    async def optimize(
+        self, limits: SearchLimits, *, dry_run: bool, by_itself: bool = False
+    ) -> OptimizeFleetResponse:
+        """Find a better arrangement and, unless it is only to be shown, begin the moves to it.
+
+        Args:
+            by_itself: nobody has asked: what has moved lately stays, nothing goes back to where its promise
+                was broken lately, and what is broken now has its job's patience (see drift).
+        """
         view = self._engine.view()
         stock = self._arrangements.stock()
         now, _ = await self._arrangements.as_it_runs(view, stock)
         best = await self._arrangements.best(view, stock, limits)
-        waves, held_back = self._waves(view, stock, best)
+        waves, held_back = self._waves(view, stock, best, by_itself)
         if waves and not dry_run:
             count = sum(len(wave) for wave in waves)
             log.info("%d services move in %d waves", count, len(waves))
@@ -97,15 +111,22 @@ class Reoptimisation:
         )
 
     def _waves(
-        self, view: View, stock: Stock, best: Best
+        self, view: View, stock: Stock, best: Best, by_itself: bool
     ) -> tuple[list[list[_Move]], list[tuple[_Move, str]]]:
         """The moves in an order in which each has room beside all that runs then, and those without one."""
-        left = []
+        left: list[_Move] = []
+        held_back: list[tuple[_Move, str]] = []
         for task in stock.running:
             to = best.solution.moved.get(task.allocation_id)
             if to is not None:
                 stays = best.standing[task.allocation_id].cost.total_microcny_per_hour
-                left.append(_Move(task, to, stays - to.cost.total_microcny_per_hour))
+                move = _Move(task, to, stays - to.cost.total_microcny_per_hour)
+                is_broken = best.standing[task.allocation_id].broken is not None
+                too_soon = (_HAS_PATIENCE if is_broken else self._too_soon(move)) if by_itself else ""
+                if too_soon:
+                    held_back.append((move, too_soon))
+                else:
+                    left.append(move)
         waves: list[list[_Move]] = []
         while left:
             fits = {
@@ -122,11 +143,26 @@ class Reoptimisation:
                 if job is not None:
                     booked.append((job, self._applier.successor(job, move.to, move.task.allocation_id)))
             view = view.changed(booked=booked, freed=[move.task.allocation_id for move in wave])
-        held_back = [(move, _NO_ROOM_BESIDE) for move in left]
-        if left and sum(move.saves_microcny for wave in waves for move in wave) <= 0:
+        held_back += [(move, _NO_ROOM_BESIDE) for move in left]
+        if held_back and sum(move.saves_microcny for wave in waves for move in wave) <= 0:
             held_back += [(move, _DOES_NOT_PAY) for wave in waves for move in wave]
             waves = []
         return waves, held_back
+
+    def _too_soon(self, move: _Move) -> str:
+        """Why a task stays for now, though it would cost less elsewhere."""
+        task, to = move.task, move.to
+        held_s = self._holds.left_s(task.job_id, task.task.group, to.site_id, self._clock.monotonic_s())
+        if held_s:
+            return f"its promise was broken at {to.site_id} lately: not for {held_s:.0f} s"
+        job = self._table.get(task.job_id)
+        here = next((a for a in job.allocations if a.id == task.allocation_id), None) if job else None
+        has_moved = job is not None and any(a.moved and task_of(a) == task.task for a in job.allocations)
+        if here is not None and has_moved:
+            here_s = self._clock.now().seconds - here.create_time.seconds
+            if here_s < STAYS_S:
+                return f"it has moved {here_s} s ago: not for {STAYS_S - here_s} s"
+        return ""
 
     async def _carry_out(self, run: int, waves: Sequence[Sequence[_Move]], stock: Stock, best: Best) -> None:
         for wave in waves:

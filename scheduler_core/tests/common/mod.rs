@@ -146,6 +146,7 @@ pub fn latency_slo() -> impl Strategy<Value = api::LatencySlo> {
             users: users.into_iter().map(|(zone, users)| (zone.to_string(), users)).collect(),
             users_permille,
             soft_microcny_per_ms_hour: soft * 700,
+            ..Default::default()
         },
     )
 }

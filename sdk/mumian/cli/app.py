@@ -28,6 +28,7 @@ _VERBS = {
     "logs": "mumian.cli.logs:logs",
     "fetch": "mumian.cli.fetch:fetch",
     "endpoints": "mumian.cli.endpoints:endpoints",
+    "update": "mumian.cli.update:update",
     "cancel": "mumian.cli.jobs:cancel",
     "explain": "mumian.cli.jobs:explain",
     "sites": "mumian.cli.fleet:sites",

@@ -11,7 +11,7 @@ import click
 
 from mumian.errors import MumianError
 
-EXIT_FAILED = 1  # the job failed, or has no place
+EXIT_FAILED = 1  # the job failed, has no place or no outputs, or its update has stopped
 EXIT_BAD_INPUT = 2
 EXIT_UNREACHABLE = 3
 EXIT_SERVER = 4
@@ -38,7 +38,7 @@ def exit_code(error: MumianError) -> int:
     """The exit code of an error."""
     if error.reason == "CLIENT_UNREACHABLE":
         return EXIT_UNREACHABLE
-    if error.reason == "NO_PLACE":
+    if error.reason in ("NO_PLACE", "OUTPUT_NOT_FOUND", "UPDATE_STOPPED"):
         return EXIT_FAILED
     return EXIT_BAD_INPUT if error.reason in _BAD_INPUT else EXIT_SERVER
 

@@ -84,6 +84,10 @@ def status(session: Session, job_id: str) -> None:
         session.console.print("it was asked to stop", style="yellow")
     if job.state_message:
         session.console.print(job.state_message)
+    if job.HasField("rollout"):
+        from mumian.cli.update import progress_of
+
+        session.console.print(progress_of(job), style="yellow", soft_wrap=True)
     if job.state == job_pb2.JOB_STATE_PENDING:
         for explanation in job.explanations:
             if told := waiting(explanation):

@@ -43,13 +43,10 @@ def submit(session: Session, file: Path, wait: bool, request_id: str | None) -> 
     client = session.client
     progress = Progress(session)
     try:
-        for number, folder in loaded.uploads.items():
-            bundle = client.upload(folder)
-            progress.uploaded(folder, bundle.size_bytes)
-            loaded.spec.task_groups[number].command.bundle.CopyFrom(bundle)
+        progress.upload(loaded)
         job = client.submit(loaded.spec, request_id)
     except MumianError as error:
-        raise _at_its_lines(error, loaded) from None
+        raise at_its_lines(error, loaded) from None
     progress.stored(job)
     try:
         job = progress.until_settled(job)
@@ -80,7 +77,7 @@ def plan(session: Session, file: Path) -> None:
     try:
         response = session.client.plan(loaded.spec)
     except MumianError as error:
-        raise _at_its_lines(error, loaded) from None
+        raise at_its_lines(error, loaded) from None
     if session.json:
         print_json(response)
     else:
@@ -111,10 +108,14 @@ class Progress:
         self._start_s = self._news_s = time.monotonic()
         self._shown = False
 
-    def uploaded(self, folder: Path, size_bytes: int) -> None:
-        """A folder of the job is stored."""
-        if not self._session.json:
-            click.echo(f"{folder} uploaded ({figures.size(size_bytes)} packed) in {self._since()}")
+    def upload(self, loaded: LoadedSpec) -> None:
+        """Store the folders of the job, and name them in its spec."""
+        for number, folder in loaded.uploads.items():
+            bundle = self._session.client.upload(folder)
+            self._news_s = time.monotonic()
+            if not self._session.json:
+                click.echo(f"{folder} uploaded ({figures.size(bundle.size_bytes)} packed) in {self._since()}")
+            loaded.spec.task_groups[number].command.bundle.CopyFrom(bundle)
 
     def stored(self, job: Job) -> None:
         """The job is durable."""
@@ -223,7 +224,7 @@ def _plan_total(response: PlanJobResponse) -> str:
     return f"{tasks} for {figures.cny(total_microcny)} CNY/h, {figures.watts(facility_mw)} W at the meter"
 
 
-def _at_its_lines(error: MumianError, loaded: LoadedSpec) -> MumianError:
+def at_its_lines(error: MumianError, loaded: LoadedSpec) -> MumianError:
     """The coordinator's refusal, each field with the line of the file that it came from."""
     lines = []
     for violation in error.field_violations:

@@ -176,6 +176,11 @@ def _read_deferral(target: Target, value: Value) -> None:
         )
 
 
+def _read_update(target: Target, value: Value) -> None:
+    target.note("", value)
+    fill(target, value, _UPDATE, "{max_parallel: 2, well_for: 10s}")
+
+
 def _read_on_disconnect(target: Target, value: Value) -> None:
     target.note("", value)
     fill(target, value, _ON_DISCONNECT, "{lost_after: 5m, reconcile: keep_original}")
@@ -281,6 +286,11 @@ _JOB: dict[str, Reader] = {
     "pinned": truth("pinned"),
     "on_disconnect": within("on_disconnect", _read_on_disconnect),
     "at_most_once": truth("at_most_once"),
+    "update": within("update", _read_update),
+}
+_UPDATE: dict[str, Reader] = {
+    "max_parallel": scalar("max_parallel", WholeNumber(1, builder.COUNT_MAX)),
+    "well_for": scalar("well_for_ms", quantities.duration_ms_or_none),
 }
 _ON_DISCONNECT: dict[str, Reader] = {
     "lost_after": scalar("lost_after_s", quantities.duration_s_or_none),
@@ -308,6 +318,7 @@ _LATENCY: dict[str, Reader] = {
     "client": scalar("client_us", quantities.duration_us),
     "users": scalars_by_key("users", WholeNumber(0, builder.USERS_MAX), "{tianhe: 3000, nansha: 500}"),
     "share": scalar("users_permille", quantities.share_permille),
+    "patience": scalar("patience_ms", quantities.duration_ms),
     "soft_cny_per_ms_hour": scalar("soft_microcny_per_ms_hour", quantities.money_microcny),
 }
 _COMPUTE: dict[str, Reader] = {

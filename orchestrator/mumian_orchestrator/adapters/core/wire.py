@@ -22,6 +22,7 @@ from mumian_orchestrator.domain.decision import (
     Placement,
     TaskId,
 )
+from mumian_orchestrator.domain.rollout import spec_of
 from mumian_orchestrator.ports.engine import EnginePanickedError, EngineRefusedError
 
 T = TypeVar("T")
@@ -50,7 +51,8 @@ def refusals_named(call: Callable[[bytes], T], request: bytes) -> T:
 
 def used(job: Job, allocation: Allocation, *, is_shielded: bool = False) -> engine_pb2.UsedResources:
     """What an allocation holds; nothing evicts it if it is shielded."""
-    group = next((g for g in job.spec.task_groups if g.name == allocation.task_group), None)
+    groups = spec_of(job, allocation).task_groups
+    group = next((group for group in groups if group.name == allocation.task_group), None)
     return engine_pb2.UsedResources(
         allocation_id=allocation.id,
         node_id=allocation.node_id,

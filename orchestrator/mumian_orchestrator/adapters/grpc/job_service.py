@@ -47,6 +47,11 @@ class JobService(JobServiceServicer):
             yield pb.WatchJobResponse(job=job)
 
     @unary
+    async def UpdateJob(self, request: pb.UpdateJobRequest, context: Context) -> pb.UpdateJobResponse:
+        job = await self._admission.update(_tenant(context), request.job, request.spec)
+        return pb.UpdateJobResponse(job=job)
+
+    @unary
     async def CancelJob(self, request: pb.CancelJobRequest, context: Context) -> pb.CancelJobResponse:
         return pb.CancelJobResponse(job=await self._admission.cancel(_tenant(context), request.job_id))
 

@@ -65,6 +65,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """NOT_FOUND; upload it"""
     ERROR_REASON_OUTPUT_NOT_FOUND: _ErrorReason.ValueType  # 31
     """NOT_FOUND; the task left none, or its site does not keep them any more"""
+    ERROR_REASON_UPDATE_STOPPED: _ErrorReason.ValueType  # 32
+    """set by the CLI: a new task failed; what runs goes on"""
     ERROR_REASON_UNAUTHENTICATED: _ErrorReason.ValueType  # 40
     """UNAUTHENTICATED; no credential, or one that is not valid (any more)"""
     ERROR_REASON_PERMISSION_DENIED: _ErrorReason.ValueType  # 41
@@ -125,6 +127,8 @@ ERROR_REASON_BUNDLE_NOT_FOUND: ErrorReason.ValueType  # 30
 """NOT_FOUND; upload it"""
 ERROR_REASON_OUTPUT_NOT_FOUND: ErrorReason.ValueType  # 31
 """NOT_FOUND; the task left none, or its site does not keep them any more"""
+ERROR_REASON_UPDATE_STOPPED: ErrorReason.ValueType  # 32
+"""set by the CLI: a new task failed; what runs goes on"""
 ERROR_REASON_UNAUTHENTICATED: ErrorReason.ValueType  # 40
 """UNAUTHENTICATED; no credential, or one that is not valid (any more)"""
 ERROR_REASON_PERMISSION_DENIED: ErrorReason.ValueType  # 41

@@ -42,6 +42,12 @@ class _JobEventKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobEvent
     """allocations make room for another job"""
     JOB_EVENT_KIND_LOST: _JobEventKind.ValueType  # 8
     """the site of allocations has been silent for too long"""
+    JOB_EVENT_KIND_UPDATE_REQUESTED: _JobEventKind.ValueType  # 20
+    """by the tenant"""
+    JOB_EVENT_KIND_UPDATED: _JobEventKind.ValueType  # 21
+    """the newer spec is the job's spec now"""
+    JOB_EVENT_KIND_UPDATE_STOPPED: _JobEventKind.ValueType  # 22
+    """half-way"""
     JOB_EVENT_KIND_RECONCILED: _JobEventKind.ValueType  # 9
     """a lost allocation came back, and it was settled which one goes on"""
 
@@ -63,6 +69,12 @@ JOB_EVENT_KIND_EVICTED: JobEventKind.ValueType  # 7
 """allocations make room for another job"""
 JOB_EVENT_KIND_LOST: JobEventKind.ValueType  # 8
 """the site of allocations has been silent for too long"""
+JOB_EVENT_KIND_UPDATE_REQUESTED: JobEventKind.ValueType  # 20
+"""by the tenant"""
+JOB_EVENT_KIND_UPDATED: JobEventKind.ValueType  # 21
+"""the newer spec is the job's spec now"""
+JOB_EVENT_KIND_UPDATE_STOPPED: JobEventKind.ValueType  # 22
+"""half-way"""
 JOB_EVENT_KIND_RECONCILED: JobEventKind.ValueType  # 9
 """a lost allocation came back, and it was settled which one goes on"""
 Global___JobEventKind: _TypeAlias = JobEventKind  # noqa: Y015

@@ -190,6 +190,7 @@ class JobSpec(_message.Message):
     AT_MOST_ONCE_FIELD_NUMBER: _builtins.int
     PINNED_FIELD_NUMBER: _builtins.int
     PROJECT_FIELD_NUMBER: _builtins.int
+    UPDATE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     kind: Global___JobKind.ValueType
     priority: _builtins.int
@@ -226,6 +227,10 @@ class JobSpec(_message.Message):
     def on_disconnect(self) -> Global___OnDisconnect:
         """What becomes of its tasks on a site that is cut off. Admission fills in the defaults."""
 
+    @_builtins.property
+    def update(self) -> Global___UpdatePolicy:
+        """Services only: how UpdateJob replaces what runs. Unset: one task at a time."""
+
     def __init__(
         self,
         *,
@@ -242,14 +247,43 @@ class JobSpec(_message.Message):
         at_most_once: _builtins.bool = ...,
         pinned: _builtins.bool = ...,
         project: _builtins.str = ...,
+        update: Global___UpdatePolicy | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["deferral", b"deferral", "on_disconnect", b"on_disconnect"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["deferral", b"deferral", "on_disconnect", b"on_disconnect", "update", b"update"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_most_once", b"at_most_once", "deferral", b"deferral", "jurisdictions", b"jurisdictions", "kind", b"kind", "name", b"name", "on_disconnect", b"on_disconnect", "operators_allowed", b"operators_allowed", "operators_denied", b"operators_denied", "pinned", b"pinned", "priority", b"priority", "project", b"project", "pue_max_permille", b"pue_max_permille", "task_groups", b"task_groups"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_most_once", b"at_most_once", "deferral", b"deferral", "jurisdictions", b"jurisdictions", "kind", b"kind", "name", b"name", "on_disconnect", b"on_disconnect", "operators_allowed", b"operators_allowed", "operators_denied", b"operators_denied", "pinned", b"pinned", "priority", b"priority", "project", b"project", "pue_max_permille", b"pue_max_permille", "task_groups", b"task_groups", "update", b"update"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___JobSpec: _TypeAlias = JobSpec  # noqa: Y015
+
+@_typing.final
+class UpdatePolicy(_message.Message):
+    """How the tasks of a service are replaced by a newer version."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MAX_PARALLEL_FIELD_NUMBER: _builtins.int
+    WELL_FOR_MS_FIELD_NUMBER: _builtins.int
+    max_parallel: _builtins.int
+    """Tasks that are replaced at the same time; each needs room beside the one that it takes over from. 0 becomes 1."""
+    well_for_ms: _builtins.int
+    """A new task counts once it has been well for so long; the next ones wait for that. Unset: 5000."""
+    def __init__(
+        self,
+        *,
+        max_parallel: _builtins.int = ...,
+        well_for_ms: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_well_for_ms", b"_well_for_ms", "well_for_ms", b"well_for_ms"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_well_for_ms", b"_well_for_ms", "max_parallel", b"max_parallel", "well_for_ms", b"well_for_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__well_for_ms: _TypeAlias = _typing.Literal["well_for_ms"]  # noqa: Y015
+    _WhichOneofArgType__well_for_ms: _TypeAlias = _typing.Literal["_well_for_ms", b"_well_for_ms"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__well_for_ms) -> _WhichOneofReturnType__well_for_ms | None: ...
+
+Global___UpdatePolicy: _TypeAlias = UpdatePolicy  # noqa: Y015
 
 @_typing.final
 class OnDisconnect(_message.Message):
@@ -786,6 +820,7 @@ class LatencySlo(_message.Message):
     USERS_FIELD_NUMBER: _builtins.int
     USERS_PERMILLE_FIELD_NUMBER: _builtins.int
     SOFT_MICROCNY_PER_MS_HOUR_FIELD_NUMBER: _builtins.int
+    PATIENCE_MS_FIELD_NUMBER: _builtins.int
     budget_us: _builtins.int
     client_us: _builtins.int
     """Time spent at the user's end whatever the site."""
@@ -795,6 +830,10 @@ class LatencySlo(_message.Message):
     """Not 0: the promise is soft. It refuses no node; each millisecond over the budget costs so
     much an hour if all users have it, and in proportion if some have. Users behind a
     link that nobody has measured count as 1,000 ms over.
+    """
+    patience_ms: _builtins.int
+    """Of a hard promise to a service: when it has been broken for so long where a task runs, the task moves to
+    where it holds, if there is such a place. 0 becomes 60000.
     """
     @_builtins.property
     def zone_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
@@ -811,10 +850,11 @@ class LatencySlo(_message.Message):
         users: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
         users_permille: _builtins.int = ...,
         soft_microcny_per_ms_hour: _builtins.int = ...,
+        patience_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["budget_us", b"budget_us", "client_us", b"client_us", "soft_microcny_per_ms_hour", b"soft_microcny_per_ms_hour", "users", b"users", "users_permille", b"users_permille", "zone_ids", b"zone_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["budget_us", b"budget_us", "client_us", b"client_us", "patience_ms", b"patience_ms", "soft_microcny_per_ms_hour", b"soft_microcny_per_ms_hour", "users", b"users", "users_permille", b"users_permille", "zone_ids", b"zone_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -906,6 +946,8 @@ class Job(_message.Message):
     EXPLANATIONS_FIELD_NUMBER: _builtins.int
     ALLOCATIONS_FIELD_NUMBER: _builtins.int
     CANCEL_REQUESTED_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    ROLLOUT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     tenant_id: _builtins.str
     state: Global___JobState.ValueType
@@ -914,6 +956,8 @@ class Job(_message.Message):
     etag: _builtins.str
     """Changes with every change of the job."""
     cancel_requested: _builtins.bool
+    version: _builtins.int
+    """Counts the specs that it has had, from 1."""
     @_builtins.property
     def spec(self) -> Global___JobSpec: ...
     @_builtins.property
@@ -927,6 +971,10 @@ class Job(_message.Message):
     @_builtins.property
     def allocations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Allocation]:
         """Current and ended allocations, oldest first."""
+
+    @_builtins.property
+    def rollout(self) -> Global___Rollout:
+        """Set while its tasks are being replaced by those of a newer spec, and when that has stopped half-way."""
 
     def __init__(
         self,
@@ -942,14 +990,55 @@ class Job(_message.Message):
         explanations: _abc.Iterable[_explanation_pb2.Explanation] | None = ...,
         allocations: _abc.Iterable[Global___Allocation] | None = ...,
         cancel_requested: _builtins.bool = ...,
+        version: _builtins.int = ...,
+        rollout: Global___Rollout | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "spec", b"spec", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "rollout", b"rollout", "spec", b"spec", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocations", b"allocations", "cancel_requested", b"cancel_requested", "create_time", b"create_time", "etag", b"etag", "explanations", b"explanations", "id", b"id", "spec", b"spec", "state", b"state", "state_message", b"state_message", "tenant_id", b"tenant_id", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocations", b"allocations", "cancel_requested", b"cancel_requested", "create_time", b"create_time", "etag", b"etag", "explanations", b"explanations", "id", b"id", "rollout", b"rollout", "spec", b"spec", "state", b"state", "state_message", b"state_message", "tenant_id", b"tenant_id", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Job: _TypeAlias = Job  # noqa: Y015
+
+@_typing.final
+class Rollout(_message.Message):
+    """A service on its way from `spec` to a newer one, task by task: the new task starts beside the old one, which
+    ends when the new one is ready.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    SPEC_FIELD_NUMBER: _builtins.int
+    STOPPED_FIELD_NUMBER: _builtins.int
+    WAITS_FOR_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    version: _builtins.int
+    stopped: _builtins.str
+    """Why it goes no further; empty: it goes on. What runs stays as it is, until the next UpdateJob."""
+    waits_for: _builtins.str
+    """What it waits for now; empty: nothing but its tasks."""
+    @_builtins.property
+    def spec(self) -> Global___JobSpec: ...
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        version: _builtins.int = ...,
+        spec: Global___JobSpec | None = ...,
+        stopped: _builtins.str = ...,
+        waits_for: _builtins.str = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec", "start_time", b"start_time", "stopped", b"stopped", "version", b"version", "waits_for", b"waits_for"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Rollout: _TypeAlias = Rollout  # noqa: Y015
 
 @_typing.final
 class Allocation(_message.Message):
@@ -986,6 +1075,7 @@ class Allocation(_message.Message):
     ENDPOINTS_FIELD_NUMBER: _builtins.int
     HEALTH_FAULT_FIELD_NUMBER: _builtins.int
     OUTPUT_BYTES_FIELD_NUMBER: _builtins.int
+    JOB_VERSION_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     job_id: _builtins.str
     tenant_id: _builtins.str
@@ -1018,6 +1108,8 @@ class Allocation(_message.Message):
     """Why the newest health check has failed, in one sentence; empty: it has not, or there is none."""
     output_bytes: _builtins.int
     """Size of its outputs as its site keeps them, packed; 0: there are none."""
+    job_version: _builtins.int
+    """The version of the job whose spec it was made from; 0: 1."""
     @_builtins.property
     def resources(self) -> _resources_pb2.Resources: ...
     @_builtins.property
@@ -1072,10 +1164,11 @@ class Allocation(_message.Message):
         endpoints: _abc.Iterable[Global___Endpoint] | None = ...,
         health_fault: _builtins.str = ...,
         output_bytes: _builtins.int = ...,
+        job_version: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "cost", b"cost", "create_time", b"create_time", "end_time", b"end_time", "exit_code", b"exit_code", "latency", b"latency", "receipt", b"receipt", "resources", b"resources", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "attempt", b"attempt", "cost", b"cost", "create_time", b"create_time", "devices", b"devices", "end_time", b"end_time", "endpoints", b"endpoints", "evicted", b"evicted", "exit_code", b"exit_code", "health_fault", b"health_fault", "id", b"id", "it_energy_j", b"it_energy_j", "job_id", b"job_id", "latency", b"latency", "moved", b"moved", "node_id", b"node_id", "output_bytes", b"output_bytes", "receipt", b"receipt", "resources", b"resources", "restart_count", b"restart_count", "site_id", b"site_id", "start_time", b"start_time", "state", b"state", "state_message", b"state_message", "stop_requested", b"stop_requested", "superseded", b"superseded", "takes_over_from", b"takes_over_from", "task_group", b"task_group", "task_index", b"task_index", "tenant_id", b"tenant_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "attempt", b"attempt", "cost", b"cost", "create_time", b"create_time", "devices", b"devices", "end_time", b"end_time", "endpoints", b"endpoints", "evicted", b"evicted", "exit_code", b"exit_code", "health_fault", b"health_fault", "id", b"id", "it_energy_j", b"it_energy_j", "job_id", b"job_id", "job_version", b"job_version", "latency", b"latency", "moved", b"moved", "node_id", b"node_id", "output_bytes", b"output_bytes", "receipt", b"receipt", "resources", b"resources", "restart_count", b"restart_count", "site_id", b"site_id", "start_time", b"start_time", "state", b"state", "state_message", b"state_message", "stop_requested", b"stop_requested", "superseded", b"superseded", "takes_over_from", b"takes_over_from", "task_group", b"task_group", "task_index", b"task_index", "tenant_id", b"tenant_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__exit_code: _TypeAlias = _typing.Literal["exit_code"]  # noqa: Y015
     _WhichOneofArgType__exit_code: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code"]  # noqa: Y015

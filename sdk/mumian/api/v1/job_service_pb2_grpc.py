@@ -56,6 +56,11 @@ class JobServiceStub:
                 request_serializer=mumian_dot_api_dot_v1_dot_job__service__pb2.WatchJobRequest.SerializeToString,
                 response_deserializer=mumian_dot_api_dot_v1_dot_job__service__pb2.WatchJobResponse.FromString,
                 _registered_method=True)
+        self.UpdateJob = channel.unary_unary(
+                '/mumian.api.v1.JobService/UpdateJob',
+                request_serializer=mumian_dot_api_dot_v1_dot_job__service__pb2.UpdateJobRequest.SerializeToString,
+                response_deserializer=mumian_dot_api_dot_v1_dot_job__service__pb2.UpdateJobResponse.FromString,
+                _registered_method=True)
         self.CancelJob = channel.unary_unary(
                 '/mumian.api.v1.JobService/CancelJob',
                 request_serializer=mumian_dot_api_dot_v1_dot_job__service__pb2.CancelJobRequest.SerializeToString,
@@ -131,6 +136,14 @@ class JobServiceServicer:
 
     def WatchJob(self, request, context):
         """The job as it is, then every change, until it is terminal.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateJob(self, request, context):
+        """Replaces the tasks of a service by those of a newer spec, task by task. Answers when the wish is durable; what
+        becomes of it is the job's `rollout`. The job's own spec again takes back an update that has stopped half-way.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -221,6 +234,11 @@ def add_JobServiceServicer_to_server(servicer, server):
                     servicer.WatchJob,
                     request_deserializer=mumian_dot_api_dot_v1_dot_job__service__pb2.WatchJobRequest.FromString,
                     response_serializer=mumian_dot_api_dot_v1_dot_job__service__pb2.WatchJobResponse.SerializeToString,
+            ),
+            'UpdateJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateJob,
+                    request_deserializer=mumian_dot_api_dot_v1_dot_job__service__pb2.UpdateJobRequest.FromString,
+                    response_serializer=mumian_dot_api_dot_v1_dot_job__service__pb2.UpdateJobResponse.SerializeToString,
             ),
             'CancelJob': grpc.unary_unary_rpc_method_handler(
                     servicer.CancelJob,
@@ -378,6 +396,33 @@ class JobService:
             '/mumian.api.v1.JobService/WatchJob',
             mumian_dot_api_dot_v1_dot_job__service__pb2.WatchJobRequest.SerializeToString,
             mumian_dot_api_dot_v1_dot_job__service__pb2.WatchJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mumian.api.v1.JobService/UpdateJob',
+            mumian_dot_api_dot_v1_dot_job__service__pb2.UpdateJobRequest.SerializeToString,
+            mumian_dot_api_dot_v1_dot_job__service__pb2.UpdateJobResponse.FromString,
             options,
             channel_credentials,
             insecure,

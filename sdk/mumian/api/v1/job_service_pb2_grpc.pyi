@@ -44,6 +44,10 @@ class JobServiceStub:
     """Newest first."""
     WatchJob: _grpc.UnaryStreamMultiCallable[_job_service_pb2.WatchJobRequest, _job_service_pb2.WatchJobResponse]
     """The job as it is, then every change, until it is terminal."""
+    UpdateJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.UpdateJobRequest, _job_service_pb2.UpdateJobResponse]
+    """Replaces the tasks of a service by those of a newer spec, task by task. Answers when the wish is durable; what
+    becomes of it is the job's `rollout`. The job's own spec again takes back an update that has stopped half-way.
+    """
     CancelJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.CancelJobRequest, _job_service_pb2.CancelJobResponse]
     """Idempotent. Answers when the wish is durable; the job becomes CANCELLED when its tasks have stopped."""
     ReadLogs: _grpc.UnaryStreamMultiCallable[_job_service_pb2.ReadLogsRequest, _job_service_pb2.ReadLogsResponse]
@@ -80,6 +84,10 @@ class JobServiceAsyncStub(JobServiceStub):
     """Newest first."""
     WatchJob: _aio.UnaryStreamMultiCallable[_job_service_pb2.WatchJobRequest, _job_service_pb2.WatchJobResponse]  # type: ignore[assignment]
     """The job as it is, then every change, until it is terminal."""
+    UpdateJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.UpdateJobRequest, _job_service_pb2.UpdateJobResponse]  # type: ignore[assignment]
+    """Replaces the tasks of a service by those of a newer spec, task by task. Answers when the wish is durable; what
+    becomes of it is the job's `rollout`. The job's own spec again takes back an update that has stopped half-way.
+    """
     CancelJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.CancelJobRequest, _job_service_pb2.CancelJobResponse]  # type: ignore[assignment]
     """Idempotent. Answers when the wish is durable; the job becomes CANCELLED when its tasks have stopped."""
     ReadLogs: _aio.UnaryStreamMultiCallable[_job_service_pb2.ReadLogsRequest, _job_service_pb2.ReadLogsResponse]  # type: ignore[assignment]
@@ -137,6 +145,16 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_job_service_pb2.WatchJobResponse], _abc.AsyncIterator[_job_service_pb2.WatchJobResponse]]:
         """The job as it is, then every change, until it is terminal."""
+
+    @_abc_1.abstractmethod
+    def UpdateJob(
+        self,
+        request: _job_service_pb2.UpdateJobRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_job_service_pb2.UpdateJobResponse, _abc.Awaitable[_job_service_pb2.UpdateJobResponse]]:
+        """Replaces the tasks of a service by those of a newer spec, task by task. Answers when the wish is durable; what
+        becomes of it is the job's `rollout`. The job's own spec again takes back an update that has stopped half-way.
+        """
 
     @_abc_1.abstractmethod
     def CancelJob(

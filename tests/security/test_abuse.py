@@ -86,6 +86,7 @@ async def test_a_tenant_that_guesses_ids_learns_nothing_of_another_not_even_that
             for call in (
                 stub.GetJob(pb.GetJobRequest(job_id=job_id), metadata=rival),
                 stub.CancelJob(pb.CancelJobRequest(job_id=job_id), metadata=rival),
+                stub.UpdateJob(pb.UpdateJobRequest(job=job_id, spec=spec), metadata=rival),
                 stub.ExplainJob(pb.ExplainJobRequest(job_id=job_id), metadata=rival),
                 stub.ListJobEvents(pb.ListJobEventsRequest(job_id=job_id), metadata=rival),
                 stub.WatchJob(pb.WatchJobRequest(job_id=job_id), metadata=rival).read(),

@@ -75,6 +75,7 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
         "GetJob": reads(Permission.JOBS_READ),
         "ListJobs": reads(Permission.JOBS_READ),
         "WatchJob": reads(Permission.JOBS_READ),
+        "UpdateJob": changes(Permission.JOBS_WRITE),
         "CancelJob": changes(Permission.JOBS_WRITE),
         "ReadLogs": reads(Permission.LOGS_READ),
         "ListEndpoints": reads(Permission.JOBS_READ),

@@ -20,13 +20,18 @@ from mumian.api.v1.job_pb2 import (
     TaskGroup,
 )
 from mumian.api.v1.resources_pb2 import Resources
+from mumian_orchestrator.adapters.memory.key_value import MemoryCluster, MemoryKeyValue
+from mumian_orchestrator.adapters.memory.virtual_time import VirtualClock
 from mumian_orchestrator.bench.sim.fields import ScenarioError
 from mumian_orchestrator.bench.sim.importing import scenario_of
 from mumian_orchestrator.bench.sim.recording import Recording, with_jobs_of_backup
 from mumian_orchestrator.bench.sim.report.figures import figures
 from mumian_orchestrator.bench.sim.runner import Run
 from mumian_orchestrator.bench.sim.scenario import read
-from mumian_orchestrator.services.store.backup_file import BackupWriter
+from mumian_orchestrator.ports.store import Write
+from mumian_orchestrator.services.leadership import campaign, leader_key
+from mumian_orchestrator.services.store.backup import back_up
+from mumian_orchestrator.services.store.fenced import FencedStore
 
 START_S = 1_800_000_000
 
@@ -124,17 +129,16 @@ def test_what_the_twin_cannot_replay_is_told() -> None:
     assert [job_class["movable"] for job_class in imported.raw["jobs"]] == [0, 1]  # type: ignore[attr-defined]
 
 
-def test_jobs_of_a_backup_file_take_the_place_of_those_of_the_coordinator(tmp_path: Path) -> None:
+async def test_jobs_of_a_backup_file_take_the_place_of_those_of_the_coordinator(tmp_path: Path) -> None:
     stored = job(7, 30, [(40, 50)])
-    file = tmp_path / "backup"
-    with BackupWriter(file) as writer:
-        writer.header({"created": "2027-01-15T00:00:00Z", "revision": 1, "term_base": 0})
-        for allocation in stored.allocations:
-            writer.record(f"allocations/{allocation.id}", allocation.SerializeToString())
-        stored.ClearField("allocations")
-        writer.record("jobs/j7", stored.SerializeToString())
-        writer.finish()
-    found = with_jobs_of_backup(recording([job(1, 0, [(0, 5)])]), file)
+    kv, prefix = MemoryKeyValue(MemoryCluster()), "/mumian/"
+    store = FencedStore(kv, prefix, await campaign(kv, leader_key(prefix), "test", 60))
+    await store.load()
+    writes = [Write(f"allocations/{a.id}", a.SerializeToString()) for a in stored.allocations]
+    stored.ClearField("allocations")
+    await store.commit([*writes, Write("jobs/j7", stored.SerializeToString())])
+    await back_up(kv, prefix, tmp_path / "backup", VirtualClock())
+    found = with_jobs_of_backup(recording([job(1, 0, [(0, 5)])]), tmp_path / "backup")
     assert [(j.id, len(j.allocations)) for j in found.jobs] == [("j7", 1)]
 
 

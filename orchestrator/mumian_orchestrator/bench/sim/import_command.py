@@ -61,7 +61,7 @@ def import_(
     tasks = sum(len(job.trace_s) for job in scenario.jobs)
     click.echo(
         f"{file}: {len(scenario.sites)} sites, {scenario.node_count} nodes, {tasks} tasks, "
-        f"{scenario.duration_s / 3600:g} hours. Next: mumian-bench sim {file}"
+        f"{scenario.duration_s / 3600:.2f} hours. Next: mumian-bench sim {file}"
     )
     for sentence in imported.left_out:
         click.echo(f"not as recorded: {sentence}")

@@ -6,7 +6,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from statistics import fmean, median
+from statistics import fmean
 from typing import NamedTuple
 
 from mumian.api.v1.fleet_pb2 import Link, Node, Site, Tier
@@ -205,7 +205,7 @@ def _jobs(
             "compute_ms": kind.compute_us / 1000,
             "client_ms": kind.client_us / 1000,
             "movable": int(kind.is_service),
-            "start_s": round(median(starts[kind]), 3) if starts[kind] else 0,
+            "start_s": round(fmean(starts[kind]), 3) if starts[kind] else 0,
             "arrivals": {
                 "at_s": [round(at_s, 3) for at_s, _ in entries],
                 "run_s": [round(typical_s if run_s is None else run_s, 3) for _, run_s in entries],

@@ -13,6 +13,7 @@ from mumian.api.v1.job_pb2 import Allocation, Job
 from mumian.client import Client
 
 from mumian_orchestrator.services.store.backup_file import BackupReader
+from mumian_orchestrator.services.store.reader import DATA
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +67,10 @@ def with_jobs_of_backup(recording: Recording, path: Path) -> Recording:
     jobs: dict[str, Job] = {}
     allocations: dict[str, list[Allocation]] = defaultdict(list)
     for key, value in reader.records():
-        if key.startswith("jobs/"):
+        if key.startswith(f"{DATA}jobs/"):
             job = Job.FromString(value)
             jobs[job.id] = job
-        elif key.startswith("allocations/"):
+        elif key.startswith(f"{DATA}allocations/"):
             allocation = Allocation.FromString(value)
             allocations[allocation.job_id].append(allocation)
     for job_id, job in jobs.items():

@@ -14,6 +14,9 @@ log = logging.getLogger(__name__)
 
 FIRST_RETRY_S, LAST_RETRY_S = 0.05, 1.0
 
+# What all but the log lies below, in the store and in a backup of it.
+DATA = "data/"
+
 
 class StoreReader:
     """Data live under `{prefix}data/`; the log, the leader's key and the commit mark beside it, where no
@@ -21,7 +24,7 @@ class StoreReader:
     """
 
     def __init__(self, kv: KeyValue, prefix: str) -> None:
-        self._kv, self._prefix, self._data = kv, prefix, f"{prefix}data/"
+        self._kv, self._prefix, self._data = kv, prefix, f"{prefix}{DATA}"
 
     async def load(self) -> Snapshot:
         """Everything that is stored at one revision but the log; waits for as long as the store is away."""

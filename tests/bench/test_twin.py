@@ -97,6 +97,11 @@ def test_a_task_that_starts_slowly_holds_its_room_and_is_outside_its_promise_unt
     assert crowded["wait_p99_s"] == pytest.approx(4205 + 605, abs=60)
 
 
+def test_whoever_owns_the_sites_pays_energy_and_no_rent() -> None:
+    found = figures(run_on_core(read(one_task() | {"rent_counts": 0}), 1))
+    assert (found["rent_cny"], found["meter_kwh"]) == (0, 0.0096)
+
+
 def test_heat_raises_the_pue_and_nothing_else() -> None:
     raw = one_task()
     raw["sites"][0].update(pue_permille_per_c=10, temperature_c=20)
@@ -167,6 +172,12 @@ def test_a_policy_in_a_file_is_used_and_one_that_breaks_the_rules_is_refused(tmp
         "POLICY = Wrong('wrong')\n"
     )
     with pytest.raises(ScenarioError, match=r"policy wrong put .* where it may not be"):
+        run_on_core(load(SMALL), 1, str(file))
+    file.write_text(file.read_text().replace("job_id=job.job_id", "job_id='nobody'"))
+    with pytest.raises(ScenarioError, match=r"policy wrong placed nobody"):
+        run_on_core(load(SMALL), 1, str(file))
+    file.write_text("POLICY = 3\n")
+    with pytest.raises(ScenarioError, match=r"has no POLICY"):
         run_on_core(load(SMALL), 1, str(file))
 
 

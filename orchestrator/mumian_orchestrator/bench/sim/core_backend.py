@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 
 from mumian.api.v1.fleet_pb2 import Link, Site
 from mumian.api.v1.job_pb2 import JobSpec
-from mumian_core import Engine, Snapshot
+from mumian_core import Engine
 from mumian_core.v1 import engine_pb2
 
 from mumian_orchestrator.bench.sim import world
@@ -65,10 +65,6 @@ class CoreBackend:
         self._nodes = [node for site in scenario.sites for node in world.node_messages(site)]
         self._typical = specs.typical()
         self.decision_s = 0.0
-
-    def snapshot(self) -> Snapshot:
-        """The engine's state as it is."""
-        return self._engine.snapshot()
 
     async def end(self, now_s: int, ended: Sequence[str]) -> None:  # noqa: ARG002
         """One delta."""
@@ -141,6 +137,11 @@ class CoreBackend:
         left = list(plan.placements)
         specs = {**may_move, **pending}
         has_moves = any(placement.job_id in may_move for placement in left)
+        stranger = next((p.job_id for p in left if p.job_id not in specs), None)
+        if stranger is not None:
+            raise ScenarioError(
+                f"policy {self._policy.name} placed {stranger}, which is neither in the request nor movable"
+            )
         while left:
             about = [
                 engine_pb2.PendingJob(job_id=job_id, spec=specs[job_id])

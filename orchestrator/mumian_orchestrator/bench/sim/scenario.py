@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -205,7 +206,8 @@ def read(raw: object) -> Scenario:
     top = Fields(raw, "")
     sources = read_sources(top, raw)
     zones = top.items("zones", _zone)
-    sites = top.items("sites", _site)
+    is_rented = top.whole("rent_counts", 1) == 1
+    sites = top.items("sites", lambda f: _site(f) if is_rented else _owned(_site(f)))
     zone_ids, site_ids = _by_id(zones, "zones"), _by_id(sites, "sites")
     rtt = Fields(top.take("rtt"), "rtt")
     scenario = Scenario(
@@ -274,6 +276,12 @@ def _site(f: Fields) -> Site:
         memory_gib_hour_microcny=f.whole("memory_gib_hour_microcny", 0),
         nodes=f.items("nodes", _node_class),
     )
+
+
+def _owned(site: Site) -> Site:
+    """The site as its owner sees it: the machines are paid for, energy and carbon are not."""
+    nodes = tuple(dataclasses.replace(group, accelerator_hour_microcny=0) for group in site.nodes)
+    return dataclasses.replace(site, cpu_core_hour_microcny=0, memory_gib_hour_microcny=0, nodes=nodes)
 
 
 def _node_class(f: Fields) -> NodeClass:

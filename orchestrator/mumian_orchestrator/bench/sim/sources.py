@@ -11,7 +11,7 @@ from mumian_orchestrator.bench.sim.fields import Fields, ScenarioError
 # What each kind of source has to say beside its text.
 KINDS = {"rule": "address", "published": "address", "recorded": "", "assumed": "because"}
 # They describe the run, not the world.
-_NO_FIGURES = {"name", "seed", "duration_h", "tick_s", "short", "sources", "based_on"}
+_NO_FIGURES = {"rent_counts", "name", "seed", "duration_h", "tick_s", "short", "sources", "based_on"}
 
 
 @dataclass(frozen=True, slots=True)

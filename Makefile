@@ -12,7 +12,7 @@ export RAY_USAGE_STATS_ENABLED := 0
 
 .DEFAULT_GOAL := help
 .PHONY: help setup peers etcd demo dev test test-unit lint types bench bench-online bench-border bench-openb
-.PHONY: bench-instructions bench-global bench-global-large bench-gap bench-rtt faults proto wheels docs
+.PHONY: bench-instructions bench-global bench-global-large bench-gap bench-security bench-rtt faults proto wheels docs
 
 help: ## Show the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -88,6 +88,9 @@ bench-global: setup peers ## The optimiser against CP-SAT and HiGHS: ten seeds, 
 
 bench-global-large: setup ## The optimiser alone on 1,000,000 tasks and 100,000 nodes (5 minutes)
 	$(BIN)/python -m bench.global_placement.run 1000000x100000:60 --seeds 1 --peer none --name global-large
+
+bench-security: setup etcd ## What TLS, tokens and the audit log cost a submit, beside none of them (1 minute)
+	$(BIN)/python -m bench.security
 
 bench-rtt: setup ## Network coordinates on measured matrices: three seeds (half a minute)
 	$(BIN)/mumian-bench rtt data/rtt/planetlab_490_1.tsv.gz

@@ -15,7 +15,12 @@ import grpc.aio
 
 from mumian import bundles, calls
 from mumian.api.v1 import job_pb2
-from mumian.api.v1.access_pb2 import Identity
+from mumian.api.v1.access_pb2 import ApiToken, EnrolledSite, Identity, Role
+from mumian.api.v1.access_service_pb2 import (
+    CreateApiTokenResponse,
+    CreateSiteTokenResponse,
+    ReadAuditLogResponse,
+)
 from mumian.api.v1.fleet_pb2 import DisconnectBrake, Link, Node, Site, Zone
 from mumian.api.v1.job_event_pb2 import JobEvent
 from mumian.api.v1.job_pb2 import Bundle, Job, JobSpec
@@ -247,6 +252,42 @@ class AsyncClient:
     async def identity(self) -> Identity:
         """Who the coordinator takes this client for, and what it may do."""
         return await self._unary(calls.identity())
+
+    async def create_api_token(
+        self,
+        role: Role.ValueType,
+        title: str,
+        *,
+        tenant_id: str = "",
+        operator_id: str = "",
+        lifetime_s: int = 0,
+    ) -> CreateApiTokenResponse:
+        """For admins: a new token with its secret, which is told only here. lifetime_s: 0 is 90 days."""
+        return await self._unary(calls.create_api_token(role, title, tenant_id, operator_id, lifetime_s))
+
+    def api_tokens(self) -> AsyncIterator[ApiToken]:
+        """For admins: the tokens that the caller may manage, in order of id."""
+        return self._pages(calls.api_tokens())
+
+    async def revoke_api_token(self, token_id: str) -> ApiToken:
+        """For admins: end a token now, and what is open by it."""
+        return await self._unary(calls.revoke_api_token(token_id))
+
+    async def create_site_token(self, site_id: str, *, operator_id: str = "") -> CreateSiteTokenResponse:
+        """For operators: a token by which one agent can join as a site, once, within 15 minutes."""
+        return await self._unary(calls.create_site_token(site_id, operator_id))
+
+    def enrolled_sites(self) -> AsyncIterator[EnrolledSite]:
+        """For operators: the sites that may connect, and those that were revoked."""
+        return self._pages(calls.enrolled_sites())
+
+    async def revoke_site(self, site_id: str) -> EnrolledSite:
+        """For operators: keep a site out from now on."""
+        return await self._unary(calls.revoke_site(site_id))
+
+    def audit_log(self) -> AsyncIterator[ReadAuditLogResponse]:
+        """For auditors: the audit log, oldest entry first; the last response has its head."""
+        return self._stream(calls.audit_log(), "")
 
     async def diagnose(self) -> DiagnoseResponse:
         """How the platform is: its store, its leader, its agents, its queues, and what to do."""

@@ -15,7 +15,7 @@ from mumian.api.v1 import job_pb2
 from mumian.api.v1 import job_service_pb2 as jobs
 from mumian.api.v1 import ops_service_pb2 as ops
 from mumian.api.v1 import planning_service_pb2 as planning
-from mumian.api.v1.access_pb2 import Identity
+from mumian.api.v1.access_pb2 import ApiToken, EnrolledSite, Identity, Role
 from mumian.api.v1.fleet_pb2 import DisconnectBrake, Link, Node, Site, Zone
 from mumian.api.v1.job_event_pb2 import JobEvent
 from mumian.api.v1.job_pb2 import Bundle, Job, JobSpec
@@ -258,6 +258,68 @@ def identity() -> Call[Identity]:
     """Who the coordinator takes the caller for."""
     request = access.GetIdentityRequest()
     return Call(_ACCESS, "GetIdentity", request, lambda b: access.GetIdentityResponse.FromString(b).identity)
+
+
+def create_api_token(
+    role: Role.ValueType, title: str, tenant_id: str, operator_id: str, lifetime_s: int
+) -> Call[access.CreateApiTokenResponse]:
+    """A new token of somebody."""
+    request = access.CreateApiTokenRequest(
+        role=role, title=title, tenant_id=tenant_id, operator_id=operator_id, lifetime_s=lifetime_s
+    )
+    return Call(_ACCESS, "CreateApiToken", request, access.CreateApiTokenResponse.FromString)
+
+
+def api_tokens() -> Listing[ApiToken]:
+    """The tokens that the caller may manage."""
+
+    def parse(data: bytes) -> Page[ApiToken]:
+        response = access.ListApiTokensResponse.FromString(data)
+        return Page(response.tokens, response.next_page_token)
+
+    return lambda token: Call(
+        _ACCESS, "ListApiTokens", access.ListApiTokensRequest(page_size=PAGE_SIZE, page_token=token), parse
+    )
+
+
+def revoke_api_token(token_id: str) -> Call[ApiToken]:
+    """The end of a token."""
+    request = access.RevokeApiTokenRequest(token_id=token_id)
+    return Call(
+        _ACCESS, "RevokeApiToken", request, lambda b: access.RevokeApiTokenResponse.FromString(b).token
+    )
+
+
+def create_site_token(site_id: str, operator_id: str) -> Call[access.CreateSiteTokenResponse]:
+    """A token for one agent to join by."""
+    request = access.CreateSiteTokenRequest(site_id=site_id, operator_id=operator_id)
+    return Call(_ACCESS, "CreateSiteToken", request, access.CreateSiteTokenResponse.FromString)
+
+
+def enrolled_sites() -> Listing[EnrolledSite]:
+    """The sites that may connect, and those that were revoked."""
+
+    def parse(data: bytes) -> Page[EnrolledSite]:
+        response = access.ListEnrolledSitesResponse.FromString(data)
+        return Page(response.sites, response.next_page_token)
+
+    return lambda token: Call(
+        _ACCESS,
+        "ListEnrolledSites",
+        access.ListEnrolledSitesRequest(page_size=PAGE_SIZE, page_token=token),
+        parse,
+    )
+
+
+def revoke_site(site_id: str) -> Call[EnrolledSite]:
+    """The end of a site's connection."""
+    request = access.RevokeSiteRequest(site_id=site_id)
+    return Call(_ACCESS, "RevokeSite", request, lambda b: access.RevokeSiteResponse.FromString(b).site)
+
+
+def audit_log() -> Call[access.ReadAuditLogResponse]:
+    """A stream of the audit log's entries; the last response has its head."""
+    return Call(_ACCESS, "ReadAuditLog", access.ReadAuditLogRequest(), access.ReadAuditLogResponse.FromString)
 
 
 def diagnose() -> Call[ops.DiagnoseResponse]:

@@ -12,7 +12,12 @@ import grpc
 
 from mumian import bundles, calls
 from mumian.api.v1 import job_pb2
-from mumian.api.v1.access_pb2 import Identity
+from mumian.api.v1.access_pb2 import ApiToken, EnrolledSite, Identity, Role
+from mumian.api.v1.access_service_pb2 import (
+    CreateApiTokenResponse,
+    CreateSiteTokenResponse,
+    ReadAuditLogResponse,
+)
 from mumian.api.v1.fleet_pb2 import DisconnectBrake, Link, Node, Site, Zone
 from mumian.api.v1.job_event_pb2 import JobEvent
 from mumian.api.v1.job_pb2 import Bundle, Job, JobSpec
@@ -58,9 +63,19 @@ class Client:
         timeout_s: float = 15.0,
         connect_timeout_s: float = 3.0,
     ) -> None:
-        self._connection = Connection.resolve(
-            coordinator, tenant, timeout_s, connect_timeout_s, token, token_file, ca_file
+        self._connect(
+            Connection.resolve(coordinator, tenant, timeout_s, connect_timeout_s, token, token_file, ca_file)
         )
+
+    @classmethod
+    def over(cls, connection: Connection) -> Self:
+        """A client of a connection that was made otherwise, such as by certificate."""
+        client = cls.__new__(cls)
+        client._connect(connection)
+        return client
+
+    def _connect(self, connection: Connection) -> None:
+        self._connection = connection
         self._endpoints = Endpoints(self._connection, self._open)
         self._answered = False
 
@@ -242,6 +257,42 @@ class Client:
     def identity(self) -> Identity:
         """Who the coordinator takes this client for, and what it may do."""
         return self._unary(calls.identity())
+
+    def create_api_token(
+        self,
+        role: Role.ValueType,
+        title: str,
+        *,
+        tenant_id: str = "",
+        operator_id: str = "",
+        lifetime_s: int = 0,
+    ) -> CreateApiTokenResponse:
+        """For admins: a new token with its secret, which is told only here. lifetime_s: 0 is 90 days."""
+        return self._unary(calls.create_api_token(role, title, tenant_id, operator_id, lifetime_s))
+
+    def api_tokens(self) -> Iterator[ApiToken]:
+        """For admins: the tokens that the caller may manage, in order of id."""
+        return self._pages(calls.api_tokens())
+
+    def revoke_api_token(self, token_id: str) -> ApiToken:
+        """For admins: end a token now, and what is open by it."""
+        return self._unary(calls.revoke_api_token(token_id))
+
+    def create_site_token(self, site_id: str, *, operator_id: str = "") -> CreateSiteTokenResponse:
+        """For operators: a token by which one agent can join as a site, once, within 15 minutes."""
+        return self._unary(calls.create_site_token(site_id, operator_id))
+
+    def enrolled_sites(self) -> Iterator[EnrolledSite]:
+        """For operators: the sites that may connect, and those that were revoked."""
+        return self._pages(calls.enrolled_sites())
+
+    def revoke_site(self, site_id: str) -> EnrolledSite:
+        """For operators: keep a site out from now on."""
+        return self._unary(calls.revoke_site(site_id))
+
+    def audit_log(self) -> Iterator[ReadAuditLogResponse]:
+        """For auditors: the audit log, oldest entry first; the last response has its head."""
+        return self._stream(calls.audit_log(), "")
 
     def diagnose(self) -> DiagnoseResponse:
         """How the platform is: its store, its leader, its agents, its queues, and what to do."""

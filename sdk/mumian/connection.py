@@ -49,6 +49,9 @@ class Connection:
     connect_timeout_s: float
     token: str = field(default="", repr=False)
     ca: bytes = b""  # PEM; empty: the system's authorities
+    # What a command on a coordinator's own machine shows instead of a token, in PEM.
+    certificate: bytes = b""
+    key: bytes = field(default=b"", repr=False)
 
     @classmethod
     def resolve(
@@ -104,6 +107,8 @@ class Connection:
         """What TLS to an address takes; None: there is none, which only goes within this machine."""
         if not self.ca and address.startswith(_LOOPBACK):
             return None
+        if self.certificate:
+            return grpc.ssl_channel_credentials(self.ca, self.key, self.certificate)
         return grpc.ssl_channel_credentials(self.ca or None)
 
     def options(self, address: str) -> list[tuple[str, int]]:
@@ -135,7 +140,9 @@ def _token_of(file: Path) -> str:
     try:
         if file.stat().st_mode & 0o077:
             raise invalid_field("token_file", f"({file}) can be read by others; `chmod 600 {file}`")
-        return file.read_text(encoding="ascii").strip()
+        if token := file.read_text(encoding="ascii").strip():
+            return token
+        raise invalid_field("token_file", f"({file}) is empty; put the token into it")
     except OSError as error:
         raise invalid_field("token_file", f"({file}) cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:

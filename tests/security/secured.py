@@ -75,6 +75,7 @@ class Secured:
     clock: ShiftedClock
     people: str  # host:port
     agents: str
+    ca_file: Path  # of the embedded authority
 
     @property
     def authority(self) -> bytes:
@@ -165,7 +166,7 @@ async def secured(
     )
     running = asyncio.create_task(services.run())
     try:
-        yield Secured(services, security, clock, people, agents)
+        yield Secured(services, security, clock, people, agents, folder / "authority.pem")
     finally:
         services.sessions.close_all("the test is over")
         await server.stop(None)

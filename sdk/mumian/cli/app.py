@@ -41,6 +41,10 @@ _VERBS = {
     "what-if": "mumian.cli.planning:what_if",
     "doctor": "mumian.cli.doctor:doctor",
     "whoami": "mumian.cli.whoami:whoami",
+    "token": "mumian.cli.access:token",
+    "site-token": "mumian.cli.access:site_token",
+    "site": "mumian.cli.access:site",
+    "audit": "mumian.cli.access:audit",
 }
 _OPS_VERBS = {"up", "down"}
 

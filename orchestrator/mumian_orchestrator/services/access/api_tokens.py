@@ -71,11 +71,13 @@ class ApiTokens:
         """A new token and its secret, which nobody can have a second time.
 
         Args:
-            wanted: its title, role, tenant and operator.
+            wanted: its title, role, tenant (default: the caller's) and operator.
 
         Raises:
             RequestRefusedError: INVALID_FIELD or PERMISSION_DENIED.
         """
+        if role_of(wanted.role) in TENANT_ROLES and not wanted.tenant_id:
+            wanted.tenant_id = caller.tenant_id
         self._check(caller, wanted, lifetime_s)
         token_id, secret = secrets.token_hex(ID_BYTES), secrets.token_hex(SECRET_BYTES)
         token = ApiToken(

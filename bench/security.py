@@ -179,7 +179,8 @@ def main(seconds: float, turns: int, at_once: int) -> None:
                         rates[name].append(len(many) / seconds)
                         cpu_ms[name].append(used_ms / len(many))
             for name, door in doors.items():
-                assert asyncio.run(_count(door)) == submitted[name], f"{name}: jobs are missing"
+                stored = asyncio.run(_count(door))
+                assert stored == submitted[name], f"{name}: {submitted[name]} acknowledged, {stored} stored"
                 report.line(f"submits_{name}", rates[name], "jobs/s")
                 report.line(f"submit_{name}_p50", median(singles[name]), "ms")
                 report.line(f"submit_{name}_cpu", cpu_ms[name], "ms")

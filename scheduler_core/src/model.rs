@@ -49,6 +49,8 @@ pub struct Demand {
     /// Unset when the task asks for none.
     pub accelerators: Option<api::AcceleratorRequest>,
     pub archs: Vec<String>,
+    /// It runs in the node's container engine.
+    pub is_container: bool,
     pub labels: BTreeMap<String, String>,
     pub latency_slo: Option<api::LatencySlo>,
     pub compute_us: u64,
@@ -86,7 +88,7 @@ impl Demand {
             compute_time,
             name: _,
             count: _,
-            command: _,
+            command,
             max_restarts: _,
             time_limit_ms: _,
             ports: _,
@@ -110,6 +112,7 @@ impl Demand {
             memory_mib: resources.memory_mib,
             accelerators: resources.accelerators.filter(|a| a.milli > 0),
             archs: archs.clone(),
+            is_container: command.as_ref().is_some_and(|command| !command.image.is_empty()),
             labels: labels.clone(),
             latency_slo: latency_slo.clone(),
             compute_us: compute.default_us,

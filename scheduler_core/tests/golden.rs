@@ -6,7 +6,7 @@
 //! the protos:
 //!     site ID operator= jurisdiction= pue= core= memory= energy= carbon= price.MODEL= egress=
 //!          health= power_cap= first_hour= hours=energy:carbon:rent,...
-//!     node SITE/NAME arch= cpu= memory= power= MODEL=count:power label.KEY= health=
+//!     node SITE/NAME arch= cpu= memory= power= engine= MODEL=count:power label.KEY= health=
 //!     link ZONE|SITE SITE rtt= bandwidth=
 //!     used ID NODE cpu= memory= device=index:milli job= group= index= traffic.ZONE= priority= gang=
 //!     now UNIX_S
@@ -14,7 +14,7 @@
 //!     typical weight= cpu= memory= accelerators= models=
 //!     job ID kind= priority= jurisdictions= pue_max= operators= not_operators= created=
 //!           finish_within= run_time=
-//!     group NAME count= cpu= memory= accelerators= models= archs= label.KEY= zones= budget=
+//!     group NAME count= cpu= memory= accelerators= models= archs= image= label.KEY= zones= budget=
 //!           client= users.ZONE= share= soft= compute= compute.model.MODEL= compute.arch.ARCH= pending=
 //!           spread.TOPOLOGY= apart.GROUP=topology near.GROUP= traffic.ZONE=
 
@@ -281,7 +281,7 @@ fn hour(text: &str) -> api::HourForecast {
 }
 
 fn node(line: &Line<'_>) -> api::Node {
-    let known = ["arch", "cpu", "memory", "power", "health"];
+    let known = ["arch", "cpu", "memory", "power", "health", "engine"];
     let models = line.pairs.iter().filter(|(key, _)| !known.contains(key) && !key.starts_with("label."));
     let accelerator = |(model, value): &(&str, &str)| {
         let (count, power) = value.split_once(':').unwrap_or((value, "0"));
@@ -302,6 +302,7 @@ fn node(line: &Line<'_>) -> api::Node {
         memory_mib: line.number("memory"),
         accelerators: models.map(accelerator).collect(),
         core_active_power_mw: line.number("power"),
+        container_engine: line.text("engine").unwrap_or_default().into(),
         ..Default::default()
     }
 }
@@ -368,6 +369,7 @@ fn group(line: &Line<'_>) -> api::TaskGroup {
         count: line.text("count").map_or(1, |count| count.parse().expect("a count")),
         resources: Some(line.resources()),
         archs: line.list("archs"),
+        command: line.text("image").map(|image| api::Command { image: image.into(), ..Default::default() }),
         labels: line.under("label.").map(|(key, value)| (key, value.to_string())).collect(),
         latency_slo: line.text("budget").map(|budget| api::LatencySlo {
             zone_ids: line.list("zones"),

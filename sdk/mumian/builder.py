@@ -189,6 +189,7 @@ def task_group(
     *,
     command: Sequence[str] | str = (),
     entry_point: str = "",
+    image: str = "",
     count: int = 1,
     cpu: Quantity | None = None,
     memory: Quantity | None = None,
@@ -214,11 +215,12 @@ def task_group(
     ports: Mapping[str, int | Literal["auto"]] | None = None,
     health: HealthCheck | None = None,
 ) -> TaskGroup:
-    """A template of `count` equal tasks; either `command` or `entry_point` says what each runs.
+    """A template of `count` equal tasks; `command`, `entry_point` or `image` says what each runs.
 
     Args:
         command: the program and its arguments; a string is run by `sh -c`.
         entry_point: "package.module:function", called without arguments.
+        image: a container image, run by the node's podman or docker: the command in it, or its own.
         cpu: cores of each task, 0.5 or "500m". Left out: 1.
         memory: of each task, "512MiB". Left out: 256 MiB.
         accelerators: 0.5 (a share of one device), or whole devices; left out: none.
@@ -240,7 +242,9 @@ def task_group(
     Raises:
         MumianError: INVALID_FIELD.
     """
-    if bool(command) == bool(entry_point):
+    if image and entry_point:
+        raise invalid_field("entry_point", "is set beside image; write a command, or leave both out")
+    if not image and bool(command) == bool(entry_point):
         both = "both command and entry_point are" if command else "neither command nor entry_point is"
         raise invalid_field("command", f"is unclear: {both} set; set exactly one")
     group = TaskGroup(
@@ -254,6 +258,7 @@ def task_group(
     if entry_point:
         group.command.entry_point = _parsed("entry_point", entry_point, names.entry_point)
     group.command.environment.update(environment or {})
+    group.command.image = image
     group.command.working_directory = working_directory
     if upload is not None:
         group.command.bundle.CopyFrom(upload)

@@ -133,3 +133,24 @@ def test_a_batch_task_has_no_health_check() -> None:
     spec.task_groups[0].health_check.command.argv.append("true")
     with pytest.raises(RequestRefusedError, match="is for services"):
         normalise(spec, {"tianhe", "nansha"})
+
+
+@pytest.mark.parametrize(
+    ("command", "field"),
+    [
+        (job_pb2.Command(image="--privileged"), "command.image"),
+        (job_pb2.Command(image="two words"), "command.image"),
+        (job_pb2.Command(image="nginx", entry_point="a:b"), "command.entry_point"),
+    ],
+)
+def test_an_image_is_the_name_of_one(command: job_pb2.Command, field: str) -> None:
+    spec = _spec()
+    spec.task_groups[0].command.CopyFrom(command)
+    with pytest.raises(RequestRefusedError) as refused:
+        normalise(spec, {"tianhe", "nansha"})
+    assert [fault.field for fault in refused.value.faults] == [f"task_groups[0].{field}"]
+    spec.task_groups[0].command.CopyFrom(job_pb2.Command(image="docker.io/library/nginx:1.27"))
+    assert normalise(spec, {"tianhe", "nansha"})
+    spec.task_groups[0].resources.accelerators.milli = 1000
+    with pytest.raises(RequestRefusedError, match="cannot have accelerators yet"):
+        normalise(spec, {"tianhe", "nansha"})

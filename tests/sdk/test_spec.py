@@ -82,6 +82,8 @@ def test_every_key_fills_its_field(tmp_path: Path) -> None:
           ports: {http: auto, metrics: 9100}
           health:
             {http: /healthz, port: http, interval: 5s, timeout: 500ms, failures: 2, grace: 2m}
+        - name: cache
+          image: docker.io/library/redis:7
         - name: world
           entry_point: world.server:main
           resources: {accelerators: {count: 2, model: H100}}
@@ -126,6 +128,10 @@ def test_every_key_fills_its_field(tmp_path: Path) -> None:
           apart_from { topology: TOPOLOGY_OPERATOR task_group: "world" }
           group_latencies { task_group: "world" budget_us: 5000 }
           zone_traffic { zone_id: "tianhe" bandwidth_kbps: 50000 }
+        }
+        task_groups {
+          name: "cache" command { image: "docker.io/library/redis:7" }
+          resources { cpu_milli: 1000 memory_mib: 256 }
         }
         task_groups {
           name: "world"

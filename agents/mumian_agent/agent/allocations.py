@@ -27,7 +27,7 @@ from mumian_agent.agent.ports import (
 )
 from mumian_agent.agent.task_folders import TaskFolders
 from mumian_agent.domain.allocation import AllocationKey, RestartPolicy, is_terminal, key_of
-from mumian_agent.runtime import process_tree
+from mumian_agent.runtime import container, process_tree
 from mumian_agent.runtime.environment import devices_active_power_mw, environment_of
 from mumian_agent.runtime.journal import Entry, Journal
 from mumian_agent.runtime.task import Task, TaskView
@@ -52,6 +52,7 @@ class NodeFacts:
     stop_grace_s: float
     contact: Path  # where the newest contact with the coordinator is noted
     coordinators: Sequence[str] = ()  # host:port each
+    engine: str = ""  # the container engine's client; empty: there is none
 
 
 class Allocations:
@@ -310,6 +311,8 @@ class Allocations:
     async def _recover(self, entry: Entry, reason: str) -> bool:
         """What ran is lost: clear away what is left of it; whether it is to be started again."""
         await asyncio.to_thread(process_tree.sweep, entry.process, *entry.key)
+        if self._node.engine and entry.run is not None and entry.run.task_group.command.image:
+            await asyncio.to_thread(container.remove, self._node.engine, entry.key)
         entry.process, entry.runner = None, ""
         if entry.stop_requested or entry.run is None:
             self._end(entry, job_pb2.ALLOCATION_STATE_CANCELLED, "stopped as asked")
@@ -343,6 +346,7 @@ class Allocations:
             host=self._node.host,
             log_dir=str(self._journal.log_dir(entry.key)),
             own_folder=folder,
+            engine=self._node.engine,
             environment=environment_of(run, self._node.accelerators, self._node.coordinators),
             core_active_power_mw=self._node.core_active_power_mw,
             devices_active_power_mw=devices_active_power_mw(run, self._node.accelerators),

@@ -48,8 +48,9 @@ class SiteReports:
         reports: ReportSink,
         processes: Callable[[], Iterable[psutil.Process]],
         power: SitePower,
+        container_engine: str = "",
     ) -> None:
-        """`processes` gives everything that runs on the site."""
+        """`processes` gives everything that runs on the site; `container_engine` is empty for none."""
         self._config, self._allocations, self._prober, self._reports = config, allocations, prober, reports
         self._machine = machine
         self._processes, self._power = processes, power
@@ -66,6 +67,7 @@ class SiteReports:
             memory_mib=self._machine.memory_mib,
             accelerators=config.node.accelerators,
             core_active_power_mw=config.node.core_active_power_mw,
+            container_engine=container_engine,
         )
 
     def hello(self) -> AgentReport:

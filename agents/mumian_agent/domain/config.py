@@ -37,6 +37,7 @@ class NodeConfig:
     memory_mib_limit: int | None = None  # None: all memory
     core_active_power_mw: int = 5000
     accelerators: tuple[Accelerator, ...] = ()
+    container_engine: str = "auto"  # "auto", "none", or an engine's name or path
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +183,7 @@ def _node(fields: Fields) -> NodeConfig:
         memory_mib_limit=fields.optional_whole("memory_limit_mib", least=1),
         core_active_power_mw=fields.scaled("core_active_power_w", 1000, 5),
         accelerators=tuple(_accelerator(entry) for entry in fields.sections("accelerators")),
+        container_engine=fields.text("container_engine", "auto"),
     )
     fields.finish()
     return node

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import logging
 import os
 import signal
 from collections.abc import Iterable
@@ -28,6 +29,7 @@ from mumian_agent.main.joining import (
     keep_certificate_fresh,
     refuse_the_open_network,
 )
+from mumian_agent.runtime import container
 from mumian_agent.runtime.certificates import Certificates
 from mumian_agent.runtime.contact import Contact
 from mumian_agent.runtime.identity import Identity
@@ -35,6 +37,8 @@ from mumian_agent.runtime.journal import Journal
 from mumian_agent.runtime.machine import Machine
 from mumian_agent.runtime.power.site_meters import power_of_site
 from mumian_agent.runtime.prober import Prober
+
+log = logging.getLogger(__name__)
 
 _HOST = "127.0.0.1"
 _RAY_LOOK_EVERY_S = 2.0
@@ -61,6 +65,8 @@ async def run_site(config: AgentConfig, identity: Identity) -> None:
     runners = RayRunners(cluster.node_id(), config.warm_workers)
     journal, outbox = Journal(config.state_dir), Outbox()
     contact = Contact(config.state_dir / "contact")
+    engine, why_none = await asyncio.to_thread(container.find, config.node.container_engine)
+    log.info("containers: %s", engine or f"none ({why_none})")
     node = NodeFacts(
         host=_HOST,
         core_active_power_mw=config.node.core_active_power_mw,
@@ -68,6 +74,7 @@ async def run_site(config: AgentConfig, identity: Identity) -> None:
         stop_grace_s=config.stop_grace_ms / 1000,
         contact=contact.path,
         coordinators=doors_for_tasks(config, certificates),
+        engine=engine.path if engine else "",
     )
     folders = TaskFolders(config.state_dir, journal, CoordinatorBundles(config.coordinators, certificates))
     allocations = Allocations(journal, runners, outbox, node, folders)
@@ -84,6 +91,7 @@ async def run_site(config: AgentConfig, identity: Identity) -> None:
     reports = SiteReports(
         *(config, identity.agent_epoch, machine, allocations, prober, outbox, cluster.processes),
         power,
+        str(engine or ""),
     )
     log_reads = LogReads(config.site.id, allocations, journal, folders, outbox)
     agent = SiteAgent(

@@ -27,7 +27,7 @@ class CannotStartError(Exception):
 
 
 def argv_of(command: Command) -> list[str]:
-    """What to execute for a command."""
+    """What to execute for a command of the node."""
     if command.entry_point:
         return [sys.executable, "-m", "mumian_agent.runtime.entry_point", command.entry_point]
     return list(command.argv)
@@ -37,7 +37,7 @@ class Child:
     """A running child. Its end is noticed by the kernel's word, not by looking."""
 
     def __init__(
-        self, command: Command, folder: str | None, environment: Mapping[str, str], log_dir: Path
+        self, argv: list[str], folder: str | None, environment: Mapping[str, str], log_dir: Path
     ) -> None:
         """Start it in a folder; None: in this process's.
 
@@ -49,7 +49,6 @@ class Child:
                 f"working_directory ({folder}) is no folder on this node; create it or leave it out",
                 NOT_FOUND,
             )
-        argv = argv_of(command)
         try:
             log_dir.mkdir(parents=True, exist_ok=True)
             out, err = (log_dir / STDOUT).open("ab"), (log_dir / STDERR).open("ab")

@@ -177,6 +177,7 @@ def health_of(
     numbers: Mapping[str, int],
     environment: Mapping[str, str],
     folder: str | None,
+    beside: Callable[[list[str]], list[str]] = list,
 ) -> Health:
     """How a task of this group is asked, one that listens on these ports.
 
@@ -184,13 +185,14 @@ def health_of(
         numbers: by the port's name, in the group's order.
         environment: of the task, with its ports.
         folder: where the task runs; None: where this process does.
+        beside: makes a command run where the task does, if that is not on the node itself.
     """
     if not group.HasField("health_check"):
         return Health(None, EveryPort(host, list(numbers.values())))
     check = group.health_check
     probe: Probe
     if check.HasField("command"):
-        probe = CommandProbe(list(check.command.argv), environment, folder)
+        probe = CommandProbe(beside(list(check.command.argv)), environment, folder)
     else:
         number = numbers[check.port or next(iter(numbers))]
         is_http = check.HasField("http_path")

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import signal
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import psutil
@@ -16,8 +17,8 @@ from mumian.api.v1 import job_pb2
 from mumian.api.v1.job_pb2 import AllocationState
 
 from mumian_agent.domain.allocation import RestartPolicy, is_terminal
-from mumian_agent.runtime import log_files, memory_limit, ports, precedence, process_tree
-from mumian_agent.runtime.child import NOT_FOUND, CannotStartError, Child
+from mumian_agent.runtime import container, log_files, memory_limit, ports, precedence, process_tree
+from mumian_agent.runtime.child import NOT_FOUND, CannotStartError, Child, argv_of
 from mumian_agent.runtime.cut_off import CutOff
 from mumian_agent.runtime.health import Health, health_of
 from mumian_agent.runtime.task import Task, TaskView
@@ -137,9 +138,12 @@ class Supervisor:
             return NOT_FOUND, str(error), 0.0
         environment = {**self._task.environment, **ports.variables(self._ports)}
         folder = self._task.folder
-        self._child = child = Child(self._group.command, folder, environment, Path(self._task.log_dir))
+        argv = self._argv(environment)
+        if self._task.is_container:
+            await self._remove_container()  # of an earlier start that was cut short
+        self._child = child = Child(argv, folder, environment, Path(self._task.log_dir))
         precedence.apply(child.id.pid, precedence.niceness_of(self._task.run))
-        health = health_of(self._group, self._task.host, self._ports, environment, folder)
+        health = health_of(self._group, self._task.host, self._ports, environment, folder, self._inside)
         ended = asyncio.create_task(child.wait())
         stopped = asyncio.create_task(self._stop.wait())
         unwell = asyncio.create_task(self._until_unwell(health))
@@ -165,6 +169,32 @@ class Supervisor:
         await self._sweep(child)
         self._book(child)
         return exit_code, _words(exit_code), child.up_s
+
+    def _argv(self, environment: Mapping[str, str]) -> list[str]:
+        """What to execute.
+
+        Raises:
+            CannotStartError: it is a container, and there is no engine.
+        """
+        task = self._task
+        if not task.is_container:
+            return argv_of(self._group.command)
+        if not task.engine:
+            raise CannotStartError(
+                f"image {self._group.command.image} cannot run: this node has no container engine; "
+                "install podman or docker, and start the agent again",
+                NOT_FOUND,
+            )
+        return container.argv_of(task.engine, task.run, environment, task.own_folder)
+
+    def _inside(self, argv: list[str]) -> list[str]:
+        """A command beside the task: in its container, if it has one."""
+        task = self._task
+        return container.inside(task.engine, task.run, argv) if task.is_container else argv
+
+    async def _remove_container(self) -> None:
+        if self._task.is_container and self._task.engine:
+            await asyncio.to_thread(container.remove, self._task.engine, self._task.key)
 
     async def _until_unwell(self, health: Health) -> str:
         """Show the task as running once it is ready; return why it is to be restarted."""
@@ -201,6 +231,7 @@ class Supervisor:
     async def _sweep(self, child: Child) -> None:
         self._sample()
         await asyncio.to_thread(process_tree.sweep, child.id, *self._task.key)
+        await self._remove_container()
 
     async def _show(
         self, state: AllocationState.ValueType, message: str = "", health_fault: str = ""

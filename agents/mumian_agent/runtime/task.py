@@ -27,10 +27,18 @@ class Task:
     restart_count: int = 0  # of this attempt, before this runner
     it_energy_j: int = 0  # of this attempt, before this runner
     own_folder: str = ""  # empty: it has none
+    engine: str = ""  # the container engine's client; empty: there is none
+
+    @property
+    def is_container(self) -> bool:
+        """Whether it runs in the node's container engine."""
+        return bool(self.run.task_group.command.image)
 
     @property
     def folder(self) -> str | None:
         """Where it starts; None: where the runner does."""
+        if self.is_container:
+            return None
         wanted = self.run.task_group.command.working_directory
         return str(Path(self.own_folder, wanted)) if self.own_folder else wanted or None
 

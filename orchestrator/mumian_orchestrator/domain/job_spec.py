@@ -28,6 +28,8 @@ PUE_LEAST_PERMILLE = 1000
 SHARE_ALL_PERMILLE = 1000
 
 _ENTRY_POINT = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+# A reference of the OCI distribution specification; with - in front an engine would take it for a flag.
+_IMAGE = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._:/@-]{0,254}")
 _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -146,6 +148,8 @@ def _group_faults(group: TaskGroup, kind: job_pb2.JobKind.ValueType) -> Iterator
         yield FieldFault("name", f"({group.name!r}) is no valid name; {NAME_ADVICE}")
     yield from _command_faults(group.command)
     yield from _resource_faults(group)
+    if group.command.image and group.resources.HasField("accelerators"):
+        yield FieldFault("command.image", "cannot have accelerators yet; run a command of the node instead")
     for arch in group.archs:
         if arch not in ARCHS:
             yield FieldFault("archs", f"({arch!r}) is unknown; use {' or '.join(ARCHS)}")
@@ -157,7 +161,9 @@ def _group_faults(group: TaskGroup, kind: job_pb2.JobKind.ValueType) -> Iterator
 
 
 def _command_faults(command: job_pb2.Command) -> Iterator[FieldFault]:
-    if bool(command.argv) == bool(command.entry_point):
+    if command.image:
+        yield from _image_faults(command)
+    elif bool(command.argv) == bool(command.entry_point):
         both = "both argv and entry_point are" if command.argv else "neither argv nor entry_point is"
         yield FieldFault("command", f"is unclear: {both} set; set exactly one")
     if command.argv and not command.argv[0]:
@@ -173,6 +179,16 @@ def _command_faults(command: job_pb2.Command) -> Iterator[FieldFault]:
             yield FieldFault(f"command.environment[{name}]", "holds a zero byte; remove it")
     if any("\0" in part for part in [*command.argv, command.working_directory]):
         yield FieldFault("command", "holds a zero byte; remove it")
+
+
+def _image_faults(command: job_pb2.Command) -> Iterator[FieldFault]:
+    if not _IMAGE.fullmatch(command.image):
+        yield FieldFault(
+            "command.image",
+            f"({command.image[:80]!r}) is no image; write one such as docker.io/library/nginx:1.27",
+        )
+    if command.entry_point:
+        yield FieldFault("command.entry_point", "is set beside image; write a command, or leave both out")
 
 
 def _resource_faults(group: TaskGroup) -> Iterator[FieldFault]:

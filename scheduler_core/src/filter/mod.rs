@@ -5,6 +5,7 @@ mod accelerator_model;
 mod accelerators;
 mod anti_affinity;
 mod arch;
+mod container_engine;
 mod cpu;
 mod group_latency;
 mod health;
@@ -41,12 +42,13 @@ pub trait Filter: Sync {
 }
 
 /// All filters in the order in which they are asked.
-pub const STAGES: [&dyn Filter; 16] = [
+pub const STAGES: [&dyn Filter; 17] = [
     &health::Health,                      // a site that is gone makes every other question idle
     &operator::Operator,                  // who may hold the work at all: one comparison a site
     &jurisdiction::Jurisdiction,          // where the data may be: likewise
     &pue_ceiling::PueCeiling,             // the last of the questions about the site alone
     &arch::Arch,                          // what the machine is never changes
+    &container_engine::ContainerEngine,   // nor, hardly, what is installed on it
     &labels::Labels,                      // nor, hardly, how it is labelled
     &accelerator_model::AcceleratorModel, // the model decides the compute time, asked next
     &latency_slo::LatencySlo,             // needs site and node; before capacity, since no eviction cures it
@@ -61,9 +63,9 @@ pub const STAGES: [&dyn Filter; 16] = [
 ];
 
 /// Stages below this ask about what no booking changes; the next about the node's capacity.
-pub const FIXED_STAGES: usize = 8;
+pub const FIXED_STAGES: usize = 9;
 /// Stages from this on ask about what else is placed, and need a context.
-const COUPLING_STAGES: usize = 11;
+const COUPLING_STAGES: usize = 12;
 
 /// The position of the first filter that refuses the candidate; all of them when it is admitted.
 pub fn stage(candidate: &Candidate<'_>) -> usize {

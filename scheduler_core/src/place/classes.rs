@@ -34,6 +34,7 @@ impl Class {
             labels,
             accelerators,
             core_active_power_mw,
+            container_engine,
             id: _,
             site_id: _,
             cpu_milli: _, // what is free of them is the load
@@ -44,7 +45,7 @@ impl Class {
             cpu_used_permille: _,
             memory_mib_used: _,
         } = &*self.node;
-        (self.site, arch, health, labels, accelerators, core_active_power_mw)
+        (self.site, arch, health, labels, accelerators, core_active_power_mw, container_engine)
     }
 }
 

@@ -12,6 +12,7 @@ KEYS = {
     explanation_pb2.FILTER_PUE_CEILING: "pue_max",
     explanation_pb2.FILTER_ARCH: "archs",
     explanation_pb2.FILTER_LABELS: "labels",
+    explanation_pb2.FILTER_CONTAINER_ENGINE: "image",
     explanation_pb2.FILTER_ACCELERATOR_MODEL: "resources.accelerators.models",
     explanation_pb2.FILTER_LATENCY_SLO: "latency.budget",
     explanation_pb2.FILTER_CPU: "resources.cpu",

@@ -126,17 +126,18 @@ def _read_groups(spec: JobSpec, value: Value) -> None:
 
 def _finish_group(group: TaskGroup, value: Value, given: set[str]) -> None:
     prefix = f"{value.key} " if value.key else ""
-    if not given & {"command", "entry_point"}:
+    if not given & {"command", "entry_point", "image"}:
         value.document.fault(
             value.line,
             value.key,
-            "does not say what to run; add command or entry_point"
+            "does not say what to run; add command, entry_point or image"
             if prefix
-            else "the file does not say what to run; add command or entry_point",
+            else "the file does not say what to run; add command, entry_point or image",
         )
-    elif {"command", "entry_point"} <= given:
+    elif "entry_point" in given and given & {"command", "image"}:
         key = f"{value.key}.entry_point" if value.key else "entry_point"
-        value.document.fault(value.line, key, "is set beside command; set exactly one")
+        other = "command" if "command" in given else "image"
+        value.document.fault(value.line, key, f"is set beside {other}; set one")
     if {"port", "ports"} <= given:
         value.document.fault(value.line, f"{prefix.strip()}.ports".lstrip("."), "is set beside port; set one")
     if "resources" not in given:

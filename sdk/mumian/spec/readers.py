@@ -60,6 +60,8 @@ _ALIASES = {
     "retries": "max_restarts",
     "backoff": "restart_delay",
     "start_period": "grace",
+    "container": "image",
+    "docker": "image",
     "rolling_update": "update",
     "strategy": "update",
     "max_surge": "max_parallel",

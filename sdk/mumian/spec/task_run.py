@@ -95,6 +95,7 @@ _HEALTH: dict[str, Reader] = {
 TASK_RUN: dict[str, Reader] = {
     "command": within("command", _read_command),
     "entry_point": within("command", scalar("entry_point", names.entry_point)),
+    "image": within("command", text("image")),
     "environment": within("command", words_by_key("environment", "{NAME: value}")),
     "working_directory": within("command", text("working_directory")),
     "upload": within("command", _read_upload),

@@ -45,6 +45,8 @@ class _FilterEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Filter.ValueTy
     FILTER_GROUP_LATENCY: _Filter.ValueType  # 15
     FILTER_LINK_BANDWIDTH: _Filter.ValueType  # 16
     FILTER_POWER_CAP: _Filter.ValueType  # 17
+    FILTER_CONTAINER_ENGINE: _Filter.ValueType  # 30
+    """between architecture and labels"""
 
 class Filter(_Filter, metaclass=_FilterEnumTypeWrapper):
     """The hard constraints, in the order in which they are asked."""
@@ -69,6 +71,8 @@ FILTER_ANTI_AFFINITY: Filter.ValueType  # 14
 FILTER_GROUP_LATENCY: Filter.ValueType  # 15
 FILTER_LINK_BANDWIDTH: Filter.ValueType  # 16
 FILTER_POWER_CAP: Filter.ValueType  # 17
+FILTER_CONTAINER_ENGINE: Filter.ValueType  # 30
+"""between architecture and labels"""
 Global___Filter: _TypeAlias = Filter  # noqa: Y015
 
 @_typing.final

@@ -519,6 +519,7 @@ class Node(_message.Message):
     DEVICES_ALLOCATED_FIELD_NUMBER: _builtins.int
     CPU_USED_PERMILLE_FIELD_NUMBER: _builtins.int
     MEMORY_MIB_USED_FIELD_NUMBER: _builtins.int
+    CONTAINER_ENGINE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Unique over the whole fleet: "<site id>/<node name>"."""
     site_id: _builtins.str
@@ -535,6 +536,8 @@ class Node(_message.Message):
     cpu_used_permille: _builtins.int
     """What the machine really uses now, all processes. (agent; soft state)"""
     memory_mib_used: _builtins.int
+    container_engine: _builtins.str
+    """The engine that runs its containers, and the engine's version: "podman 4.3.1"; empty: none."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
     @_builtins.property
@@ -558,10 +561,11 @@ class Node(_message.Message):
         devices_allocated: _abc.Iterable[_resources_pb2.DeviceShare] | None = ...,
         cpu_used_permille: _builtins.int = ...,
         memory_mib_used: _builtins.int = ...,
+        container_engine: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accelerators", b"accelerators", "arch", b"arch", "core_active_power_mw", b"core_active_power_mw", "cpu_milli", b"cpu_milli", "cpu_milli_allocated", b"cpu_milli_allocated", "cpu_used_permille", b"cpu_used_permille", "devices_allocated", b"devices_allocated", "health", b"health", "id", b"id", "labels", b"labels", "memory_mib", b"memory_mib", "memory_mib_allocated", b"memory_mib_allocated", "memory_mib_used", b"memory_mib_used", "site_id", b"site_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accelerators", b"accelerators", "arch", b"arch", "container_engine", b"container_engine", "core_active_power_mw", b"core_active_power_mw", "cpu_milli", b"cpu_milli", "cpu_milli_allocated", b"cpu_milli_allocated", "cpu_used_permille", b"cpu_used_permille", "devices_allocated", b"devices_allocated", "health", b"health", "id", b"id", "labels", b"labels", "memory_mib", b"memory_mib", "memory_mib_allocated", b"memory_mib_allocated", "memory_mib_used", b"memory_mib_used", "site_id", b"site_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

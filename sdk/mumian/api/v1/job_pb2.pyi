@@ -703,7 +703,7 @@ Global___ZoneTraffic: _TypeAlias = ZoneTraffic  # noqa: Y015
 
 @_typing.final
 class Command(_message.Message):
-    """What to run: exactly one of argv and entry_point."""
+    """What to run: exactly one of argv and entry_point, or an image with or without argv."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -732,10 +732,13 @@ class Command(_message.Message):
     ENVIRONMENT_FIELD_NUMBER: _builtins.int
     WORKING_DIRECTORY_FIELD_NUMBER: _builtins.int
     BUNDLE_FIELD_NUMBER: _builtins.int
+    IMAGE_FIELD_NUMBER: _builtins.int
     entry_point: _builtins.str
     """"package.module:function", called without arguments on the node."""
     working_directory: _builtins.str
     """On the node; with a bundle or outputs, below the folder that each task has of its own."""
+    image: _builtins.str
+    """A container image, run by the node's engine: argv in it, or what it runs by itself."""
     @_builtins.property
     def argv(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -752,10 +755,11 @@ class Command(_message.Message):
         environment: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         working_directory: _builtins.str = ...,
         bundle: Global___Bundle | None = ...,
+        image: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["argv", b"argv", "bundle", b"bundle", "entry_point", b"entry_point", "environment", b"environment", "working_directory", b"working_directory"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["argv", b"argv", "bundle", b"bundle", "entry_point", b"entry_point", "environment", b"environment", "image", b"image", "working_directory", b"working_directory"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -12,7 +12,7 @@ import mumian
 from mumian.api.v1 import job_pb2
 from mumian.errors import MumianError
 
-from tests.faults.history import History
+from tests.oracle.history import History
 
 _PATIENCE_S = 60.0
 _EVERY_S = 0.1

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from mumian_orchestrator.services.failpoints import Failpoint
 
 from tests.faults.coordinators import Coordinators
-from tests.faults.history import History
+from tests.oracle.history import History
 from tests.faults.load import Load
 
 

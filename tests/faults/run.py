@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 from statistics import median
 
-from tests.faults.history import History
+from tests.oracle.history import History
 from tests.faults.rounds import FAULTS
 from tests.faults.suite import Outcome, suite
 

@@ -3,100 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
-import itertools
-from collections.abc import Iterable
 from pathlib import Path
 
 from mumian.agent.v1 import agent_pb2 as pb
-from mumian.api.v1 import fleet_pb2, job_pb2
+from mumian.api.v1 import fleet_pb2
 from mumian_agent.adapters.grpc.coordinator_stream import CoordinatorStream, Outbox
 from mumian_agent.agent.allocations import Allocations, NodeFacts, now
-from mumian_agent.agent.ports import RunnerHandle
 from mumian_agent.domain.allocation import AllocationKey
 from mumian_agent.runtime.certificates import Certificates
 from mumian_agent.runtime.contact import now_ns
 from mumian_agent.runtime.identity import Identity
 from mumian_agent.runtime.journal import Journal
-from mumian_agent.runtime.task import Task, TaskView
 
 from tests.agent.bundles import folders_of
-from tests.faults.history import History
+from tests.oracle.history import History
+from tests.oracle.timed_runner import Node, TimedRunners
 
 CPU_MILLI = 8000
 _BEAT_S = 0.5
-
-
-class TimedRunner:
-    """Runs `sleep SECONDS` by letting them pass, and notes the start of everything it is given."""
-
-    def __init__(self, name: str, history: History) -> None:
-        self.name, self._history = name, history
-        self._view: TaskView | None = None
-        self._changed = asyncio.Condition()
-        self._passing: asyncio.Task[None] | None = None
-
-    async def run(self, task: Task) -> TaskView:
-        allocation_id, attempt = task.key
-        self._history.add("started", allocation=allocation_id, attempt=attempt, runner=self.name)
-        status = pb.AllocationStatus(
-            allocation_id=allocation_id,
-            attempt=attempt,
-            state=job_pb2.ALLOCATION_STATE_RUNNING,
-            start_time=now(),
-        )
-        self._view = TaskView(1, status, None)
-        self._passing = asyncio.create_task(self._pass(float(task.run.task_group.command.argv[1])))
-        return self._view
-
-    async def changed_after(self, key: AllocationKey, version: int) -> TaskView | None:
-        async with self._changed:
-            await self._changed.wait_for(lambda: self._view is None or self._view.version > version)
-        return self._view
-
-    async def stop(self, key: AllocationKey) -> None:
-        if self._passing is not None:
-            self._passing.cancel()
-        await self._end(job_pb2.ALLOCATION_STATE_CANCELLED)
-
-    async def _pass(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
-        await self._end(job_pb2.ALLOCATION_STATE_SUCCEEDED)
-
-    async def _end(self, state: job_pb2.AllocationState.ValueType) -> None:
-        assert self._view is not None
-        status = pb.AllocationStatus()
-        status.CopyFrom(self._view.status)
-        status.state = state
-        status.end_time.CopyFrom(now())
-        if state == job_pb2.ALLOCATION_STATE_SUCCEEDED:
-            status.exit_code = 0
-        async with self._changed:
-            self._view = dataclasses.replace(self._view, version=self._view.version + 1, status=status)
-            self._changed.notify_all()
-
-
-class TimedRunners:
-    """As many runners as are asked for; each is used once."""
-
-    def __init__(self, site_id: str, history: History) -> None:
-        self._site_id, self._history = site_id, history
-        self._numbers = itertools.count(1)
-
-    async def open(self, in_use: Iterable[str]) -> None:
-        pass
-
-    async def take(self) -> TimedRunner:
-        return TimedRunner(f"{self._site_id}-{next(self._numbers)}", self._history)
-
-    def find(self, name: str) -> RunnerHandle | None:
-        return None
-
-    def give_back(self, runner: RunnerHandle) -> None:
-        pass
-
-    def discard(self, runner: RunnerHandle) -> None:
-        pass
 
 
 class Site:
@@ -108,7 +32,7 @@ class Site:
         epoch, certificates = self._identity.agent_epoch, Certificates(folder)
         self._stream = CoordinatorStream(coordinators, epoch, self._outbox, certificates)
         facts = NodeFacts("127.0.0.1", 0, (), 1.0, folder / "contact")
-        runners = TimedRunners(site_id, history)
+        runners = TimedRunners(Node(f"{site_id}/n1", history))
         self._allocations = Allocations(Journal(folder), runners, self._outbox, facts, folders_of(folder))
         self.welcomed = asyncio.Event()
 

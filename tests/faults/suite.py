@@ -15,12 +15,13 @@ from mumian_orchestrator.adapters.etcd.client import EtcdClient
 from mumian_orchestrator.adapters.etcd.key_value import EtcdKeyValue
 
 from tests.etcd_cluster import EtcdCluster
-from tests.faults.coordinators import Coordinators
-from tests.faults.history import History
+from tests.faults.coordinators import KEY_PREFIX, Coordinators
 from tests.faults.load import Load
-from tests.faults.oracle import Oracle, Verdict
+from tests.faults.platform import RealPlatform
 from tests.faults.rounds import FAULTS, Scene
 from tests.faults.site import Site
+from tests.oracle.history import History
+from tests.oracle.oracle import Oracle, Verdict
 
 SITES = ("gz-a", "gz-b")
 _PATIENCE_S = 60.0
@@ -94,8 +95,13 @@ async def suite(folder: Path, history: History, count: int, lease_ttl_s: int) ->
         try:
             for site in sites:
                 await site.welcomed.wait()
-            async with mumian.AsyncClient(",".join(addresses), timeout_s=_PATIENCE_S) as client:
-                yield Suite(coordinators, Oracle(history, client, kv), history, lease_ttl_s)
+            everybody = ",".join(addresses)
+            async with (
+                mumian.AsyncClient(everybody, timeout_s=_PATIENCE_S) as client,
+                mumian.AsyncClient(everybody, tenant="stranger", timeout_s=_PATIENCE_S) as stranger,
+            ):
+                oracle = Oracle(history, RealPlatform(client, stranger, kv), KEY_PREFIX)
+                yield Suite(coordinators, oracle, history, lease_ttl_s)
         finally:
             for task in running:
                 task.cancel()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.history import History
+from tests.oracle.history import History
 from tests.faults.suite import suite
 
 pytestmark = pytest.mark.etcd

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,13 @@ HELLO_STATUSES_BYTES_MAX = 2 * 1024 * 1024
 _STATUS_OVERHEAD_BYTES = 8
 
 
+def now() -> Timestamp:
+    """The agent's clock."""
+    stamp = Timestamp()
+    stamp.FromNanoseconds(time.time_ns())
+    return stamp
+
+
 @dataclass(frozen=True, slots=True)
 class NodeFacts:
     """What the node adds to a task."""
@@ -59,10 +66,17 @@ class Allocations:
     """The attempts that this agent knows, each attended by a coroutine of its own until it has ended."""
 
     def __init__(
-        self, journal: Journal, runners: Runners, reports: ReportSink, node: NodeFacts, folders: TaskFolders
+        self,
+        journal: Journal,
+        runners: Runners,
+        reports: ReportSink,
+        node: NodeFacts,
+        folders: TaskFolders,
+        clock: Callable[[], Timestamp] = now,
     ) -> None:
         self._folders = folders
         self._journal, self._runners, self._reports, self._node = journal, runners, reports, node
+        self._clock = clock
         self._entries = {entry.key: entry for entry in journal.load()}
         self._held_by: dict[AllocationKey, RunnerHandle] = {}
         self._welcomed = asyncio.Event()
@@ -360,7 +374,7 @@ class Allocations:
         entry.status.state, entry.status.message = state, message
         if entry.ended_here:
             _as_ended_here(entry.status)
-        entry.status.end_time.FromNanoseconds(time.time_ns())
+        entry.status.end_time.CopyFrom(self._clock())
         self._journal.save(entry)
         self._report(entry)
 
@@ -394,10 +408,3 @@ def _as_ended_here(status: AllocationStatus) -> None:
 
 def _status(key: AllocationKey, state: AllocationState.ValueType) -> AllocationStatus:
     return AllocationStatus(allocation_id=key.allocation_id, attempt=key.attempt, state=state)
-
-
-def now() -> Timestamp:
-    """The agent's clock."""
-    stamp = Timestamp()
-    stamp.FromNanoseconds(time.time_ns())
-    return stamp

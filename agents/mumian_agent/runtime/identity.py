@@ -41,6 +41,10 @@ class Identity:
             self._save()
         return leader_term == self.leader_term
 
+    def release(self) -> None:
+        """Let another agent have the state, as the end of this process would."""
+        self._lock.close()
+
     def _save(self) -> None:
         scratch = self._file.with_suffix(".new")
         scratch.write_text(json.dumps({"agent_epoch": self.agent_epoch, "leader_term": self.leader_term}))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import signal
 import socket
@@ -27,17 +26,12 @@ from mumian_orchestrator.adapters.grpc.planning_service import PlanningService
 from mumian_orchestrator.adapters.grpc.server import Server, start_following, start_leading
 from mumian_orchestrator.adapters.telemetry.exporter import Exporter
 from mumian_orchestrator.main import metrics
-from mumian_orchestrator.main.composition import Services, compose, first_of
+from mumian_orchestrator.main.composition import Services, first_of
 from mumian_orchestrator.main.config import Config, etcd_credentials, host_and_port
+from mumian_orchestrator.main.leading import lead
 from mumian_orchestrator.main.security import Security, doors_of, security_of
-from mumian_orchestrator.ports.key_value import KeyValue
-from mumian_orchestrator.ports.store import SupersededError
-from mumian_orchestrator.ports.store_health import StoreHealth
-from mumian_orchestrator.services.leadership import Incumbent, Term, campaign, leader_key, leader_name
+from mumian_orchestrator.services.leadership import Incumbent, campaign, leader_key, leader_name
 from mumian_orchestrator.services.loop_watch import LoopWatch
-from mumian_orchestrator.services.store.fenced import FencedStore
-
-log = logging.getLogger(__name__)
 
 _SHUTDOWN_GRACE_S = 1.0
 
@@ -66,7 +60,10 @@ async def run(config: Config) -> None:
                 return
             term = candidate.result()
             try:
-                await _lead(config, kv, health, term, stop, exporter, security)
+                engine, doors = CoreEngine(config.policy), _GrpcDoors(config, exporter, security)
+                bundles = DiskBundleStore(Path(config.bundles_dir)) if config.bundles_dir else None
+                clock = SystemClock()
+                await lead(config, kv, term, engine, clock, doors, stop, health, bundles, security)
             finally:
                 exporter.figures = metrics.of_the_process(loop_watch)
     finally:
@@ -91,51 +88,37 @@ async def _follow(config: Config, incumbent: Incumbent, security: Security | Non
         await forwarding.close()
 
 
-async def _lead(
-    config: Config,
-    kv: KeyValue,
-    health: StoreHealth,
-    term: Term,
-    stop: asyncio.Event,
-    exporter: Exporter,
-    security: Security | None,
-) -> None:
-    """Serve until the term ends or a signal says stop. Everything in memory lives as long as the term."""
-    server: Server | None = None
-    services: Services | None = None
-    try:
-        store = FencedStore(kv, config.key_prefix, term)
-        bundles = DiskBundleStore(Path(config.bundles_dir)) if config.bundles_dir else None
-        engine, clock = CoreEngine(config.policy), SystemClock()
-        services = compose(config, term.number, store, engine, clock, health, bundles, security)
-        services.load((await store.load()).entries)
-        exporter.figures = [*exporter.figures, *metrics.of_the_leader(services)]
+class _GrpcDoors:
+    """The ports on which everybody asks, and Prometheus."""
+
+    def __init__(self, config: Config, exporter: Exporter, security: Security | None) -> None:
+        self._config, self._exporter, self._security = config, exporter, security
+        self._server: Server | None = None
+
+    async def open(self, services: Services) -> None:
+        """Listen."""
+        self._exporter.figures = [*self._exporter.figures, *metrics.of_the_leader(services)]
         access = services.access
         guard = Guard(access.authentication, access.audit) if access.authentication else None
         if guard is not None:
             access.tokens.on_revoked = guard.end_streams
-        server = await start_leading(
-            doors_of(config, security),
+        self._server = await start_leading(
+            doors_of(self._config, self._security),
             guard,
             JobService(services.admission, services.endpoints, services.bundles),
             FleetService(services.fleet, services.disconnections),
-            PlanningService(services.reoptimisation, services.what_if, config.search_limits),
+            PlanningService(services.reoptimisation, services.what_if, self._config.search_limits),
             OpsService(services.diagnosis),
             AgentService(services.sessions, services.reports, services.bundles, access.sites),
             AccessService(access.tokens, access.sites, access.audit),
             EnrolmentService(access.sites),
         )
-        log.info("leading, term %d: %d jobs stored", term.number, len(list(services.table.jobs())))
-        print(f"ready: coordinator on {_where(config)}", flush=True)
-        await first_of(services.run(), term.over.wait(), stop.wait())
-    except SupersededError:
-        log.error("another coordinator leads now; starting over")
-    finally:
-        await term.resign()  # before the calls under way have ended: who follows need not wait for them
-        if services is not None:
-            services.sessions.close_all("this coordinator leads no more")
-        if server is not None:
-            await server.stop(_SHUTDOWN_GRACE_S)
+        print(f"ready: coordinator on {_where(self._config)}", flush=True)
+
+    async def close(self) -> None:
+        """Listen no more."""
+        if self._server is not None:
+            await self._server.stop(_SHUTDOWN_GRACE_S)
 
 
 def _where(config: Config) -> str:

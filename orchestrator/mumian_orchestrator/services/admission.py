@@ -20,7 +20,7 @@ from mumian_orchestrator.domain.job_spec import normalise
 from mumian_orchestrator.domain.job_state import TERMINAL_JOB_STATES, task_of, tasks_of, unplaced_tasks
 from mumian_orchestrator.ports.clock import Clock
 from mumian_orchestrator.ports.engine import Engine
-from mumian_orchestrator.ports.store import TermStore
+from mumian_orchestrator.ports.store import SupersededError, TermStore
 from mumian_orchestrator.services.agent_sessions import AgentSessions
 from mumian_orchestrator.services.bundles import Bundles
 from mumian_orchestrator.services.disconnections import Disconnections
@@ -123,9 +123,14 @@ class Admission:
         )
         durable = self._table.create(job, key, f"{job.id} {digest}")
         self._in_flight[key] = durable
-        durable.add_done_callback(lambda _: self._in_flight.pop(key, None))
+        durable.add_done_callback(lambda done: self._landed(key, done))
         self._scheduler.evaluate(job.id)
         return job.id
+
+    def _landed(self, key: str, done: asyncio.Future[None]) -> None:
+        """Whoever repeats a request that was not stored is told so, for as long as this is asked."""
+        if not done.cancelled() and done.exception() is None:
+            del self._in_flight[key]
 
     async def update(self, tenant_id: str, job: str, spec: JobSpec) -> Job:
         """Record durably that a service is to become what a newer spec says. The same again changes nothing.
@@ -306,6 +311,9 @@ class Admission:
             )
 
     def _published(self, tenant_id: str, job_id: str) -> Job:
+        if self._store.lease_left_s <= 0:
+            # It has slept, and another may have led meanwhile: what is known here is of the past.
+            raise SupersededError("the lease has ended")
         job = self._table.published(job_id)
         if job is None or job.tenant_id != tenant_id:
             raise job_not_found(job_id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from mumian_orchestrator.ports.store import (
     COMMIT_BYTES_MAX,
@@ -23,6 +24,16 @@ def _nothing(_: Sequence[Write]) -> Sequence[Write]:
     return ()
 
 
+@dataclass(frozen=True, slots=True)
+class _Append:
+    """Writes that belong together, and who is to know that they are durable."""
+
+    writes: Sequence[Write]
+    size_bytes: int
+    then: Callable[[], None] | None
+    done: asyncio.Future[None]
+
+
 class CommitLog:
     """Writes become durable in the order in which they were appended.
 
@@ -33,7 +44,7 @@ class CommitLog:
 
     def __init__(self, store: LeaderStore) -> None:
         self._store = store
-        self._waiting: deque[tuple[Sequence[Write], asyncio.Future[None]]] = deque()
+        self._waiting: deque[_Append] = deque()
         # When each of those that wait was appended; those in the commit under way come first.
         self._appended_s: deque[float] = deque()
         self._arrived = asyncio.Event()
@@ -41,8 +52,13 @@ class CommitLog:
         # What is to become durable together with these writes: the audit log's entry on them.
         self.ride_along: Callable[[Sequence[Write]], Sequence[Write]] = _nothing
 
-    def append(self, writes: Sequence[Write]) -> asyncio.Future[None]:
+    def append(
+        self, writes: Sequence[Write], then: Callable[[], None] | None = None
+    ) -> asyncio.Future[None]:
         """Make writes durable together; no writes at all make a barrier behind everything before.
+
+        Args:
+            then: called once they are durable, before anybody can see that the future is done.
 
         Raises:
             ValueError: more than one transaction takes; a store that refuses for ever would hold up all.
@@ -63,7 +79,8 @@ class CommitLog:
                 self.append(riders)  # just before: what is full takes nobody along
             elif riders:
                 writes = [*writes, *riders]
-            self._waiting.append((writes, done))
+                size_bytes += _size_bytes(riders)
+            self._waiting.append(_Append(writes, size_bytes, then, done))
             self._appended_s.append(asyncio.get_running_loop().time())
             self._arrived.set()
         return done
@@ -93,20 +110,20 @@ class CommitLog:
                     await self._commit_batch()
         finally:
             self._is_over = True
-            _fail([done for _, done in self._waiting])
+            _fail([append.done for append in self._waiting])
 
     async def _commit_batch(self) -> None:
         writes: list[Write] = []
-        futures: list[asyncio.Future[None]] = []
+        batch: list[_Append] = []
         size_bytes = 0
         while self._waiting:
-            group, done = self._waiting[0]
-            size_bytes += _size_bytes(group)
-            if len(writes) + len(group) > COMMIT_WRITES_MAX or size_bytes > COMMIT_BYTES_MAX:
+            first = self._waiting[0]
+            size_bytes += first.size_bytes
+            if len(writes) + len(first.writes) > COMMIT_WRITES_MAX or size_bytes > COMMIT_BYTES_MAX:
                 break
             self._waiting.popleft()
-            writes.extend(group)
-            futures.append(done)
+            writes.extend(first.writes)
+            batch.append(first)
         try:
             if writes:
                 reach(Failpoint.BEFORE_COMMIT)
@@ -114,12 +131,14 @@ class CommitLog:
                 await self._store.commit(list({write.key: write for write in writes}.values()))
                 reach(Failpoint.BEFORE_ACKNOWLEDGEMENT)
         except BaseException:
-            _fail(futures)
+            _fail([append.done for append in batch])
             raise
-        for done in futures:
+        for append in batch:
             self._appended_s.popleft()
-            if not done.done():
-                done.set_result(None)
+            if append.then is not None:
+                append.then()
+            if not append.done.done():
+                append.done.set_result(None)
 
 
 def _fail(futures: Sequence[asyncio.Future[None]]) -> None:

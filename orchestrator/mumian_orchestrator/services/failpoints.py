@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 
@@ -25,10 +26,23 @@ class Failpoint(StrEnum):
     BEFORE_CONFIRMATION = "before-confirmation"  # its answer is stored, and it does not know
 
 
+Listener = Callable[[Failpoint], None]
+
+
 def reach(failpoint: Failpoint) -> None:
     """Die here, if that is asked for."""
-    if _FILE is None:
-        return
+    if _listener is not None:
+        _listener(failpoint)
+
+
+def listen(listener: Listener | None) -> None:
+    """Tell a simulation of every place that is reached, instead of dying there."""
+    global _listener
+    _listener = listener
+
+
+def _die_if_asked(failpoint: Failpoint) -> None:
+    assert _FILE is not None
     try:
         if Path(_FILE).read_text() != failpoint:
             return
@@ -36,3 +50,6 @@ def reach(failpoint: Failpoint) -> None:
     except FileNotFoundError:
         return
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+_listener: Listener | None = None if _FILE is None else _die_if_asked

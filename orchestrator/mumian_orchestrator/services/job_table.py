@@ -231,7 +231,7 @@ class JobTable:
     def _show(self, job: Job, apply: Callable[[Job], None]) -> None:
         _, job.state_message = derive(job)
 
-        def publish(_: object) -> None:
+        def publish() -> None:
             published = self._published.get(job.id)
             if published is not None:
                 newer = _copy(published)
@@ -240,7 +240,7 @@ class JobTable:
                 self._publish(newer)
 
         # Behind what is still to be stored, which would be shown over it later.
-        self._log.append([]).add_done_callback(publish)
+        self._log.append([], publish)
 
     def _append(
         self,
@@ -259,11 +259,8 @@ class JobTable:
         writes = [Write(_JOBS + job.id, header.SerializeToString()), *extra]
         writes += [Write(_ALLOCATIONS + a.id, a.SerializeToString()) for a in changed]
         writes += self._event_writes(job, changed, kind, reason)
-        done = self._log.append(writes)
-        done.add_done_callback(
-            lambda future: None if future.exception() else self._publish_change(header, copies)
-        )
-        return done
+        # Whoever sees that it is durable sees it published, too.
+        return self._log.append(writes, lambda: self._publish_change(header, copies))
 
     def _publish_change(self, header: Job, changed: Sequence[Allocation]) -> None:
         """Publish what a commit has made durable: of a large job it changes little."""

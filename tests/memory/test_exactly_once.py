@@ -13,6 +13,7 @@ from mumian.api.v1 import job_pb2
 from mumian_orchestrator.adapters.memory.key_value import MemoryCluster
 from mumian_orchestrator.adapters.memory.virtual_time import run_in_virtual_time
 from mumian_orchestrator.domain.errors import RequestRefusedError
+from mumian_orchestrator.ports.store import SupersededError
 
 from tests.memory.leader import leading, replayed_jobs_are_the_stored_ones
 from tests.memory.site import Site, status_of
@@ -82,3 +83,32 @@ async def test_a_welcome_lists_nothing_that_is_not_stored() -> None:
         assert site.runs() == [f"{job.id}.main.0"]
         await site.connect()
         assert site.welcomed() == [f"{job.id}.main.0"]
+
+
+async def test_an_end_that_is_told_again_is_confirmed_only_once_it_is_stored() -> None:
+    cluster = MemoryCluster()
+    async with leading(cluster) as services:
+        site = Site(services)
+        await site.connect()
+        job = await services.admission.create("acme", "r", spec_of())
+        await asyncio.sleep(1)
+        ended = status_of(f"{job.id}.main.0", SUCCEEDED)
+        cluster.is_full = True
+        site.report(allocation_status=ended)
+        await site.connect(ended)
+        await asyncio.sleep(1)
+        assert not [c for c in site.commands if c.HasField("status_stored")]
+        cluster.is_full = False
+        await asyncio.sleep(2)
+        assert len([c for c in site.commands if c.HasField("status_stored")]) == 2
+
+
+async def test_who_repeats_a_request_whose_term_has_ended_is_told_so() -> None:
+    cluster = MemoryCluster()
+    async with leading(cluster) as services:
+        cluster.is_full = True
+        with pytest.raises(RequestRefusedError, match="the store is full"):
+            await services.admission.create("acme", "r", spec_of())
+    cluster.is_full = False
+    with pytest.raises(SupersededError):
+        await services.admission.create("acme", "r", spec_of())

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -90,10 +90,11 @@ class Oracle:
         found = await asyncio.gather(*(self._ended(job_id, verdict) for job_id in acknowledged))
         jobs = [job for job in found if job is not None]
         await self._check_names(round_name, acknowledged, verdict)
-        self._check_starts(round_name, jobs, verdict)
+        events = {job.id: await self._platform.events(job.id) for job in jobs}
+        self._check_starts(round_name, jobs, events, verdict)
         for job in jobs:
             self._check_end(job, verdict)
-            await self._check_events(job, verdict)
+            self._check_events(job, events[job.id], verdict)
         await self._check_room(verdict)
         await self._check_writers(verdict)
         await self._check_stored_plans(verdict)
@@ -125,7 +126,13 @@ class Oracle:
             if count > 1:
                 verdict.twice.append(f"{name} was acknowledged as {count} jobs")
 
-    def _check_starts(self, round_name: str, jobs: Sequence[Job], verdict: Verdict) -> None:
+    def _check_starts(
+        self,
+        round_name: str,
+        jobs: Sequence[Job],
+        events: Mapping[str, Sequence[JobEvent]],
+        verdict: Verdict,
+    ) -> None:
         """2: no attempt was started twice but by a node that had gone down; a task had a second allocation
         only where the first was set aside; one that runs at most once never ran twice at a time.
         """
@@ -141,14 +148,17 @@ class Oracle:
             for allocation in job.allocations:
                 of_task[allocation.task_group, allocation.task_index].append(allocation)
             known = {allocation.id for allocation in job.allocations}
+            told = [allocation for event in events[job.id] for allocation in event.job.allocations]
+            set_aside = {allocation.id for allocation in told if _is_set_aside(allocation)}
             strangers = [each for each in runs if each.split(".")[0] == job.id and each not in known]
             verdict.broken += [f"{each} was started, and its job does not know it" for each in strangers]
             for (group, index), allocations in of_task.items():
                 task = f"{job.id}.{group}.{index}"
-                standing = [a for a in allocations if not _is_set_aside(a)]
+                standing = [a for a in allocations if a.id not in set_aside]
                 if len([a for a in standing if a.id in runs]) > 1:
                     verdict.twice.append(f"{task} was started as each of {[a.id for a in standing]}")
-                if len([a for a in standing if a.state == SUCCEEDED]) > 1:
+                accepted = [a for a in allocations if a.state == SUCCEEDED and not _is_set_aside(a)]
+                if len(accepted) > 1:
                     verdict.twice.append(f"{task} was accepted more than once")
                 if job.spec.at_most_once:
                     spans = sorted((run.begin_s, run.end_s) for a in allocations for run in runs[a.id])
@@ -178,9 +188,8 @@ class Oracle:
             if not any(did[a.id] & {"FAILED", "LOST"} for a in failed):
                 verdict.broken.append(f"{job.id} failed ({job.state_message}), and none of its tasks did")
 
-    async def _check_events(self, job: Job, verdict: Verdict) -> None:
+    def _check_events(self, job: Job, events: Sequence[JobEvent], verdict: Verdict) -> None:
         """7: the events give the stored job. 2: none follows that changes a terminal state."""
-        events = await self._platform.events(job.id)
         if replay(events) != without(job, "explanations"):
             verdict.broken.append(f"{job.id}: its events tell of another job:\n{replay(events)}\n{job}")
         states = [event.job.state for event in events]

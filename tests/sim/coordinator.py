@@ -57,7 +57,7 @@ class Stream:
         except CallRefusedError as refused:
             self.refused = refused
         finally:
-            self._coordinator.streams.discard(self)
+            self._coordinator.streams.pop(self, None)
         self._roads.later(self._roads.way_s(), self._closed_by_coordinator)
 
     def _closed_by_coordinator(self) -> None:
@@ -110,7 +110,7 @@ class Coordinator:
         self.name, self._config, self._cluster, self._roads = name, config, cluster, roads
         self._everywhere = everywhere
         self.weather, self.clock = Weather(), VirtualClock()
-        self.streams: set[Stream] = set()
+        self.streams: dict[Stream, None] = {}  # in the order in which they came
         self.services: Services | None = None  # while it leads
         self.jobs: JobService | None = None
         self.agents: AgentService | None = None
@@ -154,7 +154,7 @@ class Coordinator:
         """kill -9: its connections break, and everybody who is connected sees it."""
         self.process.kill()
         self._closed()
-        streams, self.streams = self.streams, set()
+        streams, self.streams = self.streams, {}
         for stream in streams:
             stream.coordinator_gone()
 
@@ -180,7 +180,7 @@ class Coordinator:
         stream = Stream(self, site_id, self._roads)
         if not self.process.is_alive or self.agents is None or stream.there.is_closed:
             return None
-        self.streams.add(stream)
+        self.streams[stream] = None
         stream.serve()
         return stream
 

@@ -16,7 +16,7 @@ from mumian_agent.agent.allocations import Allocations, NodeFacts
 from mumian_agent.agent.site_agent import SiteAgent
 from mumian_agent.runtime.contact import Contact
 from mumian_agent.runtime.identity import Identity
-from mumian_agent.runtime.journal import Journal
+from mumian_agent.runtime.journal import Entry, Journal
 from mumian_orchestrator.adapters.memory.virtual_time import VirtualClock
 
 from tests.oracle.history import History
@@ -86,7 +86,7 @@ class Site:
         self._identity = identity
         contact = Contact(self._folder / "contact")
         facts = NodeFacts("127.0.0.1", 0, (), 1.0, contact.path)
-        self._allocations = Allocations(Journal(self._folder), self._runners, outbox, facts, self.clock.now)
+        self._allocations = Allocations(_Journal(self._folder), self._runners, outbox, facts, self.clock.now)
         self._allocations.adopt()
         nothing: Any = _Nothing()
         agent = SiteAgent(
@@ -143,6 +143,13 @@ class Site:
             site=site, agent_time=self.clock.now(), allocations=self._allocations.statuses(), nodes=[node]
         )
         return pb.AgentReport(hello=hello)
+
+
+class _Journal(Journal):
+    """The real one, without what the file system has to say of the order."""
+
+    def load(self) -> list[Entry]:
+        return sorted(super().load(), key=lambda entry: entry.key)
 
 
 class _Reports:

@@ -130,7 +130,7 @@ class Admission:
     def _landed(self, key: str, done: asyncio.Future[None]) -> None:
         """Whoever repeats a request that was not stored is told so, for as long as this is asked."""
         if not done.cancelled() and done.exception() is None:
-            del self._in_flight[key]
+            self._in_flight.pop(key, None)
 
     async def update(self, tenant_id: str, job: str, spec: JobSpec) -> Job:
         """Record durably that a service is to become what a newer spec says. The same again changes nothing.

@@ -199,6 +199,10 @@ class JobTable:
         """
         return self._append(job, changed, kind, reason, [])
 
+    def all_durable(self) -> asyncio.Future[None]:
+        """Done when every change up to now is durable."""
+        return self._log.append([])
+
     def publish_meter(self, job: Job, allocation: Allocation) -> None:
         """Show an allocation's newest meter reading. It comes again and again, so nothing is written."""
         published = self._published.get(job.id)

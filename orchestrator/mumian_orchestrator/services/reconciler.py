@@ -68,17 +68,21 @@ class Reconciler:
             job = self._table.get(job_id)
             allocations = {a.id: a for a in job.allocations} if job else {}
             changed: list[tuple[Allocation, AllocationStatus]] = []
+            known: list[AllocationStatus] = []
             for status in told:
                 allocation = allocations.get(status.allocation_id)
                 if job is None or allocation is None or allocation.site_id != site_id:
                     self._sessions.disown(site_id, status)
                 elif status.attempt != allocation.attempt or not is_live(allocation):
-                    self._sessions.stored(site_id, status)
+                    known.append(status)
                 elif self._is_news(job, allocation, status):
                     changed.append((allocation, status))
             for start in range(0, len(changed), _CHANGES_PER_COMMIT):
                 assert job is not None
                 self._changed(site_id, job, changed[start : start + _CHANGES_PER_COMMIT])
+            if known:
+                # The site forgets what it is told to be stored, and what is known here may be stored only now.
+                self._background.start(self._confirm(self._table.all_durable(), site_id, known))
 
     def _is_news(self, job: Job, allocation: Allocation, status: AllocationStatus) -> bool:
         before = _without_meter(allocation)

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any
 from unittest import mock
 
 from mumian_agent.agent.allocations import Allocations
 from mumian_agent.domain.allocation import AllocationKey
-from mumian_agent.runtime.identity import Identity
 from mumian_orchestrator.domain import disconnect
 from mumian_orchestrator.domain.job_state import is_live
 from mumian_orchestrator.ports.key_value import CreatedAt, ModifiedAt
-from mumian_orchestrator.ports.store import Write
+from mumian_orchestrator.ports.store import Change, Write
 from mumian_orchestrator.services import disconnections
 from mumian_orchestrator.services.admission import Admission
 from mumian_orchestrator.services.agent_sessions import AgentSessions
@@ -27,21 +27,27 @@ from mumian_orchestrator.services.store.fenced import FencedStore
 from mumian_orchestrator.services.store.reader import StoreReader
 
 
-def _without_conditions(kind: type) -> AbstractContextManager[Any]:
+class _Through:
+    """A store's client that drops conditions."""
+
+    def __init__(self, kv: Any, dropped: tuple[type, ...]) -> None:
+        self._kv, self._dropped = kv, dropped
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._kv, name)
+
+    async def transact(self, conditions: Any, success: Any, failure: Any = ()) -> Any:
+        kept = [each for each in conditions if not isinstance(each, self._dropped)]
+        return await self._kv.transact(kept, success, failure)
+
+
+def _without_conditions(*dropped: type) -> AbstractContextManager[Any]:
     """Commits that go through whatever the store says of the leader, or of the commit before."""
     commit = FencedStore.commit
 
     async def unfenced(self: FencedStore, writes: Sequence[Write]) -> int:
         kv = self._kv
-
-        class Through:
-            def __getattr__(self, name: str) -> Any:
-                return getattr(kv, name)
-
-            async def transact(self, conditions: Any, success: Any, failure: Any = ()) -> Any:
-                return await kv.transact([c for c in conditions if not isinstance(c, kind)], success, failure)
-
-        self._kv = Through()  # type: ignore[assignment]
+        self._kv = _Through(kv, dropped)  # type: ignore[assignment]
         try:
             return await commit(self, writes)
         finally:
@@ -50,10 +56,8 @@ def _without_conditions(kind: type) -> AbstractContextManager[Any]:
     return mock.patch.object(FencedStore, "commit", unfenced)
 
 
-@contextlib.contextmanager
-def _no_fencing() -> Iterator[None]:
-    with _without_conditions((CreatedAt, ModifiedAt)):  # type: ignore[arg-type]
-        yield
+def _no_fencing() -> AbstractContextManager[Any]:
+    return _without_conditions(CreatedAt, ModifiedAt)
 
 
 def _dispatch_before_commit() -> AbstractContextManager[Any]:
@@ -89,10 +93,6 @@ def _confirm_before_commit() -> AbstractContextManager[Any]:
         await durable
 
     return mock.patch.object(Reconciler, "_confirm", confirm)
-
-
-def _obey_old_leaders() -> AbstractContextManager[Any]:
-    return mock.patch.object(Identity, "obeys", lambda self, term: True)
 
 
 def _reports_in_any_order() -> AbstractContextManager[Any]:
@@ -138,13 +138,18 @@ def _free_when_told_to_stop() -> AbstractContextManager[Any]:
 
 def _book_nothing_after_takeover() -> AbstractContextManager[Any]:
     """A new leader does not count what runs."""
-    set_nodes = Fleet.set_nodes
 
-    def without(self: Fleet, site_id: str, nodes: Any) -> None:
-        with mock.patch.object(self._table, "live_allocations", lambda site_id="": iter(())):
-            set_nodes(self, site_id, nodes)
+    def blind(method: Any) -> Any:
+        def without(self: Fleet, *told: Any) -> None:
+            with mock.patch.object(self._table, "live_allocations", lambda site_id="": iter(())):
+                method(self, *told)
 
-    return mock.patch.object(Fleet, "set_nodes", without)
+        return without
+
+    stack = contextlib.ExitStack()
+    for name in ("load", "set_nodes"):
+        stack.enter_context(mock.patch.object(Fleet, name, blind(getattr(Fleet, name))))
+    return stack
 
 
 def _resume_nothing() -> AbstractContextManager[Any]:
@@ -157,12 +162,10 @@ def _change_what_has_ended() -> AbstractContextManager[Any]:
     return mock.patch("mumian_orchestrator.services.reconciler.is_live", lambda allocation: True)
 
 
-def _watch_from_the_answer() -> AbstractContextManager[Any]:
+def _skip_what_was_compacted() -> AbstractContextManager[Any]:
     """After a gap the listing is not told of."""
 
     async def relist(self: StoreReader, prefix: str, from_revision: int) -> Any:
-        from mumian_orchestrator.ports.store import Change
-
         listing = await self._kv.list(self._data + prefix)
         return Change([]), listing.revision + 1
 
@@ -178,21 +181,50 @@ def _show_all_tenants() -> AbstractContextManager[Any]:
     return mock.patch.object(Admission, "_published", published)
 
 
-MUTATIONS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
-    "no-fencing": _no_fencing,
-    "commits-in-any-order": lambda: _without_conditions(ModifiedAt),
-    "dispatch-before-commit": _dispatch_before_commit,
-    "acknowledge-before-commit": _acknowledge_before_commit,
-    "forget-requests": _forget_requests,
-    "confirm-before-commit": _confirm_before_commit,
-    "obey-old-leaders": _obey_old_leaders,
-    "reports-in-any-order": _reports_in_any_order,
-    "run-again": _run_again,
-    "lose-at-once": _lose_at_once,
-    "free-when-told-to-stop": _free_when_told_to_stop,
-    "book-nothing-after-takeover": _book_nothing_after_takeover,
-    "resume-nothing": _resume_nothing,
-    "change-what-has-ended": _change_what_has_ended,
-    "watch-from-the-answer": _watch_from_the_answer,
-    "show-all-tenants": _show_all_tenants,
+def _answer_from_the_past() -> AbstractContextManager[Any]:
+    """A leader that has slept past its lease answers from memory."""
+    return mock.patch.object(FencedStore, "lease_left_s", 1.0)
+
+
+def _confirm_what_is_not_stored() -> AbstractContextManager[Any]:
+    """An end that is told again counts as stored, whether it is or not."""
+
+    def at_once(self: JobTable) -> asyncio.Future[None]:
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        done.set_result(None)
+        return done
+
+    return mock.patch.object(JobTable, "all_durable", at_once)
+
+
+@dataclass(frozen=True, slots=True)
+class Mutation:
+    """A defect, and faults under which it does harm."""
+
+    make: Callable[[], AbstractContextManager[Any]]
+    shown_by: tuple[str, ...]
+
+
+MUTATIONS: dict[str, Mutation] = {
+    "no-fencing": Mutation(_no_fencing, ("sleep", "sleep", "store-lossy")),
+    "commits-in-any-order": Mutation(
+        lambda: _without_conditions(ModifiedAt), ("store-lossy", "store-lossy", "store-mute")
+    ),
+    "dispatch-before-commit": Mutation(
+        _dispatch_before_commit, ("die-before-commit", "die-before-commit", "kill-leader")
+    ),
+    "acknowledge-before-commit": Mutation(_acknowledge_before_commit, ("die-before-commit", "store-away", "kill-all")),
+    "forget-requests": Mutation(_forget_requests, ("requests-twice", "tenant-cut")),
+    "confirm-before-commit": Mutation(_confirm_before_commit, ("die-before-commit", "store-away", "kill-all")),
+    "reports-in-any-order": Mutation(_reports_in_any_order, ("reports-shuffled", "reports-replayed")),
+    "run-again": Mutation(_run_again, ("kill-leader", "kill-agent")),
+    "lose-at-once": Mutation(_lose_at_once, ("site-cut", "site-cut", "site-deaf")),
+    "free-when-told-to-stop": Mutation(_free_when_told_to_stop, ("site-deaf",)),
+    "book-nothing-after-takeover": Mutation(_book_nothing_after_takeover, ("kill-leader", "hand-over")),
+    "resume-nothing": Mutation(_resume_nothing, ("kill-leader", "die-before-dispatch", "hand-over")),
+    "change-what-has-ended": Mutation(_change_what_has_ended, ("kill-leader", "reports-replayed")),
+    "skip-what-was-compacted": Mutation(_skip_what_was_compacted, ("compaction",)),
+    "show-all-tenants": Mutation(_show_all_tenants, ()),
+    "answer-from-the-past": Mutation(_answer_from_the_past, ("sleep", "tenant-cut", "kill-all")),
+    "confirm-what-is-not-stored": Mutation(_confirm_what_is_not_stored, ("sleep", "store-away", "kill-agent")),
 }

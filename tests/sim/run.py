@@ -73,7 +73,10 @@ def _outcomes(asked: argparse.Namespace, seeds: range | list[int]) -> Iterator[O
 
 def _one(work: tuple[int, list[str] | None, str | None]) -> Outcome:
     seed, faults, mutation = work
-    with MUTATIONS[mutation]() if mutation else contextlib.nullcontext():
+    if mutation:
+        with MUTATIONS[mutation].make():
+            outcome = simulate(seed, faults or MUTATIONS[mutation].shown_by)
+    else:
         outcome = simulate(seed, faults)
     if outcome.verdict.is_good:
         outcome.history.clear()

@@ -12,7 +12,8 @@ export RAY_USAGE_STATS_ENABLED := 0
 
 .DEFAULT_GOAL := help
 .PHONY: help setup peers etcd demo dev test test-unit lint types bench bench-online bench-border bench-openb
-.PHONY: bench-instructions bench-global bench-global-large bench-gap bench-security bench-rtt faults proto wheels docs
+.PHONY: bench-instructions bench-global bench-global-large bench-gap bench-security bench-rtt faults sim sim-mutations
+.PHONY: proto wheels docs
 
 help: ## Show the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -45,6 +46,13 @@ test: setup peers etcd ## All tests: Rust, then Python with real etcd and Ray
 ROUNDS ?= 5
 faults: setup etcd ## Kill, stop and replace coordinators at work, and look for what was lost or done twice (15 minutes)
 	$(BIN)/python -m tests.faults.run --rounds $(ROUNDS) $(if $(SEED),--seed $(SEED))
+
+SEEDS ?= 1000
+sim: setup ## Simulate faults by SEEDS=1000 seeds in virtual time, or replay one: SEED=17 (some minutes)
+	$(BIN)/python -m tests.sim.run $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
+
+sim-mutations: setup ## Leave out one thing after the other that keeps a promise: the simulation has to find each
+	$(BIN)/python -m tests.sim.run --mutation all --seeds 40
 
 test-unit: setup ## What needs neither Ray nor etcd: seconds
 	$(BIN)/pytest -m "not ray and not etcd and not e2e"

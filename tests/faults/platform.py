@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 
 import mumian
 from mumian.api.v1.fleet_pb2 import Node
@@ -52,10 +52,8 @@ class RealPlatform:
         """Those of the jobs that the stranger sees in a list, or of one of them by its name."""
         seen = {job.id async for job in self._stranger.list()} & set(job_ids)
         for job_id in job_ids[:1]:
-            try:
+            with suppress(MumianError):
                 seen.add((await self._stranger.get(job_id)).id)
-            except MumianError:
-                pass
         return sorted(seen)
 
     async def history_of(self, prefix: str) -> Sequence[KeyEvent]:

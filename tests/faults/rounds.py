@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from mumian_orchestrator.services.failpoints import Failpoint
 
 from tests.faults.coordinators import Coordinators
-from tests.oracle.history import History
 from tests.faults.load import Load
+from tests.oracle.history import History
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,9 @@ import tempfile
 from pathlib import Path
 from statistics import median
 
-from tests.oracle.history import History
 from tests.faults.rounds import FAULTS
 from tests.faults.suite import Outcome, suite
+from tests.oracle.history import History
 
 HISTORIES = Path(__file__).resolve().parents[2] / "bench/results/faults"
 

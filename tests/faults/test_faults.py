@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.oracle.history import History
 from tests.faults.suite import suite
+from tests.oracle.history import History
 
 pytestmark = pytest.mark.etcd
 

@@ -112,3 +112,16 @@ async def test_who_repeats_a_request_whose_term_has_ended_is_told_so() -> None:
     cluster.is_full = False
     with pytest.raises(SupersededError):
         await services.admission.create("acme", "r", spec_of())
+
+
+async def test_a_cancel_that_is_repeated_is_acknowledged_only_once_it_is_stored() -> None:
+    cluster = MemoryCluster()
+    async with leading(cluster) as services:
+        job = await services.admission.create("acme", "r", spec_of())
+        cluster.is_full = True
+        for _ in range(2):
+            with pytest.raises(RequestRefusedError, match="the store is full"):
+                await services.admission.cancel("acme", job.id)
+        cluster.is_full = False
+        await asyncio.sleep(2)
+        assert (await services.admission.cancel("acme", job.id)).cancel_requested

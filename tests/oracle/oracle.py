@@ -8,6 +8,7 @@ Of the design's section 8 it checks 1, 2, 5, 6, 7, 8 and 9. Money (3, 4) is not 
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -162,12 +163,12 @@ class Oracle:
                     verdict.twice.append(f"{task} was accepted more than once")
                 if job.spec.at_most_once:
                     spans = sorted((run.begin_s, run.end_s) for a in allocations for run in runs[a.id])
-                    for (_, end_s), (begin_s, _) in zip(spans, spans[1:], strict=False):
+                    for (_, end_s), (begin_s, _) in itertools.pairwise(spans):
                         if begin_s < end_s:
                             verdict.twice.append(f"{task} ran twice at {begin_s} s, and must not")
 
     def _check_end(self, job: Job, verdict: Verdict) -> None:
-        """1: it ended as its tenant and its tasks would have it, and what is told of a task is what it did."""
+        """1: it ended as its tenant and its tasks would have it. What is told of a task is what it did."""
         cancelled = any(event["job"] == job.id for event in self._history.of("cancel"))
         if job.state == job_pb2.JOB_STATE_CANCELLED and not cancelled:
             verdict.broken.append(f"{job.id} was cancelled, and nobody had asked for it")
@@ -176,7 +177,9 @@ class Oracle:
             did[run.allocation].add(run.end_state)
         for allocation in job.allocations:
             if allocation.state == SUCCEEDED and "SUCCEEDED" not in did[allocation.id]:
-                verdict.broken.append(f"{allocation.id} is told to have succeeded, and did {did[allocation.id]}")
+                verdict.broken.append(
+                    f"{allocation.id} is told to have succeeded, and did {did[allocation.id]}"
+                )
         if job.state == job_pb2.JOB_STATE_SUCCEEDED:
             ended = {(a.task_group, a.task_index) for a in job.allocations if a.state == SUCCEEDED}
             for group in job.spec.task_groups:

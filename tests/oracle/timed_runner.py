@@ -109,7 +109,9 @@ class TimedRunner:
         status.state = state
         status.end_time.CopyFrom(self._node.clock())
         key = AllocationKey(status.allocation_id, status.attempt)
-        self._tell("stopped", key, state=job_pb2.AllocationState.Name(state).removeprefix("ALLOCATION_STATE_"))
+        self._tell(
+            "stopped", key, state=job_pb2.AllocationState.Name(state).removeprefix("ALLOCATION_STATE_")
+        )
         self._view = dataclasses.replace(self._view, version=self._view.version + 1, status=status)
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
@@ -119,7 +121,12 @@ class TimedRunner:
 
     def _tell(self, what: str, key: AllocationKey, **more: Any) -> None:
         self._node.history.add(
-            what, allocation=key.allocation_id, attempt=key.attempt, node=self._node.id, runner=self.name, **more
+            what,
+            allocation=key.allocation_id,
+            attempt=key.attempt,
+            node=self._node.id,
+            runner=self.name,
+            **more,
         )
 
 

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import logging
 import random
+import secrets
 import tempfile
 import traceback
 from collections.abc import Iterator, Sequence
@@ -25,7 +26,7 @@ from mumian_agent.runtime import contact, process_tree
 from mumian_orchestrator.domain.job_state import TERMINAL_JOB_STATES
 from mumian_orchestrator.main.config import Config
 from mumian_orchestrator.ports.key_value import KeyEvent
-from mumian_orchestrator.services import admission, failpoints
+from mumian_orchestrator.services import failpoints
 from mumian_orchestrator.services.failpoints import Failpoint
 
 from tests.oracle.history import History
@@ -76,7 +77,14 @@ class City:
             preempt=self._random.random() < 0.3, brake_release_after_ms=self._random.choice((20_000, 40_000))
         )
         self.coordinators = [
-            Coordinator(f"coordinator-{number}", self.config, self.cluster, self.weather, self.roads)
+            Coordinator(
+                f"coordinator-{number}",
+                self.config,
+                self.cluster,
+                self.weather,
+                self.roads,
+                lambda why: history.add("defect", why=why),
+            )
             for number in range(self._random.choice(_COORDINATORS))
         ]
         self.sites = {
@@ -150,9 +158,7 @@ class City:
             site.start()
         await asyncio.sleep(_BEGIN_S)
         working = [asyncio.create_task(tenant.work(_WORK_UNTIL_S)) for tenant in self.tenants]
-        striking = [
-            asyncio.create_task(self._strike(number, fault)) for number, fault in enumerate(faults)
-        ]
+        striking = [asyncio.create_task(self._strike(number, fault)) for number, fault in enumerate(faults)]
         await asyncio.gather(*working)
         for task in striking:
             task.cancel()
@@ -226,7 +232,9 @@ class SimulatedPlatform:
     async def nodes(self) -> Sequence[Node]:
         """All nodes."""
         return [
-            Node(id=f"{site_id}/n1", site_id=site_id, arch="x86_64", cpu_milli=CPU_MILLI, memory_mib=1_000_000)
+            Node(
+                id=f"{site_id}/n1", site_id=site_id, arch="x86_64", cpu_milli=CPU_MILLI, memory_mib=1_000_000
+            )
             for site_id in self._city.sites
         ]
 
@@ -237,17 +245,18 @@ class SimulatedPlatform:
             others = [job_id for job_id in job_ids if _owner(job_id) != tenant]
             seen += [job.id for job in await self._jobs_of(tenant) if job.id in others]
             for job_id in others[:2]:
-                request = pb.GetJobRequest(job_id=job_id)
                 with contextlib.suppress(CallRefusedError):
-                    await self._coordinator.call(
-                        "oracle", tenant, lambda jobs, context, request=request: jobs.GetJob(request, context)
-                    )
+                    await self._get(tenant, job_id)
                     seen.append(job_id)
         return seen
 
     async def history_of(self, prefix: str) -> Sequence[KeyEvent]:
         """Everything that ever happened below a prefix."""
         return [event for event in self._city.cluster.remembered if event.key.startswith(prefix)]
+
+    async def _get(self, tenant: str, job_id: str) -> None:
+        request = pb.GetJobRequest(job_id=job_id)
+        await self._coordinator.call("oracle", tenant, lambda jobs, context: jobs.GetJob(request, context))
 
     async def _jobs_of(self, tenant: str) -> Sequence[Job]:
         request = pb.ListJobsRequest(page_size=500)
@@ -264,18 +273,22 @@ def simulate(seed: int, faults: Sequence[str] | None = None) -> Outcome:
         faults = [chance.choice(list(FAULTS)) for _ in range(chance.randint(1, _FAULTS_MAX))]
     outcome = Outcome(seed, Verdict(), list(faults))
     folder = tempfile.TemporaryDirectory(dir=_MEMORY if _MEMORY.is_dir() else None, prefix="mumian-sim-")
-    with folder, _same_every_time(seed), _defects() as defects:
-        with asyncio.Runner(loop_factory=Simulation) as runner:
-            loop = runner.get_loop()
-            assert isinstance(loop, Simulation)
-            try:
-                runner.run(_run(outcome, seed, Path(folder.name)))
-            except Exception:
-                outcome.verdict.broken.append(f"the simulation broke off:\n{traceback.format_exc()}")
-            finally:
-                outcome.virtual_s = loop.time()
-                failpoints.listen(None)
-                loop.release_all()
+    with (
+        folder,
+        _same_every_time(seed),
+        _defects() as defects,
+        asyncio.Runner(loop_factory=Simulation) as runner,
+    ):
+        loop = runner.get_loop()
+        assert isinstance(loop, Simulation)
+        try:
+            runner.run(_run(outcome, seed, Path(folder.name)))
+        except Exception:
+            outcome.verdict.broken.append(f"the simulation broke off:\n{traceback.format_exc()}")
+        finally:
+            outcome.virtual_s = loop.time()
+            failpoints.listen(None)
+            loop.release_all()
     outcome.verdict.broken += defects
     return outcome
 
@@ -319,7 +332,7 @@ def _same_every_time(seed: int) -> Iterator[None]:
         return int(asyncio.get_running_loop().time() * 1e9)
 
     with (
-        mock.patch.object(admission.secrets, "token_hex", lambda count: chance.randbytes(count).hex()),
+        mock.patch.object(secrets, "token_hex", lambda count: chance.randbytes(count).hex()),
         mock.patch.object(contact, "now_ns", now_ns),
         mock.patch.object(site_agent, "now_ns", now_ns),
         mock.patch.object(process_tree, "sweep", lambda *task: None),
@@ -335,9 +348,14 @@ def _defects() -> Iterator[list[str]]:
     class Handler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             if record.exc_info and record.exc_info[0] is not None:
-                defects.append(f"defect: {record.getMessage()}\n{''.join(traceback.format_exception(*record.exc_info))}")
+                defects.append(
+                    f"defect: {record.getMessage()}\n{''.join(traceback.format_exception(*record.exc_info))}"
+                )
 
-    handler, loggers = Handler(), [logging.getLogger(name) for name in ("mumian_orchestrator", "mumian_agent")]
+    handler, loggers = (
+        Handler(),
+        [logging.getLogger(name) for name in ("mumian_orchestrator", "mumian_agent")],
+    )
     for logger in loggers:
         logger.addHandler(handler)
     try:

@@ -105,9 +105,17 @@ class Coordinator:
     """One of several: started, killed, stopped and continued by a simulation."""
 
     def __init__(
-        self, name: str, config: Config, cluster: RememberingCluster, everywhere: Weather, roads: Roads
+        self,
+        name: str,
+        config: Config,
+        cluster: RememberingCluster,
+        everywhere: Weather,
+        roads: Roads,
+        crashed: Callable[[str], None],
     ) -> None:
+        """`crashed` is told when its process ends with an exception."""
         self.name, self._config, self._cluster, self._roads = name, config, cluster, roads
+        self._crashed = crashed
         self._everywhere = everywhere
         self.weather, self.clock = Weather(), VirtualClock()
         self.streams: dict[Stream, None] = {}  # in the order in which they came
@@ -122,7 +130,7 @@ class Coordinator:
         if not self.process.is_alive:
             self._closed()
             self.process = Process(self.name)
-            self.process.start(self._live(self.process))
+            self.process.live(self._live(self.process), self._crashed)
 
     async def _live(self, process: Process) -> None:
         link = StoreLink(process, self._everywhere, self.weather, self._roads.random, self._roads.world)
@@ -137,7 +145,8 @@ class Coordinator:
     async def open(self, services: Services) -> None:
         """It leads: let everybody in."""
         self.services = services
-        self.jobs, self.agents = JobService(services.admission), AgentService(services.sessions, services.reports)
+        self.jobs = JobService(services.admission, services.endpoints, services.bundles)
+        self.agents = AgentService(services.sessions, services.reports, services.bundles)
 
     async def close(self) -> None:
         """It leads no more."""
@@ -229,5 +238,3 @@ class Coordinator:
                 return await answered
         except TimeoutError:
             raise UnreachableError("no answer in time") from None
-
-

@@ -47,7 +47,7 @@ def _without_conditions(*dropped: type) -> AbstractContextManager[Any]:
 
     async def unfenced(self: FencedStore, writes: Sequence[Write]) -> int:
         kv = self._kv
-        self._kv = _Through(kv, dropped)  # type: ignore[assignment]
+        self._kv = _Through(kv, dropped)
         try:
             return await commit(self, writes)
         finally:
@@ -213,9 +213,13 @@ MUTATIONS: dict[str, Mutation] = {
     "dispatch-before-commit": Mutation(
         _dispatch_before_commit, ("die-before-commit", "die-before-commit", "kill-leader")
     ),
-    "acknowledge-before-commit": Mutation(_acknowledge_before_commit, ("die-before-commit", "store-away", "kill-all")),
+    "acknowledge-before-commit": Mutation(
+        _acknowledge_before_commit, ("die-before-commit", "store-away", "kill-all")
+    ),
     "forget-requests": Mutation(_forget_requests, ("requests-twice", "tenant-cut")),
-    "confirm-before-commit": Mutation(_confirm_before_commit, ("die-before-commit", "store-away", "kill-all")),
+    "confirm-before-commit": Mutation(
+        _confirm_before_commit, ("die-before-commit", "store-away", "kill-all")
+    ),
     "reports-in-any-order": Mutation(_reports_in_any_order, ("reports-shuffled", "reports-replayed")),
     "run-again": Mutation(_run_again, ("kill-leader", "kill-agent")),
     "lose-at-once": Mutation(_lose_at_once, ("site-cut", "site-cut", "site-deaf")),
@@ -226,5 +230,7 @@ MUTATIONS: dict[str, Mutation] = {
     "skip-what-was-compacted": Mutation(_skip_what_was_compacted, ("compaction",)),
     "show-all-tenants": Mutation(_show_all_tenants, ()),
     "answer-from-the-past": Mutation(_answer_from_the_past, ("sleep", "tenant-cut", "kill-all")),
-    "confirm-what-is-not-stored": Mutation(_confirm_what_is_not_stored, ("sleep", "store-away", "kill-agent")),
+    "confirm-what-is-not-stored": Mutation(
+        _confirm_what_is_not_stored, ("sleep", "store-away", "kill-agent")
+    ),
 }

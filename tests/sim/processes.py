@@ -8,6 +8,7 @@ a killed one nothing ever runs again, not even what would clean up.
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextvars import Context, ContextVar, copy_context
@@ -43,6 +44,15 @@ class Process:
     def start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Begin a task in it."""
         return asyncio.get_running_loop().create_task(work, context=self._context.copy())
+
+    def live(self, work: Coroutine[Any, Any, None], crashed: Callable[[str], None]) -> None:
+        """Begin its main task; `crashed` is told if that ends with an exception."""
+
+        def ended(task: asyncio.Task[None]) -> None:
+            if not task.cancelled() and (error := task.exception()) is not None:
+                crashed(f"{self.name} has crashed:\n{''.join(traceback.format_exception(error))}")
+
+        self.start(work).add_done_callback(ended)
 
     def call(self, function: Callable[..., object]) -> None:
         """Have it do something soon."""
@@ -84,7 +94,7 @@ class Simulation(VirtualTimeLoop):
         self._ready: deque[asyncio.Handle] = _Ready(self)
         self._nothing = asyncio.Handle(lambda: None, (), self)
         self._nothing.cancel()
-        # asyncio itself would forget a task that nobody can wake any more, and so run what cleans up after it.
+        # asyncio itself would forget a task that nobody can wake, and so run what cleans up after it.
         self._tasks: list[asyncio.Task[Any]] = []
         self.set_task_factory(self._remember)
 

@@ -1,5 +1,5 @@
-"""`make sim SEEDS=1000`: many simulated runs, each by its seed, judged by the oracle. A seed that fails prints
-its number, what was wrong and its history; `make sim SEED=17` replays one.
+"""`make sim SEEDS=1000`: many simulated runs, each by its seed, judged by the oracle. A seed that fails
+prints its number, what was wrong and where its history is; `make sim SEED=17` replays one.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 from tests.sim.city import Outcome, simulate
@@ -56,13 +56,15 @@ def _find(mutation: str, asked: argparse.Namespace) -> bool:
         for number, outcome in enumerate(outcomes, 1):
             if not outcome.verdict.is_good:
                 first = str(outcome.verdict).splitlines()[0]
-                print(f"{mutation:28} {number:4} seeds {time.monotonic() - begun_s:5.1f} s  {first}", flush=True)
+                print(
+                    f"{mutation:28} {number:4} seeds {time.monotonic() - begun_s:5.1f} s  {first}", flush=True
+                )
                 return True
     print(f"{mutation:28} NOT FOUND by {asked.seeds} seeds", flush=True)
     return False
 
 
-def _outcomes(asked: argparse.Namespace, seeds: range | list[int]) -> Iterator[Outcome]:
+def _outcomes(asked: argparse.Namespace, seeds: range | list[int]) -> Generator[Outcome, None, None]:
     work = [(seed, asked.fault, asked.mutation) for seed in seeds]
     if asked.processes == 1 or len(work) == 1:
         yield from map(_one, work)
@@ -99,10 +101,12 @@ def _summary(outcomes: list[Outcome], took_s: float) -> str:
     lines = ["fault                       struck  in failing seeds"]
     lines += [f"{fault:27} {struck[fault]:6} {bad[fault]:8}" for fault in FAULTS if struck[fault]]
     lost, twice, broken = (
-        sum(len(getattr(outcome.verdict, kind)) for outcome in outcomes) for kind in ("lost", "twice", "broken")
+        sum(len(getattr(outcome.verdict, kind)) for outcome in outcomes)
+        for kind in ("lost", "twice", "broken")
     )
+    hours = sum(outcome.virtual_s for outcome in outcomes) / 3600
     lines.append(
-        f"{len(outcomes)} seeds, {sum(o.virtual_s for o in outcomes) / 3600:.1f} virtual hours in {took_s:.0f} s: "
+        f"{len(outcomes)} seeds, {hours:.1f} virtual hours in {took_s:.0f} s: "
         f"{sum(o.jobs for o in outcomes)} jobs, {sum(o.starts for o in outcomes)} tasks started, "
         f"{sum(o.terms for o in outcomes)} terms; {lost} lost, {twice} twice, {broken} broken"
     )

@@ -19,18 +19,18 @@ from mumian_agent.runtime.identity import Identity
 from mumian_agent.runtime.journal import Entry, Journal
 from mumian_orchestrator.adapters.memory.virtual_time import VirtualClock
 
+from tests.agent.bundles import folders_of
 from tests.oracle.history import History
 from tests.oracle.timed_runner import Node, TimedRunners
 from tests.sim.coordinator import Coordinator, Stream
 from tests.sim.processes import Process
-from tests.sim.roads import CallRefusedError
 
 CPU_MILLI = 4000
 _WELCOME_WITHIN_S = 10.0
 _BACKOFF_S = (0.1, 1.0)
 _BEAT_S = 1.0
 # An agent that is refused for good ends, and an operator looks after it.
-_OPERATOR_AFTER_S = 15.0
+_OPERATOR_AFTER_S = 5.0
 
 
 class Site:
@@ -61,7 +61,7 @@ class Site:
         """Start the agent, if it does not run."""
         if not self._process.is_alive:
             self._process = Process(f"{self.id} agent")
-            self._process.start(self._live())
+            self._process.live(self._live(), lambda why: self._history.add("defect", why=why))
 
     def kill(self) -> None:
         """kill -9 of the agent: what it started goes on."""
@@ -86,12 +86,14 @@ class Site:
         self._identity = identity
         contact = Contact(self._folder / "contact")
         facts = NodeFacts("127.0.0.1", 0, (), 1.0, contact.path)
-        self._allocations = Allocations(_Journal(self._folder), self._runners, outbox, facts, self.clock.now)
+        folders = folders_of(self._folder)
+        self._allocations = Allocations(
+            _Journal(self._folder), self._runners, outbox, facts, folders, self.clock.now
+        )
         self._allocations.adopt()
         nothing: Any = _Nothing()
-        agent = SiteAgent(
-            identity, self._allocations, nothing, _Reports(self), nothing, contact, lambda: None  # type: ignore[arg-type]
-        )
+        reports: Any = _Reports(self)
+        agent = SiteAgent(identity, self._allocations, nothing, reports, nothing, contact, lambda: None)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._beat(outbox))
             group.create_task(self._stay_connected(agent, identity.agent_epoch, outbox))

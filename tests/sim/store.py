@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable, Sequence
 from contextvars import Context
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from mumian_orchestrator.adapters.memory.key_value import MemoryCluster
 from mumian_orchestrator.ports.key_value import KeyEvent, NoAnswerError
@@ -70,7 +70,7 @@ class StoreLink:
             if not self._happens("answers_lost"):
                 loop.call_later(self._way_s(), come_back, answer, error, context=self._world)
 
-        def come_back(answer: T, error: Exception | None) -> None:
+        def come_back(answer: Any, error: Exception | None) -> None:
             if answered.done():
                 return
             if error is None:

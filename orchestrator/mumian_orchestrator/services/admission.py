@@ -197,12 +197,14 @@ class Admission:
         Raises:
             RequestRefusedError: JOB_NOT_FOUND, OVERLOADED or STORE_UNAVAILABLE.
         """
-        self._published(tenant_id, job_id)
+        told = self._published(tenant_id, job_id)
         job = self._table.get(job_id)
-        if job is not None and job.state not in TERMINAL_JOB_STATES and not job.cancel_requested:
+        if job is not None and told.state not in TERMINAL_JOB_STATES and not told.cancel_requested:
             self._refuse_when_full()
             async with self.changes.turn(tenant_id):
-                await self._durable(self._reconciler.cancel(job))
+                # What is known here already may be stored only now, or never.
+                is_known = job.cancel_requested or job.state in TERMINAL_JOB_STATES
+                await self._durable(self._table.all_durable() if is_known else self._reconciler.cancel(job))
         return self._published(tenant_id, job_id)
 
     async def plan(self, tenant_id: str, spec: JobSpec) -> Decision:

@@ -52,9 +52,7 @@ class CommitLog:
         # What is to become durable together with these writes: the audit log's entry on them.
         self.ride_along: Callable[[Sequence[Write]], Sequence[Write]] = _nothing
 
-    def append(
-        self, writes: Sequence[Write], then: Callable[[], None] | None = None
-    ) -> asyncio.Future[None]:
+    def append(self, writes: Sequence[Write], then: Callable[[], None] | None = None) -> asyncio.Future[None]:
         """Make writes durable together; no writes at all make a barrier behind everything before.
 
         Args:

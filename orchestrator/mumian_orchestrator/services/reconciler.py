@@ -81,7 +81,7 @@ class Reconciler:
                 assert job is not None
                 self._changed(site_id, job, changed[start : start + _CHANGES_PER_COMMIT])
             if known:
-                # The site forgets what it is told to be stored, and what is known here may be stored only now.
+                # The site forgets what it is told to be stored; what is known here may be stored only now.
                 self._background.start(self._confirm(self._table.all_durable(), site_id, known))
 
     def _is_news(self, job: Job, allocation: Allocation, status: AllocationStatus) -> bool:

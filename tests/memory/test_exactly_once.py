@@ -125,3 +125,18 @@ async def test_a_cancel_that_is_repeated_is_acknowledged_only_once_it_is_stored(
         cluster.is_full = False
         await asyncio.sleep(2)
         assert (await services.admission.cancel("acme", job.id)).cancel_requested
+
+
+async def test_who_watches_is_told_of_the_end_however_slowly_he_reads() -> None:
+    async with leading(MemoryCluster()) as services:
+        site = Site(services)
+        await site.connect()
+        job = await services.admission.create("acme", "r", spec_of())
+        await asyncio.sleep(1)
+        seen = services.admission.watch("acme", job.id)
+        states = [(await anext(seen)).state]
+        site.status(f"{job.id}.main.0", SUCCEEDED)
+        await asyncio.sleep(1)
+        states += [shown.state async for shown in seen]
+        assert states[-1] == job_pb2.JOB_STATE_SUCCEEDED
+        assert len(states) == 2

@@ -61,7 +61,9 @@ class Stream:
         self._roads.later(self._roads.way_s(), self._closed_by_coordinator)
 
     def _closed_by_coordinator(self) -> None:
-        if not self.back.is_closed:
+        if self.back.is_closed:  # the agent finds out by its pings, at the latest when the road is open again
+            self._roads.later(KEEPALIVE_S, self._closed_by_coordinator)
+        else:
             self.commands.break_off()
 
     def agent_gone(self) -> None:

@@ -17,6 +17,7 @@ Sent = TypeVar("Sent", bound=Message)
 # After so long without an answer to its pings an end takes its connection to be broken.
 KEEPALIVE_S = 3.0
 _WAY_S = (0.0005, 0.01)
+_APART_S = 1e-6
 
 
 class UnreachableError(Exception):
@@ -76,7 +77,8 @@ class Pipe(Generic[Sent]):
         """Send."""
         data, now_s = message.SerializeToString(), asyncio.get_running_loop().time()
         self._count += 1
-        at_s = max(self._last_s, now_s + self._roads.way_s())
+        # Timers of the same instant fire in any order.
+        at_s = max(self._last_s + _APART_S, now_s + self._roads.way_s())
         random_now = self._roads.random.random
         # The first of a stream is what the stream is about.
         if self._is_robust and self._count > 1:

@@ -184,8 +184,10 @@ class Admission:
             while True:
                 changed.clear()
                 job = self._published(tenant_id, job_id)
+                has_ended = job.state in TERMINAL_JOB_STATES
                 yield job
-                if job.state in TERMINAL_JOB_STATES:
+                # Not `job.state`: it may have ended since, and whoever watches has not been told of it.
+                if has_ended:
                     return
                 await changed.wait()
         finally:

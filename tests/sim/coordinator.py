@@ -148,7 +148,9 @@ class Coordinator:
         """It leads: let everybody in."""
         self.services = services
         self.jobs = JobService(services.admission, services.endpoints, services.bundles)
-        self.agents = AgentService(services.sessions, services.reports, services.bundles)
+        self.agents = AgentService(
+            services.sessions, services.reports, services.bundles, services.access.sites
+        )
 
     async def close(self) -> None:
         """It leads no more."""

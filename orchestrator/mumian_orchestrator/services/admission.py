@@ -150,9 +150,8 @@ class Admission:
             if working is None or working.state in TERMINAL_JOB_STATES or working.cancel_requested:
                 advice = f"({job_id}) has ended, or is being stopped; submit the new one"
                 raise invalid([FieldFault("job", advice)])
-            durable = self._rollouts.begin(working, full)
-            if durable is not None:
-                await self._durable(durable)
+            # The same again may still be under way to the store.
+            await self._durable(self._rollouts.begin(working, full) or self._table.all_durable())
         return self._published(tenant_id, job_id)
 
     def get(self, tenant_id: str, job_id: str) -> Job:

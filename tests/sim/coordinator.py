@@ -58,7 +58,7 @@ class Stream:
             self.refused = refused
         finally:
             self._coordinator.streams.pop(self, None)
-        self._roads.later(self._roads.way_s(), self._closed_by_coordinator)
+            self._roads.later(self._roads.way_s(), self._closed_by_coordinator)
 
     def _closed_by_coordinator(self) -> None:
         if self.back.is_closed:  # the agent finds out by its pings, at the latest when the road is open again

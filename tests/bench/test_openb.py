@@ -5,22 +5,25 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 from click.testing import CliRunner, Result
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mumian_orchestrator.bench.cli import main
+from mumian_orchestrator.bench.openb.messages import Objective
 from mumian_orchestrator.bench.openb.published import (
     NODES,
     published_allocation,
     workload_of,
     workloads,
 )
+from mumian_orchestrator.bench.openb.reoptimised import replay_reoptimised
 from mumian_orchestrator.bench.openb.replay import (
     Arrivals,
-    Objective,
     allocated_percent,
     arrivals,
     capacity_milli,
@@ -105,7 +108,7 @@ def test_a_folder_in_place_of_a_file_is_refused(tmp_path: Path) -> None:
 def test_allocation_is_the_mean_over_the_arrivals_at_a_percent() -> None:
     half, none, share = TraceTask(1, 1, 500), TraceTask(1, 1, 0), TraceTask(1, 1, 4)
     # After each arrival, of 1000: arrived 500, 504, 504, 1004; allocated 500, 504, 504, 504.
-    percent = allocated_percent([half, share, none, half], [True, True, True, False], 1000)
+    percent = allocated_percent([half, share, none, half], [500, 504, 504, 504], 1000)
     assert percent[0] == percent[49] == 0
     assert percent[50] == pytest.approx((50.0 + 50.4 + 50.4) / 3)
     assert percent[99] == percent[100] == percent[130] == pytest.approx(50.4)
@@ -165,6 +168,31 @@ def test_one_request_places_what_one_request_for_each_task_with_its_delta_places
     together, _ = place_all(nodes, tasks, arriving, objective, seed, one_by_one=False)
     one_by_one, _ = place_all(nodes, tasks, arriving, objective, seed, one_by_one=True)
     assert together == one_by_one
+
+
+def test_reoptimisation_moves_what_runs_to_make_room_for_what_waits() -> None:
+    nodes = [TraceNode(f"n{i}", 64_000, 65_536, 1, "T4") for i in range(20)]
+    tasks = [TraceTask(1000, 1024, milli) for milli in (350, 500, 650)]
+    seeds = range(10)
+    online = [replay(nodes, tasks, Objective.PACK, seed) for seed in seeds]
+    reoptimised = [replay_reoptimised(nodes, tasks, seed, every=5) for seed in seeds]
+    assert reoptimised == [
+        replace(replay_reoptimised(nodes, tasks, run.seed, every=5), seconds=run.seconds)
+        for run in reoptimised
+    ]
+    assert sum(run.moves for run in reoptimised) > 0
+    for at in (100, 130):
+        assert fmean(run.allocated_percent[at] for run in reoptimised) > fmean(
+            run.allocated_percent[at] for run in online
+        )
+
+
+def test_without_an_optimisation_it_is_the_online_replay() -> None:
+    nodes, tasks = read_nodes(NODES), read_tasks(workloads()[0])
+    online = replay(nodes, tasks, Objective.PACK, seed=0)
+    never = replay_reoptimised(nodes, tasks, seed=0, every=10**6)
+    assert (never.allocated_percent, never.placed) == (online.allocated_percent, online.placed)
+    assert (never.optimisations, never.moves) == (0, 0)
 
 
 def test_pack_allocates_more_than_the_published_policies_in_every_workload() -> None:

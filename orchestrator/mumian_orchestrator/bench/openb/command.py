@@ -10,10 +10,10 @@ from pathlib import Path
 import click
 
 from mumian_orchestrator.bench.openb import published
+from mumian_orchestrator.bench.openb.messages import Objective
 from mumian_orchestrator.bench.openb.published import published_allocation, workload_of
 from mumian_orchestrator.bench.openb.replay import (
     Arrivals,
-    Objective,
     ReplayError,
     capacity_milli,
     replay,

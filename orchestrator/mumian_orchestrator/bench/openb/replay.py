@@ -12,29 +12,26 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from itertools import accumulate
 
-from mumian.api.v1 import fleet_pb2, job_pb2
-from mumian.api.v1.resources_pb2 import Accelerator, AcceleratorRequest, Resources
 from mumian_core import Engine
 from mumian_core.v1 import engine_pb2
 
+from mumian_orchestrator.bench.openb.messages import (
+    Objective,
+    allocation_of,
+    cluster_of,
+    job_of,
+    policy_of,
+)
 from mumian_orchestrator.bench.openb.trace import WHOLE_GPU_MILLI, TraceNode, TraceTask
 
 END_PERCENT = 130
 MOST_ARRIVALS = 2_000_000
-SITE = "openb"
 
 
 class ReplayError(Exception):
     """A trace that cannot be replayed: what and advice."""
-
-
-class Objective(Enum):
-    """What the placer goes by."""
-
-    PACK = engine_pb2.OBJECTIVE_PACK
-    COST = engine_pb2.OBJECTIVE_COST
-    RANDOM = engine_pb2.OBJECTIVE_RANDOM
 
 
 class Arrivals(Enum):
@@ -136,7 +133,10 @@ def replay(
     arriving = arrivals(nodes, tasks, seed, order)
     placements, placing = place_all(nodes, tasks, arriving, objective, seed, one_by_one=one_by_one)
     placed = [placement is not None for placement in placements]
-    percent = allocated_percent(arriving, placed, capacity_milli(nodes))
+    allocated_milli = list(
+        accumulate(task.gpu_milli * is_placed for task, is_placed in zip(arriving, placed, strict=True))
+    )
+    percent = allocated_percent(arriving, allocated_milli, capacity_milli(nodes))
     return Replay(seed, len(arriving), sum(placed), percent, placing)
 
 
@@ -151,26 +151,28 @@ def place_all(
 ) -> tuple[Sequence[engine_pb2.Placement | None], Duration]:
     """Where each arrival goes, with unset for those that find no place; see `replay`."""
     engine = Engine()
-    engine.apply(_cluster(nodes).SerializeToString())
-    place = _one_by_one if one_by_one else _in_one_request
-    return place(engine, arriving, _policy(objective, tasks), f"openb-{seed}")
+    engine.apply(cluster_of(nodes).SerializeToString())
+    way = _one_by_one if one_by_one else _in_one_request
+    return way(engine, arriving, policy_of(objective, tasks), f"openb-{seed}")
 
 
 def allocated_percent(
-    arriving: Sequence[TraceTask], placed: Sequence[bool], capacity: int
+    arriving: Sequence[TraceTask], allocated_milli: Sequence[int], capacity: int
 ) -> dict[int, float]:
     """GPU allocation by arrived demand, both in percent of the capacity (in milli).
+
+    Args:
+        allocated_milli: after each arrival.
 
     The figure at N is, as in the authors' analysis, the mean over the arrivals after which the
     arrived demand rounds to N; where there is none, as it was at the last arrival before.
     """
     sums: Counter[int] = Counter()
     counts: Counter[int] = Counter()
-    arrived = allocated = 0
+    arrived = 0
     newest = {0: 0}
-    for task, is_placed in zip(arriving, placed, strict=True):
+    for task, allocated in zip(arriving, allocated_milli, strict=True):
         arrived += task.gpu_milli
-        allocated += task.gpu_milli if is_placed else 0
         at = round(100 * arrived / capacity)
         sums[at] += allocated
         counts[at] += 1
@@ -187,8 +189,8 @@ def allocated_percent(
 def _in_one_request(
     engine: Engine, arriving: Sequence[TraceTask], policy: engine_pb2.Policy, evaluation_id: str
 ) -> tuple[list[engine_pb2.Placement | None], Duration]:
-    jobs = [_job(number, task) for number, task in enumerate(arriving)]
-    plan, placing = _place(engine, jobs, policy, evaluation_id)
+    jobs = [job_of(number, task) for number, task in enumerate(arriving)]
+    plan, placing = place(engine, jobs, policy, evaluation_id)
     by_job = {placement.job_id: placement for placement in plan.placements}
     return [by_job.get(job.job_id) for job in jobs], placing
 
@@ -199,25 +201,22 @@ def _one_by_one(
     placements: list[engine_pb2.Placement | None] = []
     all_placing = Duration()
     for number, task in enumerate(arriving):
-        plan, placing = _place(engine, [_job(number, task)], policy, evaluation_id)
+        plan, placing = place(engine, [job_of(number, task)], policy, evaluation_id)
         all_placing += placing
         placement = plan.placements[0] if plan.placements else None
         placements.append(placement)
         if placement is not None:
-            used = engine_pb2.UsedResources(
-                allocation_id=placement.job_id,
-                node_id=placement.node_id,
-                resources=_resources(task),
-                devices=placement.devices,
+            delta = engine_pb2.Delta(
+                base_generation=plan.base_generation, allocations=[allocation_of(placement, task)]
             )
-            delta = engine_pb2.Delta(base_generation=plan.base_generation, allocations=[used])
             engine.apply(delta.SerializeToString())
     return placements, all_placing
 
 
-def _place(
+def place(
     engine: Engine, jobs: Sequence[engine_pb2.PendingJob], policy: engine_pb2.Policy, evaluation_id: str
 ) -> tuple[engine_pb2.Plan, Duration]:
+    """The plan for these jobs on the engine's state, each seeing those before it."""
     request = engine_pb2.PlaceRequest(evaluation_id=evaluation_id, jobs=jobs, policy=policy)
     sent = request.SerializeToString()
     snapshot = engine.snapshot()
@@ -225,44 +224,3 @@ def _place(
     answer = snapshot.place(sent)
     placing = Duration(time.perf_counter() - start, time.thread_time() - core_start)
     return engine_pb2.Plan.FromString(answer), placing
-
-
-def _cluster(nodes: Sequence[TraceNode]) -> engine_pb2.Delta:
-    ready = fleet_pb2.HEALTH_READY
-    return engine_pb2.Delta(
-        reset=True,
-        sites=[fleet_pb2.Site(id=SITE, health=ready)],
-        nodes=[
-            fleet_pb2.Node(
-                id=f"{SITE}/{node.name}",
-                site_id=SITE,
-                health=ready,
-                cpu_milli=node.cpu_milli,
-                memory_mib=node.memory_mib,
-                accelerators=[Accelerator(kind="gpu", model=node.model, count=node.gpus)]
-                if node.gpus
-                else [],
-            )
-            for node in nodes
-        ],
-    )
-
-
-def _policy(objective: Objective, tasks: Sequence[TraceTask]) -> engine_pb2.Policy:
-    policy = engine_pb2.Policy(objective=objective.value)
-    if objective is Objective.PACK:
-        for task, weight in Counter(tasks).items():
-            policy.typical_tasks.add(resources=_resources(task), weight=weight)
-    return policy
-
-
-def _job(number: int, task: TraceTask) -> engine_pb2.PendingJob:
-    group = job_pb2.TaskGroup(name="main", count=1, resources=_resources(task))
-    return engine_pb2.PendingJob(job_id=str(number), spec=job_pb2.JobSpec(task_groups=[group]))
-
-
-def _resources(task: TraceTask) -> Resources:
-    resources = Resources(cpu_milli=task.cpu_milli, memory_mib=task.memory_mib)
-    if task.gpu_milli:
-        resources.accelerators.CopyFrom(AcceleratorRequest(milli=task.gpu_milli, models=task.models))
-    return resources

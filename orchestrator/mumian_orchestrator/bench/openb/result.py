@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 
+from mumian_orchestrator.bench.openb.messages import Objective
 from mumian_orchestrator.bench.openb.published import PERCENTS
-from mumian_orchestrator.bench.openb.replay import Objective, Replay
+from mumian_orchestrator.bench.openb.replay import Replay
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--arrivals", choices=[a.value for a in Arrivals], default=Arrivals.DRAWN.value)
-    parser.add_argument("--every", type=int, default=1000, help="arrivals between optimisations; 0: none")
+    parser.add_argument(
+        "--reoptimise-every", type=int, default=1000, help="arrivals between optimisations; 0: none"
+    )
     args = parser.parse_args()
     order = Arrivals(args.arrivals)
     report = Report("openb" if order is Arrivals.DRAWN else f"openb-{order.value}")
@@ -66,8 +68,8 @@ def main() -> None:
             for objective in Objective
         ]
         reoptimised = [
-            replay_reoptimised(nodes, tasks, seed, order, every=args.every)
-            for seed in range(args.seeds if args.every else 0)
+            replay_reoptimised(nodes, tasks, seed, order, every=args.reoptimise_every)
+            for seed in range(args.seeds if args.reoptimise_every else 0)
         ]
         published = published_allocation(name)
         report_workload(report, name, outcomes, reoptimised, published)
@@ -75,7 +77,7 @@ def main() -> None:
             {
                 "workload": name,
                 "arrivals": order.value,
-                "reoptimised_every": args.every,
+                "reoptimised_every": args.reoptimise_every,
                 "reoptimised": [asdict(run) for run in reoptimised],
                 "outcomes": [outcome.to_json() for outcome in outcomes],
                 "published_gpu_allocated_percent": published,

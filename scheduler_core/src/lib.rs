@@ -21,6 +21,7 @@ mod room;
 mod score;
 mod seed;
 pub mod state;
+mod threads;
 pub mod trial;
 pub mod validate;
 pub mod verify;

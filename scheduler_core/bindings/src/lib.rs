@@ -15,6 +15,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 mod _native {
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+    use std::time::Instant;
 
     use pyo3::prelude::*;
     use scheduler_core::state::State;
@@ -96,9 +97,10 @@ mod _native {
         fn optimize(&self, py: Python<'_>, request: &[u8], cancel: Option<&CancelToken>) -> PyResult<Vec<u8>> {
             let cancelled = CancelToken::flag(cancel);
             enter(py, || {
+                let started = Instant::now();
                 let request: border::OptimizeRequest = message(request)?;
                 let limits = request.stop.unwrap_or_default();
-                let mut stop = Limits::new(&limits, cancelled);
+                let mut stop = Limits::new(started, &limits, cancelled);
                 optimize::optimize(&self.state, &request, threads(&limits), &mut stop).map(reply)
             })
         }
@@ -144,9 +146,10 @@ mod _native {
     fn solve_assignment(py: Python<'_>, request: &[u8], cancel: Option<&CancelToken>) -> PyResult<Vec<u8>> {
         let cancelled = CancelToken::flag(cancel);
         enter(py, || {
+            let started = Instant::now();
             let request: border::AssignmentRequest = message(request)?;
             let limits = request.stop.unwrap_or_default();
-            let mut stop = Limits::new(&limits, cancelled);
+            let mut stop = Limits::new(started, &limits, cancelled);
             optimize::solve_table(&request, threads(&limits), &mut stop).map(reply)
         })
     }

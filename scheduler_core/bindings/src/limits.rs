@@ -10,13 +10,15 @@ use scheduler_core::wire::mumian_core::v1 as border;
 /// The limits of a request, and its caller's wish to end early.
 pub struct Limits {
     started: Instant,
+    reserved: Duration,
     limits: border::Stop,
     cancelled: Arc<AtomicBool>,
 }
 
 impl Limits {
-    pub fn new(limits: &border::Stop, cancelled: Arc<AtomicBool>) -> Self {
-        Self { started: Instant::now(), limits: *limits, cancelled }
+    /// The run began when its request came.
+    pub fn new(started: Instant, limits: &border::Stop, cancelled: Arc<AtomicBool>) -> Self {
+        Self { started, reserved: Duration::ZERO, limits: *limits, cancelled }
     }
 }
 
@@ -26,7 +28,8 @@ impl Stop for Limits {
         if self.cancelled.load(Ordering::Relaxed) {
             return Some(Reason::Cancelled);
         }
-        if limits.time_limit_ms > 0 && self.started.elapsed() >= Duration::from_millis(limits.time_limit_ms) {
+        let limit = Duration::from_millis(limits.time_limit_ms);
+        if limits.time_limit_ms > 0 && self.started.elapsed().saturating_add(self.reserved) >= limit {
             return Some(Reason::Time);
         }
         if limits.rounds_max > 0 && progress.round >= limits.rounds_max {
@@ -39,6 +42,10 @@ impl Stop for Limits {
 
     fn elapsed_ms(&self) -> u64 {
         self.started.elapsed().as_millis() as u64
+    }
+
+    fn reserve(&mut self, ms: u64) {
+        self.reserved = Duration::from_millis(ms);
     }
 }
 

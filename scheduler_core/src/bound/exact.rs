@@ -6,6 +6,7 @@ use std::ops::{Add, Mul};
 use super::relaxation::{Relaxation, TERMS};
 use super::{Prices, PRICE_SHIFT};
 use crate::assignment::problem::{range, Weights, DIMS, NONE, REFUSED};
+use crate::threads::shared;
 
 /// Terms below this leave room in an i64 for their sum.
 const NARROW: f64 = (1_u64 << 60) as f64;
@@ -23,22 +24,10 @@ pub fn bound_microcny(relaxation: &Relaxation<'_>, prices: &Prices, threads: usi
         pass.scaled
     };
     let pairs = kinds * relaxation.problem.columns.len();
-    let threads = threads.clamp(1, 1 + pairs / PAIRS_PER_THREAD);
-    let each = kinds.div_ceil(threads).max(1);
-    let mut scaled = -price_of_capacity(relaxation, prices);
-    if threads == 1 {
-        scaled += part(0, kinds);
-    } else {
-        std::thread::scope(|scope| {
-            let part = &part;
-            let running: Vec<_> =
-                (0..threads).map(|i| scope.spawn(move || part((i * each).min(kinds), each))).collect();
-            running.into_iter().for_each(|thread| match thread.join() {
-                Ok(sum) => scaled += sum,
-                Err(panic) => std::panic::resume_unwind(panic),
-            });
-        });
-    }
+    let parts = threads.clamp(1, 1 + pairs / PAIRS_PER_THREAD);
+    let each = kinds.div_ceil(parts).max(1);
+    let sums = shared(parts, parts, |i| part((i * each).min(kinds), each));
+    let scaled = sums.into_iter().sum::<i128>() - price_of_capacity(relaxation, prices);
     // Costs are whole, so a part counts as one.
     -((-scaled) >> PRICE_SHIFT)
 }

@@ -2,9 +2,11 @@
 //!
 //! The capacities of each class are charged for instead of being kept (Lagrangian relaxation, per
 //! class and resource). `smooth` finds prices, `exact` says what they prove. At the best prices the
-//! bound is that of the linear relaxation with the nodes of a class thrown together.
+//! bound is that of the linear relaxation with the nodes of a class thrown together. `knapsack` proves
+//! more of tables, where it can solve what is left for each node.
 
 mod exact;
+mod knapsack;
 mod relaxation;
 mod shadow;
 mod smooth;
@@ -12,6 +14,7 @@ mod smooth;
 use crate::assignment::problem::{Amounts, Problem, DIMS};
 use relaxation::Relaxation;
 
+pub use knapsack::Knapsacks;
 pub use shadow::{shadow_prices, ShadowPrice};
 
 /// Fractional bits of a price.
@@ -44,7 +47,7 @@ pub fn prices(problem: &Problem, threads: usize, mut proceed: impl FnMut(i128) -
     let relaxation = Relaxation::of(problem);
     let free = Prices::none(problem);
     let mut best = Bound { microcny: exact::bound_microcny(&relaxation, &free, threads), prices: free };
-    smooth::climb(&relaxation, |point| {
+    smooth::climb(&relaxation, threads, |point| {
         if let Some(point) = point {
             let of_class = point.chunks(DIMS).map(|prices| std::array::from_fn(|d| fixed(prices[d]))).collect();
             let prices = Prices { of_class };

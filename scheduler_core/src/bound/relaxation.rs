@@ -82,16 +82,7 @@ impl<'p> Relaxation<'p> {
         &self.groups[range(&self.of_kind[kind as usize])]
     }
 
-    /// What a task of the kind takes of the resources that the column is charged for.
-    #[inline]
-    pub fn weight(&self, kind: u32, column: u32) -> [i64; TERMS] {
-        match self.problem.weights {
-            Weights::OfKind => self.kind_weight(kind),
-            Weights::OfPair(_) => [self.pair_weights(kind)[column as usize], 0, 0],
-        }
-    }
-
-    /// The same for all columns, where weights belong to kinds.
+    /// What a task of the kind takes of the resources that columns are charged for, where weights belong to kinds.
     pub fn kind_weight(&self, kind: u32) -> [i64; TERMS] {
         let kind = &self.problem.kinds[kind as usize];
         [kind.amounts[0], kind.amounts[1], kind.device_milli]

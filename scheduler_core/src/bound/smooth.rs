@@ -5,8 +5,11 @@
 //! Candes, "Adaptive restart for accelerated gradient schemes", 2015), and the smoothing is
 //! lowered in stages. Nothing here need be exact: prices are valued exactly afterwards.
 
+use std::ops::Range;
+
 use super::relaxation::{Relaxation, TERMS};
-use crate::assignment::problem::{DIMS, NONE, REFUSED};
+use crate::assignment::problem::{Weights, DIMS, NONE, REFUSED};
+use crate::threads::shared;
 
 /// Steps of one stage.
 const STEPS: usize = 60;
@@ -14,11 +17,18 @@ const STEPS: usize = 60;
 const STAGES: [f64; 7] = [0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0003];
 /// How much shorter a step is than the curvature by itself allows; prices of one node pull together.
 const CAUTION: f64 = 2.5;
+/// After so many steps it is asked anew which columns can get a share at all.
+const STEPS_PER_FOCUS: usize = 20;
+/// A column that costs so many times the smoothing more than the least gets none.
+const FAR: f64 = 30.0;
+/// Fewer pairs are not worth a thread; more parts than this are not worth their sums.
+const PAIRS_PER_PART: usize = 1 << 16;
+const PARTS_MAX: usize = 16;
 
 /// Climbs with each smoothing in turn. `proceed` is asked after every step, and is shown the prices,
-/// class by class, where a stage ends, be it early.
-pub fn climb(relaxation: &Relaxation<'_>, mut proceed: impl FnMut(Option<&[f64]>) -> bool) {
-    let mut smooth = Smooth::new(relaxation);
+/// class by class, where a stage ends, be it early. The same on any number of threads.
+pub fn climb(relaxation: &Relaxation<'_>, threads: usize, mut proceed: impl FnMut(Option<&[f64]>) -> bool) {
+    let mut smooth = Smooth::new(relaxation, threads);
     for share in STAGES {
         let is_whole = smooth.stage(share, || proceed(None));
         if !proceed(Some(&smooth.point)) || !is_whole {
@@ -27,21 +37,61 @@ pub fn climb(relaxation: &Relaxation<'_>, mut proceed: impl FnMut(Option<&[f64]>
     }
 }
 
-struct Column {
-    cost: f64,
-    slots: [u32; TERMS],
-    weight: [f64; TERMS],
+/// A column that is open to a kind.
+#[derive(Clone, Copy)]
+struct Open {
+    column: u32,
+    cost: f32,
+    /// What the kind's weight counts as here: all of it, but where weights belong to pairs.
+    scale: f32,
 }
 
 struct Kind {
     count: f64,
     unplaced: f64,
     mean: f64,
-    columns: Vec<Column>,
+    weight: [f64; TERMS],
+    open: Vec<Open>,
+    /// So many columns at the front can get a share; the others are far.
+    near: usize,
+}
+
+impl Kind {
+    #[inline]
+    fn reduced(&self, open: Open, charged: &[[f64; TERMS]]) -> f64 {
+        let [a, b, c] = self.weight;
+        let [p, q, r] = charged[open.column as usize];
+        f64::from(open.cost) + f64::from(open.scale) * (a * p + b * q + c * r)
+    }
+
+    /// Brings the columns that are not far to the front.
+    fn focus(&mut self, charged: &[[f64; TERMS]], share: f64) {
+        let least = self.open.iter().map(|&open| self.reduced(open, charged)).fold(self.unplaced, f64::min);
+        let most = least + FAR * share * self.mean;
+        self.near = 0;
+        for i in 0..self.open.len() {
+            if self.reduced(self.open[i], charged) <= most {
+                self.open.swap(i, self.near);
+                self.near += 1;
+            }
+        }
+    }
+}
+
+/// What the shares of a column take of what it is charged for, and how fast that changes with the price.
+#[derive(Clone, Copy, Default)]
+struct Taken {
+    load: [f64; TERMS],
+    curvature: [f64; TERMS],
 }
 
 struct Smooth {
+    threads: usize,
     kinds: Vec<Kind>,
+    /// Of about as many pairs each; their sums are added up in order, whoever made them.
+    parts: Vec<Range<usize>>,
+    /// Where each column finds its prices.
+    slots: Vec<[u32; TERMS]>,
     free: Vec<f64>,
     /// Curvature that a resource counts as at the least, times the smoothing.
     floor: Vec<f64>,
@@ -50,7 +100,7 @@ struct Smooth {
 
 impl Smooth {
     /// Starts at prices of 0.
-    fn new(relaxation: &Relaxation<'_>) -> Self {
+    fn new(relaxation: &Relaxation<'_>, threads: usize) -> Self {
         let problem = relaxation.problem;
         let free: Vec<f64> = relaxation.free.iter().flatten().map(|&x| x as f64).collect();
         let mut kinds = Vec::new();
@@ -59,27 +109,28 @@ impl Smooth {
             let groups = relaxation.groups_of(kind);
             let open = (0..problem.columns.len() as u32)
                 .filter(|&c| problem.cost(kind, c) != REFUSED && relaxation.fits(kind, c));
-            let columns: Vec<Column> = open
-                .map(|c| Column {
-                    cost: problem.cost(kind, c) as f64,
-                    slots: relaxation.slots[c as usize],
-                    weight: relaxation.weight(kind, c).map(|w| w as f64),
-                })
-                .collect();
-            if groups.is_empty() || columns.is_empty() {
+            let (weight, pairs) = match problem.weights {
+                Weights::OfKind => (relaxation.kind_weight(kind), None),
+                Weights::OfPair(_) => ([1, 0, 0], Some(relaxation.pair_weights(kind))),
+            };
+            let scale = |column: u32| pairs.map_or(1.0, |weights| weights[column as usize] as f32);
+            let open: Vec<Open> =
+                open.map(|c| Open { column: c, cost: problem.cost(kind, c) as f32, scale: scale(c) }).collect();
+            if groups.is_empty() || open.is_empty() {
                 continue;
             }
+            let weight = weight.map(|w| w as f64);
             let count = groups.iter().map(|g| g.count as f64).sum();
-            let mean = columns.iter().map(|c| c.cost).sum::<f64>() / columns.len() as f64;
-            for (t, weight) in columns[0].weight.iter().enumerate() {
+            let mean = (open.iter().map(|o| f64::from(o.cost)).sum::<f64>() / open.len() as f64).max(1.0);
+            for (t, weight) in weight.iter().map(|w| w * f64::from(open[0].scale)).enumerate() {
                 let dims = if t < TERMS - 1 { t..t + 1 } else { t..DIMS };
                 dims.for_each(|d| {
-                    squares[d] += count * weight * weight / mean.max(1.0);
+                    squares[d] += count * weight * weight / mean;
                     sums[d] += count * weight;
                 });
             }
             let unplaced = groups.iter().map(|g| g.unplaced_microcny as f64).fold(f64::INFINITY, f64::min);
-            kinds.push(Kind { count, unplaced, mean: mean.max(1.0), columns });
+            kinds.push(Kind { count, unplaced, mean, weight, near: open.len(), open });
         }
         let floor = free.iter().enumerate().map(|(i, free)| {
             let d = i % DIMS;
@@ -89,7 +140,8 @@ impl Smooth {
                 0.0
             }
         });
-        Self { floor: floor.collect(), point: vec![0.0; free.len()], kinds, free }
+        let (floor, point, parts) = (floor.collect(), vec![0.0; free.len()], parts(&kinds));
+        Self { threads, kinds, parts, slots: relaxation.slots.clone(), free, floor, point }
     }
 
     /// False when `proceed` ended it early.
@@ -98,8 +150,12 @@ impl Smooth {
         let mut ahead = self.point.clone();
         let mut momentum = 1.0_f64;
         let (mut load, mut curvature) = (vec![0.0; size], vec![0.0; size]);
-        for _ in 0..STEPS {
-            self.look(&ahead, share, &mut load, &mut curvature);
+        for step in 0..STEPS {
+            let charged = self.charged(&ahead);
+            if step % STEPS_PER_FOCUS == 0 {
+                self.kinds.iter_mut().for_each(|kind| kind.focus(&charged, share));
+            }
+            self.look(&charged, share, &mut load, &mut curvature);
             let mut along = 0.0;
             let mut next = Vec::with_capacity(size);
             for i in 0..size {
@@ -128,42 +184,74 @@ impl Smooth {
         true
     }
 
+    /// The prices that each column is charged at.
+    fn charged(&self, prices: &[f64]) -> Vec<[f64; TERMS]> {
+        let price = |slot: u32| if slot == NONE { 0.0 } else { prices[slot as usize] };
+        self.slots.iter().map(|slots| slots.map(price)).collect()
+    }
+
     /// What the shares take of each resource, and how fast that changes with its price.
-    fn look(&self, prices: &[f64], share: f64, load: &mut [f64], curvature: &mut [f64]) {
+    fn look(&self, charged: &[[f64; TERMS]], share: f64, load: &mut [f64], curvature: &mut [f64]) {
         load.fill(0.0);
         curvature.fill(0.0);
-        let mut reduced = Vec::new();
-        for kind in &self.kinds {
-            reduced.clear();
-            let price = |slot: u32| if slot == NONE { 0.0 } else { prices[slot as usize] };
-            reduced.extend(kind.columns.iter().map(|c| {
-                c.cost
-                    + c.weight[0] * price(c.slots[0])
-                    + c.weight[1] * price(c.slots[1])
-                    + c.weight[2] * price(c.slots[2])
-            }));
-            let least = reduced.iter().copied().fold(kind.unplaced, f64::min);
-            let scale = -1.0 / (share * kind.mean);
-            let mut sum = exponential((kind.unplaced - least) * scale);
-            for reduced in &mut reduced {
-                *reduced = exponential((*reduced - least) * scale);
-                sum += *reduced;
-            }
-            let each = kind.count / sum;
-            for (column, part) in kind.columns.iter().zip(&reduced) {
-                let tasks = each * part;
-                if tasks < 1e-9 {
-                    continue;
-                }
-                for (&slot, weight) in column.slots.iter().zip(column.weight) {
-                    if slot != NONE {
-                        load[slot as usize] += tasks * weight;
-                        curvature[slot as usize] -= tasks * weight * weight * scale;
-                    }
+        let parts = shared(self.threads, self.parts.len(), |i| self.taken(self.parts[i].clone(), charged, share));
+        for (column, slots) in self.slots.iter().enumerate() {
+            for (t, &slot) in slots.iter().enumerate().filter(|(_, &slot)| slot != NONE) {
+                for taken in &parts {
+                    load[slot as usize] += taken[column].load[t];
+                    curvature[slot as usize] += taken[column].curvature[t];
                 }
             }
         }
     }
+
+    /// The same for some kinds, by column.
+    fn taken(&self, kinds: Range<usize>, charged: &[[f64; TERMS]], share: f64) -> Vec<Taken> {
+        let mut taken = vec![Taken::default(); self.slots.len()];
+        let mut parts = Vec::new();
+        for kind in &self.kinds[kinds] {
+            let near = &kind.open[..kind.near];
+            parts.clear();
+            parts.extend(near.iter().map(|&open| kind.reduced(open, charged)));
+            let least = parts.iter().copied().fold(kind.unplaced, f64::min);
+            let scale = -1.0 / (share * kind.mean);
+            let mut sum = exponential((kind.unplaced - least) * scale);
+            for part in &mut parts {
+                *part = exponential((*part - least) * scale);
+                sum += *part;
+            }
+            let each = kind.count / sum;
+            for (open, part) in near.iter().zip(&parts) {
+                let tasks = each * part;
+                if tasks < 1e-9 {
+                    continue;
+                }
+                let taken = &mut taken[open.column as usize];
+                for (t, weight) in kind.weight.iter().enumerate() {
+                    let weight = weight * f64::from(open.scale);
+                    taken.load[t] += tasks * weight;
+                    taken.curvature[t] -= tasks * weight * weight * scale;
+                }
+            }
+        }
+        taken
+    }
+}
+
+/// Kinds in a row with about as many pairs in each part.
+fn parts(kinds: &[Kind]) -> Vec<Range<usize>> {
+    let pairs: usize = kinds.iter().map(|kind| kind.open.len()).sum();
+    let count = (pairs / PAIRS_PER_PART).clamp(1, PARTS_MAX).next_power_of_two();
+    let mut parts = Vec::with_capacity(count);
+    let (mut first, mut so_far) = (0, 0);
+    for (i, kind) in kinds.iter().enumerate() {
+        so_far += kind.open.len();
+        if so_far * count >= pairs * (parts.len() + 1) {
+            parts.push(first..i + 1);
+            first = i + 1;
+        }
+    }
+    parts
 }
 
 /// e^x for x <= 0 to about seven digits, the same on every machine.

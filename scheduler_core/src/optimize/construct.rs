@@ -20,9 +20,15 @@ pub enum Order {
     Largest,
 }
 
-/// Seats all that are nowhere, as far as there is room, or until `proceed` says no; what room is left.
-/// A gang is seated whole or not at all.
-pub fn construct(solution: &mut Solution<'_>, guide: &Guide<'_>, by: Order, proceed: &mut dyn FnMut() -> bool) -> Room {
+/// Seats these of the tasks that are nowhere, as far as there is room, or until `proceed` says no; what
+/// room is left. A gang is seated whole or not at all.
+pub fn construct(
+    solution: &mut Solution<'_>,
+    guide: &Guide<'_>,
+    mut order: Vec<u32>,
+    by: Order,
+    proceed: &mut dyn FnMut() -> bool,
+) -> Room {
     let problem = solution.problem;
     let mut room = Room::of(solution);
     let mut regret: Vec<(Reverse<i64>, Reverse<i64>)> = Vec::with_capacity(problem.kinds.len());
@@ -32,7 +38,6 @@ pub fn construct(solution: &mut Solution<'_>, guide: &Guide<'_>, by: Order, proc
         let size = facts.amounts[..FIRST_DEVICE_DIM].iter().fold(facts.device_milli, |sum, &x| sum.saturating_add(x));
         regret.push((Reverse(if near.is_empty() { 0 } else { regret_of(near) }), Reverse(size)));
     }
-    let mut order: Vec<u32> = (0..problem.tasks.len() as u32).filter(|&t| !solution.is_placed(t)).collect();
     order.sort_by_key(|&t| {
         let task = &problem.tasks[t as usize];
         let alone = task.gang == NONE;

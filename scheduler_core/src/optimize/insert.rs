@@ -10,52 +10,82 @@ use crate::assignment::problem::{range, Amounts, DIMS, NONE};
 use crate::assignment::room::Room;
 use crate::assignment::solution::{Seat, Solution};
 
-/// Columns, and nodes of each, that are tried for one task.
+/// Columns, and nodes of each, that are tried for one task, and nodes in all.
 const COLUMNS_MAX: usize = 48;
 const NODES_MAX: usize = 24;
-/// Tasks in a row that find no place, after which the others are left to the search.
-const FAILURES_MAX: usize = 16;
+const TRIES_MAX: usize = 256;
+/// Tasks of one kind that find no place, after which the others of it are left to the search.
+const FAILURES_MAX: u32 = 2;
 /// Tasks that may make room for one.
 const EVICTED_MAX: usize = 4;
 
-/// Seats as many as it can of those that are nowhere, one after the other, until `proceed` says no.
-/// Gangs and tasks that run already are left as they are.
-pub fn insert_all(solution: &mut Solution<'_>, room: &mut Room, guide: &Guide<'_>, proceed: &mut dyn FnMut() -> bool) {
+/// Seats as many as it can of those of some kinds that are nowhere, one after the other, until `proceed`
+/// says no. Gangs and tasks that run already are left as they are.
+pub fn insert_all(
+    solution: &mut Solution<'_>,
+    room: &mut Room,
+    guide: &Guide<'_>,
+    is_asked: &dyn Fn(u32) -> bool,
+    proceed: &mut dyn FnMut() -> bool,
+) {
     let mut waiting: Vec<u32> = solution.nowhere().to_vec();
-    waiting.retain(|&t| solution.problem.tasks[t as usize].gang == NONE);
+    let may_go = |t: u32| {
+        let task = &solution.problem.tasks[t as usize];
+        task.gang == NONE && is_asked(task.kind)
+    };
+    waiting.retain(|&t| may_go(t));
     waiting.sort_unstable_by_key(|&t| {
         let task = &solution.problem.tasks[t as usize];
         (Reverse(task.unplaced_microcny), Reverse(solution.problem.kinds[task.kind as usize].device_milli), t)
     });
     let mut columns = Columns { guide, of_kind: HashMap::new() };
-    let mut failures = 0;
     for task in waiting {
-        if failures == FAILURES_MAX || !proceed() {
+        let kind = solution.problem.tasks[task as usize].kind;
+        if columns.of(kind).failures == FAILURES_MAX {
+            continue;
+        }
+        if !proceed() {
             return;
         }
-        failures = if insert(solution, room, &mut columns, task) { 0 } else { failures + 1 };
+        if !insert(solution, room, &mut columns, task) {
+            columns.of(kind).failures += 1;
+        }
     }
 }
 
-/// The columns of kinds, best first, as they are asked for.
+/// What is known of the columns of kinds.
 struct Columns<'a, 'p> {
     guide: &'a Guide<'p>,
-    of_kind: HashMap<u32, Rc<[(i64, u32)]>>,
+    of_kind: HashMap<u32, OfKind>,
+}
+
+struct OfKind {
+    /// All that are open, best first.
+    open: Rc<[(i64, u32)]>,
+    /// So many of them were full when they were last asked. What is given up for a task hardly ever
+    /// makes room for another, so they are not asked again.
+    full: usize,
+    failures: u32,
 }
 
 impl Columns<'_, '_> {
-    fn of(&mut self, kind: u32) -> Rc<[(i64, u32)]> {
-        self.of_kind.entry(kind).or_insert_with(|| self.guide.all(kind).into()).clone()
+    fn of(&mut self, kind: u32) -> &mut OfKind {
+        let open = || OfKind { open: self.guide.all(kind).into(), full: 0, failures: 0 };
+        self.of_kind.entry(kind).or_insert_with(open)
     }
 }
 
 fn insert(solution: &mut Solution<'_>, room: &mut Room, columns: &mut Columns<'_, '_>, task: u32) -> bool {
     let problem = solution.problem;
     let kind = problem.tasks[task as usize].kind;
-    for &(_, column) in columns.of(kind).iter().take(COLUMNS_MAX) {
+    let mut tries_left = TRIES_MAX;
+    let open = columns.of(kind).open.clone();
+    for &(_, column) in open.iter().take(COLUMNS_MAX) {
         let nodes = range(&problem.classes[problem.columns[column as usize].class as usize].nodes);
         let (first, count) = (nodes.start, nodes.len());
-        for i in 0..count.min(NODES_MAX) {
+        let tries = count.min(NODES_MAX).min(tries_left);
+        tries_left -= tries;
+        for i in 0..tries {
             // Not the same nodes for every task.
             let node = (first + (task as usize + i) % count) as u32;
             if insert_at(solution, room, columns, (task, node, column)) {
@@ -126,11 +156,19 @@ fn victims(solution: &Solution<'_>, node: u32, weight: &Amounts) -> Vec<u32> {
 /// Seats a lifted task where it costs least with room, but not on this node.
 fn reseat(solution: &mut Solution<'_>, room: &mut Room, columns: &mut Columns<'_, '_>, task: u32, but: u32) -> bool {
     let kind = solution.problem.tasks[task as usize].kind;
-    let open = columns.of(kind);
-    let mut open = open.iter().map(|&(_, column)| column);
-    // The tree does not know yet that the node has more room, so it seldom names it.
-    let found =
-        open.by_ref().filter_map(|c| room.first_fit(solution, kind, c).map(|n| (n, c))).find(|&(n, _)| n != but);
+    let OfKind { open, full, .. } = columns.of(kind);
+    let mut found = None;
+    let mut all_full = true;
+    for &(_, column) in &open[*full..] {
+        let node = room.first_fit(solution, kind, column);
+        all_full &= node.is_none();
+        *full += usize::from(all_full);
+        // The tree does not know yet that the node has more room, so it seldom names it.
+        found = node.filter(|&node| node != but).map(|node| (node, column));
+        if found.is_some() {
+            break;
+        }
+    }
     match found {
         Some((node, column)) if solution.put(task, node, column) => {
             room.changed(solution, node);
@@ -164,11 +202,11 @@ mod tests {
 
     fn inserted(problem: &Problem, seats: &[(u32, u32)]) -> Vec<u32> {
         let prices = Prices { of_class: vec![[0; DIMS]] };
-        let guide = Guide::new(problem, &prices);
+        let guide = Guide::new(problem, &prices, 1);
         let mut solution = Solution::new(problem);
         seats.iter().for_each(|&(task, node)| assert!(solution.put(task, node, 0)));
         let mut room = Room::of(&solution);
-        insert_all(&mut solution, &mut room, &guide, &mut || true);
+        insert_all(&mut solution, &mut room, &guide, &|_| true, &mut || true);
         (0..problem.tasks.len() as u32).map(|t| solution.seat(t).node).collect()
     }
 

@@ -13,6 +13,7 @@ use crate::assignment::solution::Seat;
 use crate::bound::shadow_prices;
 use crate::cluster::{At, Cluster};
 use crate::model::{models, Candidate, Demand};
+use crate::threads::shared;
 use crate::wire::mumian::api::v1 as api;
 use crate::wire::mumian_core::v1 as border;
 use crate::{cost, filter};
@@ -56,11 +57,17 @@ pub struct Instance<'a> {
 
 impl<'a> Instance<'a> {
     /// The cluster must be as if no task in play stood anywhere.
-    pub fn new(cluster: &Cluster, policy: &border::Policy, tasks: Vec<InPlay<'a>>, move_microcny: i64) -> Self {
+    pub fn new(
+        cluster: &Cluster,
+        policy: &border::Policy,
+        tasks: Vec<InPlay<'a>>,
+        move_microcny: i64,
+        threads: usize,
+    ) -> Self {
         let mut instance = Self { problem: Problem::default(), tasks, nodes: Vec::new(), position: HashMap::new() };
         instance.add_nodes(cluster);
         let demands = instance.add_kinds();
-        instance.add_costs(cluster, policy, &demands);
+        instance.add_costs(cluster, policy, &demands, threads);
         instance.add_tasks(move_microcny);
         instance.make_room_for_homes(cluster);
         instance
@@ -117,11 +124,16 @@ impl<'a> Instance<'a> {
     fn add_kinds(&mut self) -> Vec<Arc<Demand>> {
         let mut demands: Vec<Arc<Demand>> = Vec::new();
         let mut kinds: HashMap<Arc<Demand>, u32> = HashMap::new();
+        let mut last: Option<(&Arc<Demand>, u32)> = None;
         for task in &self.tasks {
-            let kind = *kinds.entry(task.demand.clone()).or_insert_with(|| {
-                demands.push(task.demand.clone());
-                demands.len() as u32 - 1
-            });
+            let kind = match last {
+                Some((demand, kind)) if Arc::ptr_eq(demand, &task.demand) => kind,
+                _ => *kinds.entry(task.demand.clone()).or_insert_with(|| {
+                    demands.push(task.demand.clone());
+                    demands.len() as u32 - 1
+                }),
+            };
+            last = Some((&task.demand, kind));
             self.problem.tasks.push(Task { kind, ..Task::default() });
         }
         self.problem.kinds.extend(demands.iter().map(|demand| {
@@ -133,26 +145,31 @@ impl<'a> Instance<'a> {
         demands
     }
 
-    fn add_costs(&mut self, cluster: &Cluster, policy: &border::Policy, demands: &[Arc<Demand>]) {
-        let mut cost = Vec::with_capacity(demands.len() * self.problem.columns.len());
-        for demand in demands {
-            for class in &self.problem.classes {
+    fn add_costs(&mut self, cluster: &Cluster, policy: &border::Policy, demands: &[Arc<Demand>], threads: usize) {
+        let problem = &self.problem;
+        let of_kind = |kind: usize| {
+            let demand = &demands[kind];
+            let mut costs = Vec::with_capacity(problem.columns.len());
+            for class in &problem.classes {
                 let at = self.nodes[class.nodes.start as usize];
-                let open = accepted(cluster, at, demand);
-                for column in &self.problem.columns[range(&class.columns)] {
+                let node = cluster.node(at);
+                for column in &problem.columns[range(&class.columns)] {
                     let model = (column.model != NONE).then_some(column.model as usize);
-                    let is_asked = model.is_some() == demand.accelerators.is_some() && open.contains(&model);
+                    let is_asked = model.is_some() == demand.accelerators.is_some()
+                        && models(node, demand).any(|open| open == model);
                     let candidate = candidate(cluster, at, demand, model);
                     if !is_asked || !filter::admits_fixed(&candidate) {
-                        cost.push(REFUSED);
+                        costs.push(REFUSED);
                         continue;
                     }
                     let microcny = cost::of(&candidate, policy).total_microcny_per_hour;
-                    cost.push(i64::try_from(microcny).unwrap_or(COST_MAX).min(COST_MAX));
+                    costs.push(i64::try_from(microcny).unwrap_or(COST_MAX).min(COST_MAX));
                 }
             }
-        }
-        self.problem.cost = cost;
+            costs
+        };
+        let cost = shared(threads, demands.len(), of_kind);
+        self.problem.cost = cost.concat();
     }
 
     fn add_tasks(&mut self, move_microcny: i64) {

@@ -16,12 +16,15 @@ use crate::model::Task;
 use crate::place::place;
 use crate::seed::seed;
 use crate::state::State;
+use crate::threads::shared;
 use crate::validate;
 use crate::verify::verify;
 use crate::wire::mumian_core::v1 as border;
 
 /// What moving a running task counts as at the least, so that nothing moves for nothing.
 const MOVE_MICROCNY: i64 = 1;
+/// Tasks whose placements one thread writes in a row.
+const TASKS_PER_PART: usize = 1 << 12;
 /// How often refused placements are taken out before the start is the answer.
 const REPAIRS_MAX: usize = 4;
 
@@ -52,29 +55,39 @@ pub fn optimize(
             ..Default::default()
         },
     )?;
-    let mut case = Case { state, request, jobs, lifted: state.fork(), pinned: Vec::new() };
+    let mut case = Case { state, request, jobs, lifted: state.fork(), pinned: Vec::new(), threads };
     let (mut in_play, seats) = case.in_play(&pending, &online);
     in_play.extend(running);
     case.lift(&in_play)?;
     let cluster = case.lifted.snapshot();
     let policy = request.policy.clone().unwrap_or_default();
     let move_microcny = MOVE_MICROCNY.max(cost::migration_microcny_per_hour(&policy));
-    let instance = Instance::new(&cluster, &policy, in_play, move_microcny);
+    let instance = Instance::new(&cluster, &policy, in_play, move_microcny, threads);
     let start = start(&instance, &cluster, &seats);
+    drop(online);
+    // Writing the answer takes about as long as reading the question did.
+    stop.reserve(stop.elapsed_ms());
     let settings = Settings {
         seed: seed(&request.evaluation_id, state.generation()),
         threads,
         moves_max: request.moves_max.unwrap_or(u32::MAX),
     };
-    let found = solve(start.clone(), settings, stop);
-    let repaired = case.repaired(&instance, &cluster, &policy, found.solution.clone());
-    let best = repaired.filter(|s| s.total_microcny() <= start.total_microcny()).unwrap_or_else(|| start.clone());
-    let (plan, moves) = case.plan(&instance, &cluster, &policy, &best);
+    let mut found = solve(start.clone(), settings, stop);
+    let solution = std::mem::replace(&mut found.solution, Solution::new(&instance.problem));
+    let repaired = case.repaired(&instance, &cluster, &policy, solution);
+    let repaired = repaired.filter(|(solution, _)| solution.total_microcny() <= start.total_microcny());
+    let (best, (plan, moves)) = repaired.unwrap_or_else(|| {
+        let planned = case.plan(&instance, &cluster, &policy, &start);
+        (start.clone(), planned)
+    });
     Ok(border::OptimizeResponse {
         prices: instance.prices(&cluster, &found),
         ..answer(plan, moves, &start, &best, &found)
     })
 }
+
+/// A plan, and which allocations move in it.
+type Planned = (border::Plan, Vec<border::Move>);
 
 fn running<'a>(
     state: &State,
@@ -127,6 +140,8 @@ fn pending(request: &border::OptimizeRequest) -> Vec<border::PendingJob> {
     running.extend(request.running.iter().map(|r| (r.job_id.as_str(), r.task_group.as_str(), r.task_index)));
     let jobs_that_run: HashSet<&str> = request.running.iter().map(|r| r.job_id.as_str()).collect();
     let of_job = |job: &border::PendingJob| {
+        // What the start is explained by is no part of the answer.
+        let job = &border::PendingJob { explain: false, ..job.clone() };
         if !jobs_that_run.contains(job.job_id.as_str()) {
             return Some(job.clone());
         }
@@ -152,15 +167,16 @@ struct Case<'a> {
     lifted: State,
     /// Placements of the start that nothing changes.
     pinned: Vec<border::Placement>,
+    threads: usize,
 }
 
 impl<'a> Case<'a> {
     /// The pending tasks that may go anywhere, with where the start puts them. The others are pinned.
-    fn in_play(
+    fn in_play<'o>(
         &mut self,
         pending: &[border::PendingJob],
-        online: &border::Plan,
-    ) -> (Vec<InPlay<'a>>, Vec<Option<border::Placement>>) {
+        online: &'o border::Plan,
+    ) -> (Vec<InPlay<'a>>, Vec<Option<&'o border::Placement>>) {
         type Id<'s> = (&'s str, &'s str, u32);
         let placed: HashMap<Id<'_>, &border::Placement> =
             online.placements.iter().map(|p| ((p.job_id.as_str(), p.task_group.as_str(), p.task_index), p)).collect();
@@ -185,7 +201,7 @@ impl<'a> Case<'a> {
                     }
                     let demand = demand.clone();
                     in_play.push(InPlay { job, spec, group, demand, index, home: None, stays: false });
-                    seats.push(seat.cloned());
+                    seats.push(seat);
                 }
             }
         }
@@ -226,7 +242,31 @@ impl<'a> Case<'a> {
         cluster: &Cluster,
         policy: &border::Policy,
         solution: &Solution<'_>,
-    ) -> (border::Plan, Vec<border::Move>) {
+    ) -> Planned {
+        let tasks = instance.tasks.len();
+        let part = |i: usize| {
+            let (mut plan, mut moves) = (border::Plan::default(), Vec::new());
+            for t in i * TASKS_PER_PART..tasks.min((i + 1) * TASKS_PER_PART) {
+                let (task, seat) = (&instance.tasks[t], solution.seat(t as u32));
+                if seat.node == NONE {
+                    if task.home.is_none() {
+                        let (job_id, task_group) = (task.job.job_id.clone(), task.group.name.clone());
+                        plan.unplaced.push(border::UnplacedTask { job_id, task_group, task_index: task.index });
+                    }
+                    continue;
+                }
+                if solution.problem.tasks[t].home == seat.node {
+                    continue;
+                }
+                let placement = instance.placement(cluster, policy, t, seat);
+                moves.extend(task.home.as_ref().map(|home| border::Move {
+                    allocation_id: home.allocation_id.to_string(),
+                    to_node_id: placement.node_id.clone(),
+                }));
+                plan.placements.push(placement);
+            }
+            (plan, moves)
+        };
         let mut plan = border::Plan {
             evaluation_id: self.request.evaluation_id.clone(),
             base_generation: self.state.generation(),
@@ -234,37 +274,23 @@ impl<'a> Case<'a> {
             ..Default::default()
         };
         let mut moves = Vec::new();
-        for (t, task) in instance.tasks.iter().enumerate() {
-            let seat = solution.seat(t as u32);
-            if seat.node == NONE {
-                if task.home.is_none() {
-                    let (job_id, task_group) = (task.job.job_id.clone(), task.group.name.clone());
-                    plan.unplaced.push(border::UnplacedTask { job_id, task_group, task_index: task.index });
-                }
-                continue;
-            }
-            if solution.problem.tasks[t].home == seat.node {
-                continue;
-            }
-            let placement = instance.placement(cluster, policy, t, seat);
-            moves.extend(task.home.as_ref().map(|home| border::Move {
-                allocation_id: home.allocation_id.to_string(),
-                to_node_id: placement.node_id.clone(),
-            }));
-            plan.placements.push(placement);
+        for (part, moved) in shared(self.threads, tasks.div_ceil(TASKS_PER_PART), part) {
+            plan.placements.extend(part.placements);
+            plan.unplaced.extend(part.unplaced);
+            moves.extend(moved);
         }
         (plan, moves)
     }
 
-    /// The solution without the placements that the verifier refuses: what couples tasks with
-    /// power or links is no part of the problem. None when that does not come to an end.
+    /// The solution without the placements that the verifier refuses, and its plan: what couples tasks
+    /// with power or links is no part of the problem. None when that does not come to an end.
     fn repaired<'p>(
         &self,
         instance: &Instance<'_>,
         cluster: &Cluster,
         policy: &border::Policy,
         mut solution: Solution<'p>,
-    ) -> Option<Solution<'p>> {
+    ) -> Option<(Solution<'p>, Planned)> {
         for _ in 0..REPAIRS_MAX {
             let (plan, moves) = self.plan(instance, cluster, policy, &solution);
             let mut state = self.state.fork();
@@ -274,9 +300,9 @@ impl<'a> Case<'a> {
                 ..Default::default()
             };
             state.apply(delta).ok()?;
-            let refused = refused(&state.snapshot(), &plan, &self.request.jobs);
+            let (plan, refused) = refused(&state.snapshot(), plan, &self.request.jobs);
             if refused.is_empty() {
-                return Some(solution);
+                return Some((solution, (plan, moves)));
             }
             let of_task = |t: &InPlay<'_>| (t.job.job_id.clone(), t.group.name.clone(), t.index);
             for (t, task) in (0..).zip(&instance.tasks) {
@@ -297,25 +323,38 @@ impl<'a> Case<'a> {
     }
 }
 
-/// The tasks whose placement the verifier refuses. Each job is asked about what the plan says of it.
-fn refused(cluster: &Cluster, plan: &border::Plan, jobs: &[border::PendingJob]) -> HashSet<(String, String, u32)> {
+/// The plan back, and the tasks whose placement the verifier refuses. Each job is asked about what the
+/// plan says of it.
+fn refused(
+    cluster: &Cluster,
+    plan: border::Plan,
+    jobs: &[border::PendingJob],
+) -> (border::Plan, HashSet<(String, String, u32)>) {
     let mut of_job: HashMap<&str, Vec<border::PendingTasks>> = HashMap::new();
     for p in &plan.placements {
-        let task = border::PendingTasks { task_group: p.task_group.clone(), task_indexes: vec![p.task_index] };
-        of_job.entry(&p.job_id).or_default().push(task);
+        let groups = of_job.entry(&p.job_id).or_default();
+        match groups.iter_mut().find(|group| group.task_group == p.task_group) {
+            Some(group) => group.task_indexes.push(p.task_index),
+            None => {
+                groups.push(border::PendingTasks { task_group: p.task_group.clone(), task_indexes: vec![p.task_index] })
+            }
+        }
     }
     let asked = jobs.iter().filter_map(|job| {
         let pending = of_job.remove(job.job_id.as_str())?;
         Some(border::PendingJob { pending, ..job.clone() })
     });
-    let request = border::VerifyRequest { jobs: asked.collect(), plan: Some(plan.clone()) };
+    let jobs = asked.collect();
+    let request = border::VerifyRequest { jobs, plan: Some(plan) };
     let verdicts = verify(cluster, &request).verdicts;
+    let plan = request.plan.unwrap_or_default();
     let refused = plan.placements.iter().zip(verdicts).filter(|(_, verdict)| !verdict.accepted);
-    refused.map(|(p, _)| (p.job_id.clone(), p.task_group.clone(), p.task_index)).collect()
+    let refused = refused.map(|(p, _)| (p.job_id.clone(), p.task_group.clone(), p.task_index)).collect();
+    (plan, refused)
 }
 
 /// Running tasks at home, pending ones where the online placer put them.
-fn start<'p>(instance: &'p Instance<'_>, cluster: &Cluster, seats: &[Option<border::Placement>]) -> Solution<'p> {
+fn start<'p>(instance: &'p Instance<'_>, cluster: &Cluster, seats: &[Option<&border::Placement>]) -> Solution<'p> {
     let mut solution = Solution::new(&instance.problem);
     for (t, task) in instance.tasks.iter().enumerate() {
         let seat = match (&task.home, seats.get(t)) {

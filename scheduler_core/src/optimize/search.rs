@@ -4,16 +4,19 @@
 
 use std::collections::HashSet;
 
+use super::apportion::apportion;
 use super::construct::{construct, Order};
+use super::fill::fill;
 use super::guide::Guide;
 use super::insert::insert_all;
-use super::repack::{propose, Reach, Step};
+use super::moves::{gang, repack, Reach, Step};
 use super::stop::{Progress, Reason, Stop};
 use crate::assignment::problem::NONE;
 use crate::assignment::room::Room;
 use crate::assignment::solution::{Seat, Solution};
-use crate::bound::{self, Bound};
+use crate::bound::{self, Bound, Knapsacks};
 use crate::seed::{mixed, Draws};
+use crate::threads::shared;
 
 /// What a run may do.
 #[derive(Debug, Clone, Copy)]
@@ -40,19 +43,36 @@ const REACHES: [Reach; 4] = [
     Reach { nodes: 6, tasks: 30, looks: 8_000 },
     Reach { nodes: 2, tasks: 30, looks: 6_000 },
 ];
+/// Where there are gangs, of so many steps one is about a whole gang.
+const GANG_STEPS: usize = 8;
 /// Small problems may pass through worse solutions; the best one is kept beside.
 const WANDERING_TASKS_MAX: usize = 10_000;
 /// How much worse a step may be: on average this part of the gap to the bound, shared by all tasks.
 const HEAT: f64 = 3.0;
+/// What of the knapsacks of a table is solved before the first round, and in each: cells.
+const FIRST_CELLS: u64 = 1 << 27;
+const CELLS_PER_ROUND: u64 = 1 << 20;
 /// Rounds without gain after which a problem counts as solved as well as it can be.
 const PATIENCE_ROUNDS: u64 = 20_000;
 
 /// Improves on the start, which it never makes worse.
 pub fn solve<'p>(start: Solution<'p>, settings: Settings, stop: &mut dyn Stop) -> Found<'p> {
     let problem = start.problem;
-    let bound = prices(&start, settings.threads, stop);
-    let guide = Guide::new(problem, &bound.prices);
+    let mut bound = prices(&start, settings.threads, stop);
+    let progress = at_start(&start, bound.microcny);
+    if let Some(reason) = over(progress, stop) {
+        let progress = vec![Progress { elapsed_ms: stop.elapsed_ms(), ..progress }];
+        return Found { solution: start, rounds: 0, reason, progress, bound };
+    }
+    let prices = bound.prices.clone();
+    let guide = Guide::new(problem, &prices, settings.threads);
     let solution = constructed(start, &guide, bound.microcny, stop);
+    let mut knapsacks = Knapsacks::of(problem, &bound.prices);
+    if let Some(knapsacks) = &mut knapsacks {
+        let progress = at_start(&solution, bound.microcny);
+        knapsacks.climb(progress.objective_microcny, FIRST_CELLS, settings.threads, &mut || has_time(progress, stop));
+        bound.microcny = bound.microcny.max(knapsacks.bound_microcny());
+    }
     let mut search = Search {
         room: Room::of(&solution),
         wanders: problem.tasks.len() <= WANDERING_TASKS_MAX,
@@ -77,6 +97,11 @@ pub fn solve<'p>(start: Solution<'p>, settings: Settings, stop: &mut dyn Stop) -
         }
         progress.round += 1;
         search.round(progress.round, progress.bound_microcny);
+        if let Some(knapsacks) = &mut knapsacks {
+            knapsacks.climb(search.best_microcny, CELLS_PER_ROUND, settings.threads, &mut || true);
+            bound.microcny = bound.microcny.max(knapsacks.bound_microcny());
+            progress.bound_microcny = bound.microcny;
+        }
         progress.rounds_without_gain += 1;
         if search.best_microcny < progress.objective_microcny {
             progress.objective_microcny = search.best_microcny;
@@ -93,10 +118,14 @@ fn prices(start: &Solution<'_>, threads: usize, stop: &mut dyn Stop) -> Bound {
     bound::prices(start.problem, threads, |bound_microcny| has_time(at_start(start, bound_microcny), stop))
 }
 
-/// Whether the preparation may go on. What else ends a run is asked of its rounds only.
-fn has_time(progress: Progress, stop: &mut dyn Stop) -> bool {
+/// Why the preparation may not go on. What else ends a run is asked of its rounds only.
+fn over(progress: Progress, stop: &mut dyn Stop) -> Option<Reason> {
     let reason = stop.reached(&Progress { elapsed_ms: stop.elapsed_ms(), ..progress });
-    !matches!(reason, Some(Reason::Time | Reason::Cancelled))
+    reason.filter(|reason| matches!(reason, Reason::Time | Reason::Cancelled))
+}
+
+fn has_time(progress: Progress, stop: &mut dyn Stop) -> bool {
+    over(progress, stop).is_none()
 }
 
 fn at_start(solution: &Solution<'_>, bound_microcny: i128) -> Progress {
@@ -110,21 +139,21 @@ fn at_start(solution: &Solution<'_>, bound_microcny: i128) -> Progress {
     }
 }
 
-/// The better one of two: what is nowhere added to the start, or all that waits seated anew, the
-/// largest first. As much of the first as there is time for; without time for the second it is the first.
+/// The better one of two: all that waits seated anew, or what is nowhere added to the start. The second
+/// is tried where the first leaves tasks out or is dearer than the start; without time for either it is the start.
 fn constructed<'p>(start: Solution<'p>, guide: &Guide<'p>, bound_microcny: i128, stop: &mut dyn Stop) -> Solution<'p> {
-    let (problem, progress) = (start.problem, at_start(&start, bound_microcny));
-    let mut anew = start.clone();
-    let mut added = start;
-    add(&mut added, guide, Order::MostToLose, &mut || has_time(progress, stop));
-    if !has_time(progress, stop) {
-        return added;
+    let progress = at_start(&start, bound_microcny);
+    let mut proceed = || has_time(progress, stop);
+    let anew = seated_anew(start.clone(), guide, &mut proceed);
+    if anew.nowhere().is_empty() && anew.total_microcny() < start.total_microcny() {
+        return anew;
     }
-    let waiting = (0..problem.tasks.len() as u32).filter(|&t| problem.tasks[t as usize].home == NONE);
-    waiting.for_each(|t| {
-        anew.lift(t);
-    });
-    add(&mut anew, guide, Order::Largest, &mut || has_time(progress, stop));
+    let mut added = start;
+    if proceed() {
+        let waiting = added.nowhere().to_vec();
+        let mut room = construct(&mut added, guide, waiting, Order::MostToLose, &mut proceed);
+        insert_all(&mut added, &mut room, guide, &|_| true, &mut proceed);
+    }
     if anew.total_microcny() < added.total_microcny() {
         anew
     } else {
@@ -132,10 +161,29 @@ fn constructed<'p>(start: Solution<'p>, guide: &Guide<'p>, bound_microcny: i128,
     }
 }
 
-/// Seats what is nowhere, where there is room and then where room can be made.
-fn add(solution: &mut Solution<'_>, guide: &Guide<'_>, order: Order, proceed: &mut dyn FnMut() -> bool) {
-    let mut room = construct(solution, guide, order, proceed);
-    insert_all(solution, &mut room, guide, proceed);
+/// Lifts all that waits and seats it together: gangs first, then class by class what belongs there by
+/// the prices, and what that has left over, where there is room and where room can be made.
+fn seated_anew<'p>(mut solution: Solution<'p>, guide: &Guide<'p>, proceed: &mut dyn FnMut() -> bool) -> Solution<'p> {
+    let problem = solution.problem;
+    let waiting = (0..problem.tasks.len() as u32).filter(|&t| problem.tasks[t as usize].home == NONE);
+    waiting.for_each(|t| {
+        solution.lift(t);
+    });
+    let gangs = solution.nowhere().iter().copied().filter(|&t| problem.tasks[t as usize].gang != NONE).collect();
+    construct(&mut solution, guide, gangs, Order::Largest, proceed);
+    let shares = apportion(&solution, guide, proceed);
+    // Cores and memory that are gone make devices useless, so those who need devices are seated first.
+    let needs_devices = |kind: u32| problem.kinds[kind as usize].device_milli > 0;
+    let (with, without): (Vec<_>, Vec<_>) = shares.into_iter().partition(|share| needs_devices(share.kind));
+    fill(&mut solution, with, proceed);
+    let left = solution.nowhere().iter().copied().filter(|&t| needs_devices(problem.tasks[t as usize].kind)).collect();
+    let mut room = construct(&mut solution, guide, left, Order::Largest, proceed);
+    insert_all(&mut solution, &mut room, guide, &needs_devices, proceed);
+    fill(&mut solution, without, proceed);
+    let left = solution.nowhere().to_vec();
+    let mut room = construct(&mut solution, guide, left, Order::Largest, proceed);
+    insert_all(&mut solution, &mut room, guide, &|_| true, proceed);
+    solution
 }
 
 struct Search<'s, 'p> {
@@ -176,33 +224,16 @@ impl<'p> Search<'_, 'p> {
         let heat = if self.wanders { HEAT * gap as f64 / self.solution.problem.tasks.len() as f64 } else { 0.0 };
         let allowances: Vec<i64> = (0..count).map(|_| allowance(heat, &mut self.draws)).collect();
         let look = |i: usize| {
-            propose(
-                &self.solution,
-                self.guide,
-                &self.room,
-                REACHES[i % REACHES.len()],
-                allowances[i],
-                mixed(seed, i as u64),
-            )
+            let seed = mixed(seed, i as u64);
+            if i % GANG_STEPS == 0 && !self.solution.problem.gangs.is_empty() {
+                return gang::propose(&self.solution, self.guide, allowances[i], seed);
+            }
+            let reach = REACHES[i % REACHES.len()];
+            repack::propose(&self.solution, self.guide, &self.room, reach, allowances[i], seed)
         };
-        let look = &look;
-        let threads = self.settings.threads.clamp(1, count);
-        let mut steps: Vec<(usize, Step)> = if threads == 1 {
-            (0..count).filter_map(|i| look(i).map(|step| (i, step))).collect()
-        } else {
-            std::thread::scope(|scope| {
-                let part = |t: usize| (t..count).step_by(threads).filter_map(move |i| look(i).map(|step| (i, step)));
-                let running: Vec<_> = (1..threads).map(|t| scope.spawn(move || part(t).collect::<Vec<_>>())).collect();
-                let mut steps: Vec<_> = part(0).collect();
-                for thread in running {
-                    match thread.join() {
-                        Ok(more) => steps.extend(more),
-                        Err(panic) => std::panic::resume_unwind(panic),
-                    }
-                }
-                steps
-            })
-        };
+        let found = shared(self.settings.threads, count, look);
+        let mut steps: Vec<(usize, Step)> =
+            found.into_iter().enumerate().filter_map(|(i, step)| Some((i, step?))).collect();
         steps.sort_by_key(|(i, step)| (step.delta_microcny, *i));
         steps.into_iter().map(|(_, step)| step).collect()
     }

@@ -33,6 +33,9 @@ pub trait Stop {
     fn elapsed_ms(&self) -> u64 {
         0
     }
+
+    /// After the end there is so much left to do: a limit on time has to be that much earlier.
+    fn reserve(&mut self, _ms: u64) {}
 }
 
 impl<F: FnMut(&Progress) -> Option<Reason>> Stop for F {

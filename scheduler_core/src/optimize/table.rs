@@ -30,7 +30,8 @@ pub fn solve_table(
     let settings = Settings { seed: request.seed, threads, moves_max: 0 };
     let mut start = Solution::new(&problem);
     // By cost alone, and whole: so there is an answer even when the prices take all the time.
-    construct(&mut start, &Guide::new(&problem, &Prices::none(&problem)), Order::MostToLose, &mut || true);
+    let by_cost = Guide::new(&problem, &Prices::none(&problem), threads);
+    construct(&mut start, &by_cost, (0..request.tasks).collect(), Order::MostToLose, &mut || true);
     let found = solve(start, settings, stop);
     let solution = &found.solution;
     let agent = (0..request.tasks).map(|t| match solution.seat(t).node {

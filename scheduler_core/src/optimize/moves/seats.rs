@@ -5,11 +5,11 @@
 
 use std::cmp::Reverse;
 
-use super::guide::{parts, Guide, PART_BITS};
 use crate::assignment::devices::choose;
 use crate::assignment::problem::{range, Amounts, DIMS, NONE, REFUSED, WHOLE};
 use crate::assignment::solution::Solution;
 use crate::bound::PRICE_SHIFT;
+use crate::optimize::guide::{parts, Guide, PART_BITS};
 
 struct Node {
     id: u32,

@@ -67,8 +67,9 @@ def openb(
     output: str,
 ) -> None:
     """Replay a GPU trace: tasks arrive until they ask for 130 % of the GPUs, each is placed online, none
-    leaves, none is moved unless --reoptimise-every asks for it. Prints the GPUs allocated at 100 and 130 % of arrived demand, beside the published
-    table where the workload is in it, and the tasks placed per second.
+    leaves, and none is moved unless --reoptimise-every asks for it. Prints the GPUs allocated at 100 and
+    130 % of arrived demand, beside the published table where the workload is in it, and the tasks placed
+    per second.
 
     The speed is for each second of one core inside the engine, which decodes one request with all arrivals,
     places them from a cold index, and encodes the plan.

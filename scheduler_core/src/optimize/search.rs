@@ -225,7 +225,7 @@ impl<'p> Search<'_, 'p> {
         let allowances: Vec<i64> = (0..count).map(|_| allowance(heat, &mut self.draws)).collect();
         let look = |i: usize| {
             let seed = mixed(seed, i as u64);
-            if i % GANG_STEPS == 0 && !self.solution.problem.gangs.is_empty() {
+            if i.is_multiple_of(GANG_STEPS) && !self.solution.problem.gangs.is_empty() {
                 return gang::propose(&self.solution, self.guide, allowances[i], seed);
             }
             let reach = REACHES[i % REACHES.len()];

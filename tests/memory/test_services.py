@@ -120,3 +120,13 @@ async def test_the_leader_forgets_old_history_again_and_again() -> None:
         with pytest.raises(CompactedError):
             cluster.history("/mumian/", created)
         assert len(services.admission.list("acme", [])) == 2
+
+
+async def test_a_job_never_takes_the_id_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = iter(["00000000", "00000000", "00000001"])
+    async with leading(MemoryCluster()) as services:
+        monkeypatch.setattr("mumian_orchestrator.services.admission.secrets.token_hex", lambda _: next(drawn))
+        first = await services.admission.create("acme", "first", spec_of())
+        second = await services.admission.create("rival", "second", spec_of())
+        assert (first.id, second.id) == ("work-00000000", "work-00000001")
+        assert services.admission.get("acme", first.id).tenant_id == "acme"

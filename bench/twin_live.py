@@ -104,7 +104,7 @@ def _live(asked: Scenario, expected: dict[str, object], address: str) -> None:
         end_unix_s = time.time()
         recording = from_coordinator(address, ["default"], end_unix_s)
         jobs = [client.wait(job_id, timeout_s=300) for job_id in ids]
-    promised_s = kept_s = it_mj = waited_s = held_s = started_s = 0.0
+    promised_s = kept_s = it_uj = waited_s = held_s = started_s = 0.0
     for job in jobs:
         [allocation] = job.allocations
         created, started, ended = (
@@ -118,10 +118,10 @@ def _live(asked: Scenario, expected: dict[str, object], address: str) -> None:
         waited_s += begun - created
         held_s += ended - started
         started_s += started - allocation.create_time.ToNanoseconds() / 1e9
-        it_mj += allocation.receipt.it_energy_mj * (min(ended, end_unix_s) - begun) / (ended - started)
+        it_uj += allocation.receipt.it_energy_uj * (min(ended, end_unix_s) - begun) / (ended - started)
     live = {
         "inside_slo": kept_s / promised_s,
-        "it_wh": it_mj / 3_600_000,
+        "it_wh": it_uj / 3_600_000_000,
         "wait_mean_s": waited_s / len(jobs),
     }
     imported = scenario_of(recording, "replay", 1)

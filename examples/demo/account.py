@@ -38,9 +38,9 @@ def usage_of(job: Job, sites: Mapping[str, Site]) -> Usage:
         seconds = (
             allocation.end_time.ToNanoseconds() - allocation.start_time.ToNanoseconds()
         ) / 1e9  # both by the agent's clock
-        at_meter_j = allocation.it_energy_j * site.pue.marginal_permille / 1000
+        at_meter_j = allocation.it_energy_uj / 1e6 * site.pue.marginal_permille / 1000
         held_s += seconds
-        it_j += allocation.it_energy_j
+        it_j += allocation.it_energy_uj / 1e6
         meter_j += at_meter_j
         rent_cny += allocation.cost.rent_microcny_per_hour / 1e6 * seconds / 3600
         energy_cny += at_meter_j / _JOULE_PER_KWH * site.prices.energy_kwh_microcny / 1e6

@@ -17,12 +17,14 @@ pub struct Device {
     /// Position in the node's accelerators of the first one of this device's model.
     pub model: usize,
     pub used_milli: u64,
+    /// Not offered: the device is faulty, or others use it.
+    pub withheld_milli: u64,
 }
 
 impl Device {
     /// In thousandths of the device; never below zero, though a fact may overcommit it.
     pub fn free_milli(&self) -> u64 {
-        WHOLE_DEVICE_MILLI.saturating_sub(self.used_milli)
+        WHOLE_DEVICE_MILLI.saturating_sub(self.used_milli.saturating_add(self.withheld_milli))
     }
 }
 
@@ -51,7 +53,12 @@ impl NodeState {
         let mut devices = Vec::new();
         for (i, accelerator) in node.accelerators.iter().enumerate() {
             let model = first_of_model(&node, i);
-            devices.extend((0..accelerator.count).map(|_| Device { model, used_milli: 0 }));
+            devices.extend((0..accelerator.count).map(|_| Device { model, used_milli: 0, withheld_milli: 0 }));
+        }
+        for share in &node.devices_withheld {
+            if let Some(device) = devices.get_mut(share.device_index as usize) {
+                device.withheld_milli = u64::from(share.milli);
+            }
         }
         let (changed_at, facts_changed_at) = (generation, generation);
         Self { node: Arc::new(node), devices, used_cpu_milli: 0, used_memory_mib: 0, changed_at, facts_changed_at }

@@ -290,6 +290,7 @@ fn node(line: &Line<'_>) -> api::Node {
             model: (*model).into(),
             count: count.parse().expect("a count"),
             active_power_mw: power.parse().expect("milliwatt"),
+            ..Default::default()
         }
     };
     api::Node {

@@ -13,19 +13,17 @@ from hypothesis import strategies as st
 from mumian.agent.v1.agent_pb2 import AllocationStatus, RunAllocation
 from mumian.api.v1 import job_pb2
 from mumian_agent.adapters.grpc.coordinator_stream import Outbox
-from mumian_agent.agent.allocations import Allocations, NodeFacts
+from mumian_agent.agent.allocations import Allocations
 from mumian_agent.agent.ports import RunnerHandle
 from mumian_agent.domain.allocation import AllocationKey
 from mumian_agent.runtime.journal import Journal
 from mumian_agent.runtime.task import Task, TaskView
 
 from tests.agent.bundles import folders_of
+from tests.agent.one_node import accounts, one_node
 from tests.agent.scripted_coordinator import run_of
 
 RUNNING, CANCELLED = job_pb2.ALLOCATION_STATE_RUNNING, job_pb2.ALLOCATION_STATE_CANCELLED
-NODE = NodeFacts(
-    host="127.0.0.1", core_active_power_mw=0, accelerators=(), stop_grace_s=0.0, contact=Path("/nonexistent")
-)
 
 
 class EndlessRunner:
@@ -65,7 +63,10 @@ class EndlessRunners:
     async def open(self, in_use: Iterable[str]) -> None:
         pass
 
-    async def take(self) -> RunnerHandle:
+    async def warm_up(self, node_ids: Iterable[str]) -> None:
+        pass
+
+    async def take(self, node_id: str) -> RunnerHandle:
         runner = EndlessRunner(f"runner-{len(self._all)}", self.starts)
         self._all[runner.name] = runner
         return runner
@@ -78,6 +79,12 @@ class EndlessRunners:
 
     def discard(self, runner: RunnerHandle) -> None:
         pass
+
+
+def allocations_in(folder: Path, runners: EndlessRunners) -> Allocations:
+    """Of an agent that starts on that state."""
+    nodes = one_node(stop_grace_s=0.0, core_active_power_mw=0)
+    return Allocations(Journal(folder), runners, Outbox(), nodes, accounts(), folders_of(folder))
 
 
 async def settled() -> None:
@@ -101,7 +108,7 @@ def test_no_order_of_commands_starts_an_attempt_twice_or_after_its_stop_or_after
 ) -> None:
     async def play(folder: Path) -> None:
         runners = EndlessRunners()
-        allocations = Allocations(Journal(folder), runners, Outbox(), NODE, folders_of(folder))
+        allocations = allocations_in(folder, runners)
         stopped: set[AllocationKey] = set()
         before_stop: Counter[AllocationKey] = Counter()
         wanted: dict[AllocationKey, RunAllocation] = {}
@@ -117,7 +124,7 @@ def test_no_order_of_commands_starts_an_attempt_twice_or_after_its_stop_or_after
                     before_stop[key] = runners.starts[key]
             else:
                 allocations.close()
-                allocations = Allocations(Journal(folder), runners, Outbox(), NODE, folders_of(folder))
+                allocations = allocations_in(folder, runners)
                 allocations.adopt()
             if is_awaited:
                 await settled()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, cast
@@ -21,15 +21,15 @@ from mumian.api.v1.fleet_pb2 import (
     MeterReading,
     Pue,
 )
-from mumian_agent.agent.allocations import Allocations, NodeFacts
+from mumian_agent.agent.allocations import Allocations
 from mumian_agent.agent.site_reports import SiteReports
 from mumian_agent.domain.config import AgentConfig, parse
 from mumian_agent.domain.fields import ConfigError, Fields
 from mumian_agent.domain.measured_pue import MeasuredPue
 from mumian_agent.domain.meter_watch import MeterWatch
 from mumian_agent.domain.power_config import power_of
+from mumian_agent.runtime.contact import Contact
 from mumian_agent.runtime.journal import Journal
-from mumian_agent.runtime.machine import Machine
 from mumian_agent.runtime.power.http_meters import HttpJsonMeter, PrometheusMeter, RedfishMeter
 from mumian_agent.runtime.power.meter import MeterError
 from mumian_agent.runtime.power.rapl import RaplMeter, used_uj
@@ -37,6 +37,7 @@ from mumian_agent.runtime.power.site_power import SitePower, in_use
 from mumian_agent.runtime.prober import Prober
 
 from tests.agent.bundles import folders_of
+from tests.agent.one_node import accounts, one_node
 from tests.agent.test_config import GOOD
 
 # Whether a meter can be believed.
@@ -296,10 +297,16 @@ class Sink:
 async def reported(config: AgentConfig, power: SitePower, folder: Path) -> PowerReport:
     """What a site's agent reports first of its power."""
     sink = Sink()
-    node = NodeFacts("127.0.0.1", 5000, (), 1.0, folder / "contact")
-    allocations = Allocations(Journal(folder), cast(Any, None), sink, node, folders_of(folder))
+    nodes, energy = one_node("gz-edge", folder=folder), accounts()
+    allocations = Allocations(Journal(folder), cast(Any, None), sink, nodes, energy, folders_of(folder))
     prober = Prober("gz-edge", {}, 200, 256, {})
-    reports = SiteReports(config, 1, Machine(config.node), allocations, prober, sink, list, power)
+
+    async def on_nodes(node_ids: Sequence[str]) -> None:
+        pass
+
+    reports = SiteReports(
+        *(config, 1, nodes, allocations, energy, prober, sink, power, Contact(folder / "contact"), on_nodes)
+    )
     running = asyncio.create_task(reports.run())
     try:
         return await sink.power

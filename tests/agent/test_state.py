@@ -11,7 +11,7 @@ from mumian.agent.v1.agent_pb2 import AgentReport, AllocationStatusStored, RunAl
 from mumian.api.v1 import job_pb2
 from mumian_agent.adapters.grpc.coordinator_stream import Outbox
 from mumian_agent.agent import allocations
-from mumian_agent.agent.allocations import Allocations, NodeFacts
+from mumian_agent.agent.allocations import Allocations
 from mumian_agent.agent.ports import RunnerHandle, RunnerLostError
 from mumian_agent.domain.allocation import AllocationKey
 from mumian_agent.runtime.identity import Identity, StateInUseError
@@ -20,17 +20,11 @@ from mumian_agent.runtime.supervisor import Supervisor
 from mumian_agent.runtime.task import Task, TaskView
 
 from tests.agent.bundles import GivenBundles, folders_of
+from tests.agent.one_node import accounts, one_node
 from tests.agent.scripted_coordinator import run_of
 
 RUNNING, SUCCEEDED = job_pb2.ALLOCATION_STATE_RUNNING, job_pb2.ALLOCATION_STATE_SUCCEEDED
 FAILED, CANCELLED = job_pb2.ALLOCATION_STATE_FAILED, job_pb2.ALLOCATION_STATE_CANCELLED
-NODE = NodeFacts(
-    host="127.0.0.1",
-    core_active_power_mw=5000,
-    accelerators=(),
-    stop_grace_s=0.2,
-    contact=Path("/nonexistent"),
-)
 
 
 class LocalRunner:
@@ -74,7 +68,10 @@ class LocalRunners:
     async def open(self, in_use: Iterable[str]) -> None:
         pass
 
-    async def take(self) -> RunnerHandle:
+    async def warm_up(self, node_ids: Iterable[str]) -> None:
+        pass
+
+    async def take(self, node_id: str) -> RunnerHandle:
         runner = LocalRunner(f"runner-{len(self.all)}")
         self.all[runner.name] = runner
         return runner
@@ -104,7 +101,7 @@ class Site:
         self.outbox.open()
         self.journal = Journal(folder)
         self.allocations = Allocations(
-            self.journal, self.runners, self.outbox, NODE, folders_of(folder, source)
+            self.journal, self.runners, self.outbox, one_node(), accounts(), folders_of(folder, source)
         )
 
     def state(self, run: RunAllocation) -> job_pb2.AllocationState.ValueType:

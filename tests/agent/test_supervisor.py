@@ -247,13 +247,13 @@ async def test_energy_is_the_processor_time_of_the_tree_times_the_cores_power(tm
     busy = "import time\nwhile time.process_time() < 0.5: pass"
     script = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {busy!r}])"
     work = Supervised(tmp_path, new_run("python", "-c", script), core_active_power_mw=100_000)
-    joules = (await work.ended()).status.it_energy_j
+    joules = (await work.ended()).status.it_energy_uj // 1_000_000
     assert 50 <= joules <= 200  # half a second at 100 W, and what two interpreters take to start
 
 
 async def test_energy_of_devices_counts_by_time(tmp_path: Path) -> None:
-    work = Supervised(tmp_path, new_run("sleep", "0.2"), devices_active_power_mw=700_000_000, it_energy_j=7)
-    assert (await work.ended()).status.it_energy_j >= 7 + 140_000
+    work = Supervised(tmp_path, new_run("sleep", "0.2"), devices_active_power_mw=700_000_000, modelled_uj=7)
+    assert (await work.ended()).status.it_energy_uj >= 7 + 140_000_000_000
 
 
 def test_a_share_of_a_device_takes_its_share_of_the_power() -> None:

@@ -86,7 +86,7 @@ def test_the_account_counts_energy_at_the_meter() -> None:
     site.prices.energy_kwh_microcny = 500_000
     allocation = job_pb2.Allocation(
         site_id="hub",
-        it_energy_j=2_880_000,
+        it_energy_uj=2_880_000_000_000,
         start_time=Timestamp(seconds=100),
         end_time=Timestamp(seconds=1900),
         cost=CostBreakdown(rent_microcny_per_hour=200_000),

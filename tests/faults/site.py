@@ -8,7 +8,7 @@ from pathlib import Path
 from mumian.agent.v1 import agent_pb2 as pb
 from mumian.api.v1 import fleet_pb2
 from mumian_agent.adapters.grpc.coordinator_stream import CoordinatorStream, Outbox
-from mumian_agent.agent.allocations import Allocations, NodeFacts, now
+from mumian_agent.agent.allocations import Allocations, now
 from mumian_agent.domain.allocation import AllocationKey
 from mumian_agent.runtime.certificates import Certificates
 from mumian_agent.runtime.contact import now_ns
@@ -16,6 +16,7 @@ from mumian_agent.runtime.identity import Identity
 from mumian_agent.runtime.journal import Journal
 
 from tests.agent.bundles import folders_of
+from tests.agent.one_node import accounts, one_node
 from tests.oracle.history import History
 from tests.oracle.timed_runner import Node, TimedRunners
 
@@ -31,9 +32,11 @@ class Site:
         self._identity, self._outbox = Identity(folder), Outbox()
         epoch, certificates = self._identity.agent_epoch, Certificates(folder)
         self._stream = CoordinatorStream(coordinators, epoch, self._outbox, certificates)
-        facts = NodeFacts("127.0.0.1", 0, (), 1.0, folder / "contact")
+        nodes = one_node(site_id, stop_grace_s=1.0, core_active_power_mw=0, folder=folder)
         runners = TimedRunners(Node(f"{site_id}/n1", history))
-        self._allocations = Allocations(Journal(folder), runners, self._outbox, facts, folders_of(folder))
+        self._allocations = Allocations(
+            Journal(folder), runners, self._outbox, nodes, accounts(), folders_of(folder)
+        )
         self.welcomed = asyncio.Event()
 
     async def run(self) -> None:

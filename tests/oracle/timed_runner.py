@@ -141,7 +141,10 @@ class TimedRunners:
     async def open(self, in_use: Iterable[str]) -> None:
         """They are there."""
 
-    async def take(self) -> TimedRunner:
+    async def warm_up(self, node_ids: Iterable[str]) -> None:
+        """They start at once."""
+
+    async def take(self, node_id: str) -> TimedRunner:
         """A new one."""
         runner = TimedRunner(f"{self._node.id}-{next(self._numbers)}", self._node)
         self._in_use[runner.name] = runner

@@ -107,6 +107,10 @@ class ScriptedAgent:
         )
         self._send(links=pb.LinksReport(links=[link]))
 
+    def send(self, **report: object) -> None:
+        """Any report."""
+        self._send(**report)
+
     def log_chunk(self, read_id: int, data: bytes, end: bool) -> None:
         """Read out some logs."""
         chunk = pb.LogChunk(read_id=read_id, stream=job_service_pb2.LOG_STREAM_STDOUT, data=data, end=end)

@@ -33,12 +33,14 @@ def site(*hours: tuple[int, int]) -> Site:
     return made
 
 
-def allocation(start_s: int = 0, end_s: int = 2 * HOUR_S, it_energy_j: int = 3_600_000) -> Allocation:
+def allocation(
+    start_s: int = 0, end_s: int = 2 * HOUR_S, it_energy_uj: int = 3_600_000_000_000
+) -> Allocation:
     """Two cores, 4 GiB and half a device."""
     made = Allocation(
         resources=Resources(cpu_milli=2000, memory_mib=4096),
         devices=[DeviceShare(device_index=3, milli=500)],
-        it_energy_j=it_energy_j,
+        it_energy_uj=it_energy_uj,
         cost=CostBreakdown(rent_microcny_per_hour=1_000_000),
     )
     made.start_time.FromSeconds(start_s)
@@ -51,7 +53,7 @@ def test_a_receipt_worked_by_hand() -> None:
     assert (made.held_ms, made.core_ms, made.accelerator_ms) == (2 * HOUR_MS, 4 * HOUR_MS, HOUR_MS)
     assert made.memory_mib_s == 4096 * 2 * HOUR_S
     # 1 kWh at the IT side is 1.2 kWh at the meter: CNY 0.72 and 0.6 kg of CO2, which costs CNY 0.048.
-    assert (made.it_energy_mj, made.facility_energy_mj) == (3_600_000_000, 4_320_000_000)
+    assert (made.it_energy_uj, made.facility_energy_uj) == (3_600_000_000_000, 4_320_000_000_000)
     assert (made.carbon_mg, made.carbon_microcny) == (600_000, 48_000)
     assert (made.rent_microcny, made.energy_microcny) == (2_000_000, 720_000)
     assert made.total_microcny == 2_768_000
@@ -94,15 +96,15 @@ async def test_a_receipt_is_stored_with_the_end_and_repeated_reports_count_nothi
         attempt=1,
         state=job_pb2.ALLOCATION_STATE_SUCCEEDED,
         exit_code=0,
-        it_energy_j=7200,
+        it_energy_uj=7_200_000_000,
         start_time=timestamp(-10),
         end_time=timestamp(),
     )
     agent.report(ended)
     first = (await tenant.until(job.id, job_pb2.JOB_STATE_SUCCEEDED)).allocations[0].receipt
     assert 9_990 <= first.held_ms <= 10_010
-    assert (first.it_energy_mj, first.facility_energy_mj) == (7_200_000, 9_000_000)
-    ended.it_energy_j = 14_400
+    assert (first.it_energy_uj, first.facility_energy_uj) == (7_200_000_000, 9_000_000_000)
+    ended.it_energy_uj = 14_400_000_000
     agent.report(ended)
     await agent.until(lambda: len([c for c in agent.commands if c.HasField("status_stored")]) >= 2)
     coordinator.running.kill()

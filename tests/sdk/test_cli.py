@@ -244,7 +244,7 @@ def test_status_shows_each_allocation(mumian: Any, coordinator: ScriptedCoordina
         restart_count=2,
         endpoints=[job_pb2.Endpoint(port="main", address="10.0.0.1:8080")],
         state_message="restarted after exit code 1",
-        it_energy_j=7200,
+        it_energy_uj=7_200_000_000,
     )
     allocation.latency.total_us, allocation.latency.budget_us = 18_400, 20_000
     allocation.cost.total_microcny_per_hour = 500_000
@@ -281,7 +281,7 @@ def test_a_receipt_adds_up_what_has_ended_and_names_what_has_not(
         ended = stored.allocations.add(
             id=f"hello-1.main.{index}", site_id="gz", state=job_pb2.ALLOCATION_STATE_SUCCEEDED
         ).receipt
-        ended.held_ms, ended.core_ms, ended.it_energy_mj = 3_600_000, 7_200_000, 3_600_000_000
+        ended.held_ms, ended.core_ms, ended.it_energy_uj = 3_600_000, 7_200_000, 3_600_000_000_000
         ended.rent_microcny, ended.total_microcny = 1_000_000, 1_250_000 + index
         ended.pue_marginal_permille, ended.pue_source = 1200, fleet_pb2.FIGURE_SOURCE_DECLARED
     stored.allocations.add(id="hello-1.main.2", state=job_pb2.ALLOCATION_STATE_RUNNING)

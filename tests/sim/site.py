@@ -12,7 +12,7 @@ from typing import Any
 from mumian.agent.v1 import agent_pb2 as pb
 from mumian.api.v1 import fleet_pb2
 from mumian_agent.adapters.grpc.coordinator_stream import Outbox
-from mumian_agent.agent.allocations import Allocations, NodeFacts
+from mumian_agent.agent.allocations import Allocations
 from mumian_agent.agent.site_agent import SiteAgent
 from mumian_agent.runtime.contact import Contact
 from mumian_agent.runtime.identity import Identity
@@ -20,6 +20,7 @@ from mumian_agent.runtime.journal import Entry, Journal
 from mumian_orchestrator.adapters.memory.virtual_time import VirtualClock
 
 from tests.agent.bundles import folders_of
+from tests.agent.one_node import accounts, one_node
 from tests.oracle.history import History
 from tests.oracle.timed_runner import Node, TimedRunners
 from tests.sim.coordinator import Coordinator, Stream
@@ -85,10 +86,10 @@ class Site:
         identity, outbox = Identity(self._folder), Outbox()
         self._identity = identity
         contact = Contact(self._folder / "contact")
-        facts = NodeFacts("127.0.0.1", 0, (), 1.0, contact.path)
-        folders = folders_of(self._folder)
+        nodes = one_node(self.id, stop_grace_s=1.0, core_active_power_mw=0, folder=self._folder)
+        journal, folders = _Journal(self._folder), folders_of(self._folder)
         self._allocations = Allocations(
-            _Journal(self._folder), self._runners, outbox, facts, folders, self.clock.now
+            *(journal, self._runners, outbox, nodes, accounts(), folders), clock=self.clock.now
         )
         self._allocations.adopt()
         nothing: Any = _Nothing()

@@ -3,33 +3,35 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from mumian.agent.v1.agent_pb2 import AgentReport, AllocationStatus, AllocationStatusStored, RunAllocation
 from mumian.api.v1 import job_pb2
 from mumian.api.v1.job_pb2 import AllocationState
-from mumian.api.v1.resources_pb2 import Accelerator
 
+from mumian_agent.agent.energy_accounts import EnergyAccounts
 from mumian_agent.agent.ports import (
     BundleAwayError,
     BundleGoneError,
+    NodeGoneError,
+    NodeSilentError,
     ReportSink,
     RunnerHandle,
     RunnerLostError,
     Runners,
     SiteRuntimeError,
 )
+from mumian_agent.agent.site_nodes import SiteNode, SiteNodes
 from mumian_agent.agent.task_folders import TaskFolders
 from mumian_agent.domain.allocation import AllocationKey, RestartPolicy, is_terminal, key_of
-from mumian_agent.runtime import container, process_tree
 from mumian_agent.runtime.environment import devices_active_power_mw, environment_of
 from mumian_agent.runtime.journal import Entry, Journal
+from mumian_agent.runtime.process_tree import NODE_VARIABLE
 from mumian_agent.runtime.task import Task, TaskView
 
 log = logging.getLogger(__name__)
@@ -49,19 +51,6 @@ def now() -> Timestamp:
     return stamp
 
 
-@dataclass(frozen=True, slots=True)
-class NodeFacts:
-    """What the node adds to a task."""
-
-    host: str
-    core_active_power_mw: int
-    accelerators: Sequence[Accelerator]
-    stop_grace_s: float
-    contact: Path  # where the newest contact with the coordinator is noted
-    coordinators: Sequence[str] = ()  # host:port each
-    engine: str = ""  # the container engine's client; empty: there is none
-
-
 class Allocations:
     """The attempts that this agent knows, each attended by a coroutine of its own until it has ended."""
 
@@ -70,12 +59,15 @@ class Allocations:
         journal: Journal,
         runners: Runners,
         reports: ReportSink,
-        node: NodeFacts,
+        nodes: SiteNodes,
+        accounts: EnergyAccounts,
         folders: TaskFolders,
+        coordinators: Sequence[str] = (),
         clock: Callable[[], Timestamp] = now,
     ) -> None:
-        self._folders = folders
-        self._journal, self._runners, self._reports, self._node = journal, runners, reports, node
+        """`coordinators` (host:port each) are told to tasks."""
+        self._journal, self._runners, self._reports, self._nodes = journal, runners, reports, nodes
+        self._accounts, self._folders, self._coordinators = accounts, folders, coordinators
         self._clock = clock
         self._entries = {entry.key: entry for entry in journal.load()}
         self._held_by: dict[AllocationKey, RunnerHandle] = {}
@@ -218,12 +210,16 @@ class Allocations:
         held = list(self._held_by.items())
         for key, runner in held:
             self._start(self._stop_at(runner, key))
-        deadline_s = time.monotonic() + self._node.stop_grace_s + _STOP_MARGIN_S
+        deadline_s = time.monotonic() + self._nodes.stop_grace_s + _STOP_MARGIN_S
         while self._held_by and time.monotonic() < deadline_s:  # noqa: ASYNC110 -- one look suffices
             await asyncio.sleep(0.02)
         for entry in self.live():
             # Whatever has slipped through, its runner being lost or late.
-            await asyncio.to_thread(process_tree.sweep, entry.process, *entry.key)
+            node = self._nodes.get(_node_id(entry))
+            if node is not None:
+                with contextlib.suppress(NodeSilentError):
+                    is_container = entry.run is not None and bool(entry.run.task_group.command.image)
+                    await node.host.sweep(entry.process, entry.key, is_container)
         self.close()
 
     def close(self) -> None:
@@ -246,7 +242,7 @@ class Allocations:
                     if runner is None:
                         return
                 await self._follow(entry, runner)
-            except (RunnerLostError, SiteRuntimeError) as error:
+            except (RunnerLostError, SiteRuntimeError, NodeGoneError) as error:
                 log.warning("%s: %s", entry.key, error)
                 lost, runner = runner, None
                 self._held_by.pop(entry.key, None)
@@ -263,7 +259,8 @@ class Allocations:
         except BundleGoneError as error:
             self._end(entry, job_pb2.ALLOCATION_STATE_FAILED, str(error))
             return None
-        runner = await self._runners.take()
+        node = await self._nodes.find(_node_id(entry))
+        runner = await self._runners.take(node.id)
         if entry.stop_requested or self._closing:
             self._runners.give_back(runner)
             if not self._closing:
@@ -273,7 +270,7 @@ class Allocations:
         # Before it is told: better look for a task in vain than have one run that nobody knows of.
         self._journal.save(entry)
         self._held_by[entry.key] = runner
-        await runner.run(self._task(entry, entry.run, folder))
+        await runner.run(self._task(entry, entry.run, node, folder))
         return runner
 
     async def _folder(self, entry: Entry, run: RunAllocation) -> str:
@@ -316,7 +313,7 @@ class Allocations:
                 view.status.message = "; ".join(part for part in (view.status.message, fault) if part)
             if entry.ended_here and is_terminal(view.status):
                 _as_ended_here(view.status)
-            entry.status, entry.process = view.status, view.process
+            self._take_over(entry, view)
             self._journal.save(entry)
             self._report(entry)
         del self._held_by[entry.key]
@@ -324,9 +321,15 @@ class Allocations:
 
     async def _recover(self, entry: Entry, reason: str) -> bool:
         """What ran is lost: clear away what is left of it; whether it is to be started again."""
-        await asyncio.to_thread(process_tree.sweep, entry.process, *entry.key)
-        if self._node.engine and entry.run is not None and entry.run.task_group.command.image:
-            await asyncio.to_thread(container.remove, self._node.engine, entry.key)
+        is_container = entry.run is not None and bool(entry.run.task_group.command.image)
+        try:
+            node = await self._nodes.find(_node_id(entry))
+            await node.sweep(entry.process, entry.key, is_container)
+        except NodeGoneError as error:
+            # Whoever keeps that node ends what is left there: see `mumian-agent node`.
+            entry.status.node_lost = not entry.stop_requested
+            self._end(entry, job_pb2.ALLOCATION_STATE_CANCELLED, str(error))
+            return False
         entry.process, entry.runner = None, ""
         if entry.stop_requested or entry.run is None:
             self._end(entry, job_pb2.ALLOCATION_STATE_CANCELLED, "stopped as asked")
@@ -349,31 +352,45 @@ class Allocations:
 
     def _note_interrupted(self, entry: Entry, view: TaskView) -> None:
         """Keep what it has used, not that it has ended."""
-        entry.status.it_energy_j = view.status.it_energy_j
+        entry.modelled_uj = view.status.it_energy_uj
         entry.status.state = job_pb2.ALLOCATION_STATE_STARTING
         entry.process, entry.runner = None, ""
         self._journal.save(entry)
 
-    def _task(self, entry: Entry, run: RunAllocation, folder: str) -> Task:
+    def _task(self, entry: Entry, run: RunAllocation, node: SiteNode, folder: str) -> Task:
+        facts = node.facts
         return Task(
             run=run,
-            host=self._node.host,
+            host=facts.host,
             log_dir=str(self._journal.log_dir(entry.key)),
             own_folder=folder,
-            engine=self._node.engine,
-            environment=environment_of(run, self._node.accelerators, self._node.coordinators),
-            core_active_power_mw=self._node.core_active_power_mw,
-            devices_active_power_mw=devices_active_power_mw(run, self._node.accelerators),
-            stop_grace_s=self._node.stop_grace_s,
-            contact=str(self._node.contact),
+            engine=facts.engine,
+            environment={
+                **environment_of(run, facts.accelerators, self._coordinators),
+                NODE_VARIABLE: str(facts.contact.parent),
+            },
+            core_active_power_mw=facts.core_active_power_mw,
+            devices_active_power_mw=devices_active_power_mw(run, facts.accelerators),
+            stop_grace_s=facts.stop_grace_s,
+            contact=str(facts.contact),
             restart_count=entry.status.restart_count,
-            it_energy_j=entry.status.it_energy_j,
+            modelled_uj=entry.modelled_uj,
         )
+
+    def _take_over(self, entry: Entry, view: TaskView) -> None:
+        """The task as its runner shows it, but for the energy: the runner's is the model's."""
+        charged_uj = self._accounts.charged_uj(_node_id(entry), entry)
+        entry.status, entry.process = view.status, view.process
+        entry.modelled_uj = view.status.it_energy_uj
+        entry.status.it_energy_uj = charged_uj
+        if not entry.is_live:
+            entry.status.it_energy_uj = self._accounts.settle(_node_id(entry), entry)
 
     def _end(self, entry: Entry, state: AllocationState.ValueType, message: str) -> None:
         entry.status.state, entry.status.message = state, message
         if entry.ended_here:
             _as_ended_here(entry.status)
+        entry.status.it_energy_uj = self._accounts.settle(_node_id(entry), entry)
         entry.status.end_time.CopyFrom(self._clock())
         self._journal.save(entry)
         self._report(entry)
@@ -404,6 +421,10 @@ def _as_ended_here(status: AllocationStatus) -> None:
     if status.state == job_pb2.ALLOCATION_STATE_CANCELLED:
         status.state = job_pb2.ALLOCATION_STATE_FAILED
         status.message = "ended at its site, by `mumian-agent cancel`"
+
+
+def _node_id(entry: Entry) -> str:
+    return entry.run.allocation.node_id if entry.run is not None else ""
 
 
 def _status(key: AllocationKey, state: AllocationState.ValueType) -> AllocationStatus:

@@ -7,9 +7,9 @@ import asyncio
 from mumian.agent.v1.agent_pb2 import AgentReport, LogChunk, ReadLogs, ReadOutput
 
 from mumian_agent.agent.allocations import Allocations
-from mumian_agent.agent.ports import ReportSink
+from mumian_agent.agent.ports import NodeSilentError, ReportSink
+from mumian_agent.agent.site_nodes import SiteNodes
 from mumian_agent.agent.task_folders import TaskFolders
-from mumian_agent.runtime import log_files
 from mumian_agent.runtime.journal import Journal
 
 
@@ -23,8 +23,9 @@ class LogReads:
         journal: Journal,
         folders: TaskFolders,
         reports: ReportSink,
+        nodes: SiteNodes,
     ) -> None:
-        self._folders = folders
+        self._folders, self._nodes = folders, nodes
         self._site_id, self._allocations = site_id, allocations
         self._journal, self._reports = journal, reports
         self._reads: dict[int, asyncio.Task[None]] = {}
@@ -61,13 +62,21 @@ class LogReads:
             error = f"site {self._site_id} has none of it; it ended long ago or never ran there"
             await self._send(LogChunk(read_id=read.read_id, end=True, error=error))
             return
-        pieces = log_files.read(
-            self._journal.log_dir(entry.key), read.tail_bytes, lambda: not entry.is_live, read.follow
-        )
-        async for piece in pieces:
-            if not await self._send(LogChunk(read_id=read.read_id, stream=piece.stream, data=piece.data)):
-                return
-        await self._send(LogChunk(read_id=read.read_id, end=True))
+        error = ""
+        try:
+            node_id = entry.run.allocation.node_id if entry.run else self._nodes.all()[0].id
+            node = self._nodes.get(node_id)
+            if node is None:
+                raise NodeSilentError("its node has left the site, and its logs are there")
+            pieces = node.read_logs(
+                self._journal.log_dir(entry.key), read.tail_bytes, lambda: not entry.is_live, read.follow
+            )
+            async for piece in pieces:
+                if not await self._send(LogChunk(read_id=read.read_id, stream=piece.stream, data=piece.data)):
+                    return
+        except NodeSilentError as silence:
+            error = str(silence)
+        await self._send(LogChunk(read_id=read.read_id, end=True, error=error))
 
     async def _send(self, chunk: LogChunk) -> bool:
         return await self._reports.put_log(AgentReport(log_chunk=chunk))

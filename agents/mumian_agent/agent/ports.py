@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Protocol
 
 from mumian.agent.v1.agent_pb2 import AgentReport
 
 from mumian_agent.domain.allocation import AllocationKey
+from mumian_agent.runtime.log_files import LogPiece
+from mumian_agent.runtime.node_probe import NodeReading
+from mumian_agent.runtime.process_tree import ProcessId
 from mumian_agent.runtime.task import Task, TaskView
 
 
@@ -17,6 +21,57 @@ class SiteRuntimeError(Exception):
 
 class RunnerLostError(Exception):
     """The runner is gone, and what it knew of its task with it."""
+
+
+class NodeSilentError(Exception):
+    """A node does not answer; it may have left, or be busy."""
+
+
+class NodeGoneError(Exception):
+    """The node is not one of the site's, or no longer. Its argument is the node's id."""
+
+    def __str__(self) -> str:
+        return f"node {self.args[0]} has left the site"
+
+
+class NodeHost(Protocol):
+    """One machine of the site, however it is reached. Each method raises NodeSilentError."""
+
+    @property
+    def address(self) -> str:
+        """Where its services are reached: a name or an IP address."""
+        ...
+
+    @property
+    def contact_path(self) -> Path:
+        """On that machine: the file in which the newest contact with the coordinator is noted."""
+        ...
+
+    async def read(self) -> NodeReading:
+        """The machine now."""
+        ...
+
+    async def heard(self, clock_ns: int) -> None:
+        """The coordinator has heard the site at that time or later, by that machine's clock."""
+        ...
+
+    async def sweep(self, process: ProcessId | None, key: AllocationKey, is_container: bool) -> None:
+        """End what is left of a task there."""
+        ...
+
+    def read_logs(
+        self, log_dir: Path, tail_bytes: int, has_ended: Callable[[], bool], follow: bool
+    ) -> AsyncIterator[LogPiece]:
+        """What a task has written there; see `log_files.read`."""
+        ...
+
+
+class NodeHosts(Protocol):
+    """Who knows which machines the site has now."""
+
+    async def present(self) -> Mapping[str, NodeHost]:
+        """By name. A machine that left and came back is another host."""
+        ...
 
 
 class RunnerHandle(Protocol):
@@ -47,8 +102,12 @@ class Runners(Protocol):
         """Take over the runners that are there; those not in use wait for work."""
         ...
 
-    async def take(self) -> RunnerHandle:
-        """One that is free. Raises SiteRuntimeError."""
+    async def warm_up(self, node_ids: Iterable[str]) -> None:
+        """These nodes are there now: keep runners warm on each."""
+        ...
+
+    async def take(self, node_id: str) -> RunnerHandle:
+        """One that is free on that node. Raises SiteRuntimeError."""
         ...
 
     def find(self, name: str) -> RunnerHandle | None:

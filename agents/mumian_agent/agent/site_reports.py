@@ -3,72 +3,62 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Sequence
 from importlib.metadata import version
 
-import psutil
 from mumian.agent.v1.agent_pb2 import AgentReport, Heartbeat, Hello, LinksReport, NodesReport, PowerReport
 from mumian.api.v1.fleet_pb2 import (
     FIGURE_SOURCE_MEASURED,
     FIGURE_SOURCE_MODELLED,
-    HEALTH_READY,
     METER_SIDE_FACILITY,
     METER_SIDE_IT,
-    MeterReading,
     Node,
     Site,
 )
 
 from mumian_agent.agent.allocations import Allocations, now
+from mumian_agent.agent.energy_accounts import EnergyAccounts
 from mumian_agent.agent.ports import ReportSink
+from mumian_agent.agent.site_nodes import SiteNode, SiteNodes
 from mumian_agent.domain.config import AgentConfig
 from mumian_agent.domain.hours import forecast_from
 from mumian_agent.runtime import contact
+from mumian_agent.runtime.contact import Contact
 from mumian_agent.runtime.environment import devices_active_power_mw
-from mumian_agent.runtime.machine import Machine, Usage, arch
+from mumian_agent.runtime.journal import Entry
 from mumian_agent.runtime.power.site_power import SitePower, in_use
 from mumian_agent.runtime.prober import Prober
 
 _LINKS_EVERY_S = 1.0
 _USAGE_EVERY_S = 2.0
 # Below these, a change of use is noise and not worth a report.
-_CPU_CHANGE_PERMILLE, _MEMORY_CHANGE_MIB = 20, 64
+_CPU_CHANGE_PERMILLE, _MEMORY_CHANGE_MIB, _DISK_CHANGE_MIB = 20, 64, 1024
 
 
 class SiteReports:
-    """The periodic reports of a site of one node."""
+    """The periodic reports of a site. The first of its nodes is the agent's own, with the site's meters."""
 
     def __init__(
         self,
         config: AgentConfig,
         agent_epoch: int,
-        machine: Machine,
+        nodes: SiteNodes,
         allocations: Allocations,
+        accounts: EnergyAccounts,
         prober: Prober,
         reports: ReportSink,
-        processes: Callable[[], Iterable[psutil.Process]],
         power: SitePower,
-        container_engine: str = "",
+        contact: Contact,
+        on_nodes: Callable[[Sequence[str]], Awaitable[None]],
     ) -> None:
-        """`processes` gives everything that runs on the site; `container_engine` is empty for none."""
+        """`on_nodes` is told which nodes there are, by id, when some have come or gone."""
         self._config, self._allocations, self._prober, self._reports = config, allocations, prober, reports
-        self._machine = machine
-        self._processes, self._power = processes, power
+        self._nodes, self._accounts, self._power = nodes, accounts, power
+        self._contact, self._on_nodes = contact, on_nodes
         self._heartbeat_interval_s = 1.0
         self._site = Site(agent_epoch=agent_epoch, agent_version=version("mumian-agent"))
         self._site.MergeFrom(config.site)
-        self._node = Node(
-            id=f"{config.site.id}/n1",
-            site_id=config.site.id,
-            arch=arch(),
-            health=HEALTH_READY,
-            labels=config.node.labels,
-            cpu_milli=self._machine.cpu_milli,
-            memory_mib=self._machine.memory_mib,
-            accelerators=config.node.accelerators,
-            core_active_power_mw=config.node.core_active_power_mw,
-            container_engine=container_engine,
-        )
+        self._told: dict[str, Node] = {}  # as last reported
 
     def hello(self) -> AgentReport:
         """The first report of a stream."""
@@ -83,7 +73,7 @@ class SiteReports:
                 agent_time=time,
                 reflector=self._config.reflector_advertised,
                 allocations=self._allocations.statuses(),
-                nodes=[self._node],
+                nodes=self._current(),
             )
         )
 
@@ -115,42 +105,81 @@ class SiteReports:
 
     async def _report_usage(self) -> None:
         while True:
-            usage = await asyncio.to_thread(self._usage)
-            node = self._node
-            cpu_permille = min(usage.cpu_milli * 1000 // node.cpu_milli, 1000)
-            if (
-                abs(cpu_permille - node.cpu_used_permille) >= _CPU_CHANGE_PERMILLE
-                or abs(usage.memory_mib - node.memory_mib_used) >= _MEMORY_CHANGE_MIB
-            ):
-                node.cpu_used_permille, node.memory_mib_used = cpu_permille, usage.memory_mib
-                self._reports.put("nodes", AgentReport(nodes=NodesReport(nodes=[node])))
-            meters = await asyncio.to_thread(self._power.read, cpu_permille)
-            self._reports.put("power", AgentReport(power=self._power_report(usage.cpu_milli, meters)))
+            if await self._nodes.refresh(self._contact.newest_ns):
+                await self._on_nodes([node.id for node in self._nodes.all()])
+            if self._has_changed():
+                self._reports.put("nodes", AgentReport(nodes=NodesReport(nodes=self._current())))
+            self._reports.put("power", AgentReport(power=await self._power_report()))
             await asyncio.sleep(_USAGE_EVERY_S)
 
-    def _usage(self) -> Usage:
-        return self._machine.usage(self._processes())
+    def _current(self) -> list[Node]:
+        nodes = [node.node for node in self._nodes.all()]
+        self._told = {node.id: node for node in nodes}
+        return nodes
 
-    def _power_report(self, cpu_used_milli: int, meters: list[MeterReading]) -> PowerReport:
-        self._site.pue.CopyFrom(self._power.pue())
+    def _has_changed(self) -> bool:
+        """Whether the nodes are worth a report: they came, went, offer something else, or are used more."""
+        current = {node.id: node.node for node in self._nodes.all()}
+        if current.keys() != self._told.keys():
+            return True
+        return any(_differs(node, self._told[node_id]) for node_id, node in current.items())
+
+    async def _power_report(self) -> PowerReport:
+        own, *others = self._nodes.all()
+        powers_mw = [node.reading.power_mw for node in others]
+        known_mw = [power_mw for power_mw in powers_mw if power_mw is not None]
+        meters = await asyncio.to_thread(
+            self._power.read,
+            own.reading.node.cpu_used_permille,
+            sum(known_mw) if len(known_mw) == len(others) else None,
+        )
         it = in_use([each for each in meters if each.side == METER_SIDE_IT])
         facility = in_use([each for each in meters if each.side == METER_SIDE_FACILITY])
-        it_power_mw = it.power_mw if it else self._modelled_mw(cpu_used_milli)
+        metered_mw = [it.power_mw if it else None, *powers_mw]
+        it_power_mw, live = 0, self._allocations.live()
+        for node, power_mw in zip((own, *others), metered_mw, strict=True):
+            of_node = [entry for entry in live if _is_on(entry, node)]
+            modelled_mw = _modelled_mw(node, of_node)
+            it_power_mw += modelled_mw if power_mw is None else power_mw
+            self._accounts.read(node.id, power_mw, modelled_mw, of_node)
+        self._site.pue.CopyFrom(self._power.pue())
         by_pue_mw = it_power_mw * self._site.pue.average_permille // 1000
         return PowerReport(
             pue=self._site.pue,
             it_power_mw=it_power_mw,
             facility_power_mw=facility.power_mw if facility else by_pue_mw,
-            source=FIGURE_SOURCE_MEASURED if it else FIGURE_SOURCE_MODELLED,
+            source=FIGURE_SOURCE_MODELLED if None in metered_mw else FIGURE_SOURCE_MEASURED,
             meters=meters,
+            nodes=self._accounts.energies(),
         )
 
-    def _modelled_mw(self, cpu_used_milli: int) -> int:
-        """For want of a meter: what the used cores and the granted devices add to the idle site."""
-        cores_mw = cpu_used_milli * self._node.core_active_power_mw // 1000
-        devices_mw = sum(
-            devices_active_power_mw(entry.run, self._node.accelerators)
-            for entry in self._allocations.live()
-            if entry.run is not None
-        )
-        return cores_mw + devices_mw
+
+def _differs(node: Node, told: Node) -> bool:
+    if (
+        abs(node.cpu_used_permille - told.cpu_used_permille) >= _CPU_CHANGE_PERMILLE
+        or abs(node.memory_mib_used - told.memory_mib_used) >= _MEMORY_CHANGE_MIB
+        or abs(node.disk_mib_used - told.disk_mib_used) >= _DISK_CHANGE_MIB
+    ):
+        return True
+    # Use changes all the time, and matters to people only.
+    offered, told_offered = Node(), Node()
+    offered.CopyFrom(node)
+    told_offered.CopyFrom(told)
+    for each in (offered, told_offered):
+        each.ClearField("cpu_used_permille")
+        each.ClearField("memory_mib_used")
+        each.ClearField("disk_mib_used")
+        each.ClearField("network_kbps_used")
+    return offered != told_offered
+
+
+def _is_on(entry: Entry, node: SiteNode) -> bool:
+    return entry.run is not None and entry.run.allocation.node_id == node.id
+
+
+def _modelled_mw(node: SiteNode, on_it: Sequence[Entry]) -> int:
+    """What the used cores and the granted devices add to the idle node."""
+    facts = node.facts
+    cores_mw = node.reading.cpu_used_milli * facts.core_active_power_mw // 1000
+    runs = [entry.run for entry in on_it if entry.run is not None]
+    return cores_mw + sum(devices_active_power_mw(run, facts.accelerators) for run in runs)

@@ -26,6 +26,7 @@ from mumian_agent.domain.power_config import PowerConfig, power_of
 _TIERS = {"city": TIER_CITY, "edge": TIER_EDGE, "hub": TIER_HUB}
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _MICRO = 1_000_000
+LOOPBACK_ONLY = "127.0.0.1:0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +37,12 @@ class NodeConfig:
     cpu_milli_limit: int | None = None  # None: all cores
     memory_mib_limit: int | None = None  # None: all memory
     core_active_power_mw: int = 5000
-    accelerators: tuple[Accelerator, ...] = ()
     container_engine: str = "auto"  # "auto", "none", or an engine's name or path
+    accelerators: tuple[Accelerator, ...] = ()  # none: what the vendors' tools find
+    detects_accelerators: bool = True
+    # What processes use that are nobody's task is not offered.
+    yields_to_others: bool = True
+    idle_power_mw: int | None = None  # None: learned from the node's meter
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +61,8 @@ class AgentConfig:
     probe_window: int = 256
     probe_packets_per_second_max: int = 500  # of the site, to all targets together
     ray_num_cpus: int | None = None  # None: as many as the node's limit
-    warm_workers: int = 1
+    ray_listen: str = LOOPBACK_ONLY  # host:port; further nodes need an address that they reach, and a port
+    warm_workers: int = 1  # on each node
     stop_grace_ms: int = 5000  # from SIGTERM to SIGKILL
     hours_of_day: tuple[HourForecast, ...] = ()  # from midnight at the site; none: the same at any hour
     utc_offset_h: int = 0
@@ -81,7 +87,7 @@ def parse(raw: object) -> AgentConfig:
         site=site,
         coordinators=top.addresses("coordinator", "127.0.0.1:7070"),
         state_dir=Path(top.text("state_dir")).expanduser().absolute(),
-        node=_node(top.section("node")),
+        node=node_of(top.section("node")),
         reflector_listen=listen,
         reflector_advertised=reflector.address("advertise", listen),
         routes=_routes(top.section("routes")),
@@ -90,6 +96,7 @@ def parse(raw: object) -> AgentConfig:
         probe_window=probe.whole("window", 256, least=20),
         probe_packets_per_second_max=probe.whole("packets_per_second_max", 500, least=1),
         ray_num_cpus=ray.optional_whole("num_cpus", least=1),
+        ray_listen=ray.address("listen") if "listen" in ray.names() else LOOPBACK_ONLY,
         warm_workers=ray.whole("warm_workers", 1),
         stop_grace_ms=top.whole("stop_grace_ms", 5000),
         hours_of_day=hours_of_day,
@@ -99,6 +106,11 @@ def parse(raw: object) -> AgentConfig:
     for section in (reflector, probe, ray, top):
         section.finish()
     return config
+
+
+def is_name(text: str) -> bool:
+    """Whether a site or a node may be called so."""
+    return _NAME.fullmatch(text) is not None
 
 
 def _site(fields: Fields) -> Site:
@@ -111,7 +123,7 @@ def _site(fields: Fields) -> Site:
         carbon_g_per_kwh=fields.whole("carbon_g_per_kwh", 0),
         power_cap_mw=fields.scaled("power_cap_kw", _MICRO, 0),
     )
-    if not _NAME.fullmatch(site.id):
+    if not is_name(site.id):
         raise ConfigError(
             f"site.id ({site.id!r}) is no valid name; use a-z, 0-9 and -, at most 63, such as gz-edge"
         )
@@ -173,10 +185,16 @@ def _pue(fields: Fields) -> Pue:
     return pue
 
 
-def _node(fields: Fields) -> NodeConfig:
+def node_of(fields: Fields) -> NodeConfig:
+    """The section `node`, also alone in the file of a further node.
+
+    Raises:
+        ConfigError: a field is missing, unknown or wrong.
+    """
     cpu_limit = fields.number("cpu_limit", None)
     if cpu_limit is not None and cpu_limit * 1000 < 1:
         raise ConfigError(f"{fields.path('cpu_limit')} ({cpu_limit}) must be at least 0.001 cores")
+    idle_power_w = fields.number("idle_power_w", None)
     node = NodeConfig(
         labels=fields.texts("labels"),
         cpu_milli_limit=None if cpu_limit is None else int(cpu_limit * 1000),
@@ -184,6 +202,9 @@ def _node(fields: Fields) -> NodeConfig:
         core_active_power_mw=fields.scaled("core_active_power_w", 1000, 5),
         accelerators=tuple(_accelerator(entry) for entry in fields.sections("accelerators")),
         container_engine=fields.text("container_engine", "auto"),
+        detects_accelerators=fields.choice("detect_accelerators", ("auto", "never"), "auto") == "auto",
+        yields_to_others=fields.choice("others", ("withhold", "ignore"), "withhold") == "withhold",
+        idle_power_mw=None if idle_power_w is None else round(idle_power_w * 1000),
     )
     fields.finish()
     return node

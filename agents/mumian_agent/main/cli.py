@@ -1,4 +1,4 @@
-"""`mumian-agent run`, `reflector`, and what is asked at the site."""
+"""`mumian-agent run`, `node`, `reflector`, and what is asked at the site."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mumian_agent.adapters.grpc.coordinator_stream import RefusedForGoodError
 from mumian_agent.agent.ports import SiteRuntimeError
 from mumian_agent.domain import config as site_config
 from mumian_agent.domain.config import AgentConfig
-from mumian_agent.domain.fields import ConfigError, checked_address
+from mumian_agent.domain.fields import ConfigError, Fields, checked_address
 from mumian_agent.domain.site_token import parse_site_token
 from mumian_agent.main import local_cli
 from mumian_agent.runtime.identity import Identity, StateInUseError
@@ -99,6 +99,42 @@ def _text_of(file: Path | None) -> str:
 
 
 @main.command()
+@click.option("--head", required=True, help="host:port of the site's Ray: `ray.listen` of its agent.")
+@click.option("--name", required=True, help="Of this machine at the site, such as n2.")
+@click.option("--address", required=True, help="This machine's own, which the others of the site reach.")
+@click.option("--token-file", required=True, type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--state-dir", required=True, type=click.Path(path_type=Path, file_okay=False))
+@click.option(
+    "--config",
+    "config_file",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="The section `node` of this machine, in YAML.",
+)
+def node(
+    head: str, name: str, address: str, token_file: Path, state_dir: Path, config_file: Path | None
+) -> None:
+    """Make this machine one more node of a site, until SIGTERM or Ctrl-C.
+
+    TOKEN-FILE is a copy of `ray.token` in the state folder of the site's agent.
+    """
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
+    try:
+        checked_address("--head", head)
+        if not site_config.is_name(name):
+            raise ConfigError(f"--name ({name!r}) is no valid name; use a-z, 0-9 and -, such as n2")
+        config = site_config.node_of(Fields(read_yaml(config_file) if config_file else None, "node"))
+        state_dir.mkdir(parents=True, exist_ok=True)
+    except ConfigError as error:
+        _leave(str(error), _BAD_INPUT)
+    except OSError as error:
+        _leave(f"--state-dir ({state_dir}) cannot be used: {error.strerror}", _BAD_INPUT)
+    from mumian_agent.main.node import join_site
+
+    status = join_site(head, name, address, token_file.absolute(), state_dir.absolute(), config, config_file)
+    sys.exit(_FAILED if status else 0)
+
+
+@main.command()
 @click.option("--listen", required=True, help="host:port of the UDP socket.")
 def reflector(listen: str) -> None:
     """Answer probes: a zone's reflector, by which its users' round trips are measured."""
@@ -121,23 +157,31 @@ def load(path: Path) -> AgentConfig:
         ConfigError: it cannot be read, or a field is missing, unknown or wrong.
     """
     try:
-        raw = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise ConfigError(f"config {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"config {path} is no YAML: {' '.join(str(error).split())}") from error
-    try:
-        return site_config.parse(raw)
+        return site_config.parse(read_yaml(path))
     except ConfigError as error:
         raise ConfigError(f"config {path}: {error}") from None
+
+
+def read_yaml(path: Path) -> object:
+    """What a YAML file holds.
+
+    Raises:
+        ConfigError: it cannot be read, or is none.
+    """
+    try:
+        return yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
 
 
 async def _run_until_signal(config: AgentConfig, identity: Identity) -> None:
     # Imported here: Ray takes half a second to import, which bad configurations and reflectors need not wait
     # for, and its settings must be in the environment before.
-    from mumian_agent.adapters.ray.settings import prepare_environment
+    from mumian_agent.adapters.ray.settings import own_token, prepare_environment
 
-    prepare_environment(config.state_dir)
+    prepare_environment(own_token(config.state_dir))
     from mumian_agent.main.site import run_site
 
     await run_site(config, identity)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import logging
 import os
 import signal
 from collections.abc import Iterable
@@ -16,31 +15,32 @@ from mumian_agent.adapters.grpc.bundle_source import CoordinatorBundles
 from mumian_agent.adapters.grpc.coordinator_stream import CoordinatorStream, Outbox, RefusedForGoodError
 from mumian_agent.adapters.local.server import serve
 from mumian_agent.adapters.ray.cluster import RayCluster
+from mumian_agent.adapters.ray.nodes import RayHosts
 from mumian_agent.adapters.ray.runners import RayRunners
-from mumian_agent.agent.allocations import Allocations, NodeFacts
+from mumian_agent.agent.allocations import Allocations
+from mumian_agent.agent.energy_accounts import EnergyAccounts
 from mumian_agent.agent.log_reads import LogReads
 from mumian_agent.agent.site_agent import SiteAgent
 from mumian_agent.agent.site_desk import SiteDesk
+from mumian_agent.agent.site_nodes import SiteNodes
 from mumian_agent.agent.site_reports import SiteReports
 from mumian_agent.agent.task_folders import TaskFolders
 from mumian_agent.domain.config import AgentConfig
+from mumian_agent.domain.fields import host_and_port
 from mumian_agent.main.joining import (
     doors_for_tasks,
     keep_certificate_fresh,
     refuse_the_open_network,
 )
-from mumian_agent.runtime import container
 from mumian_agent.runtime.certificates import Certificates
 from mumian_agent.runtime.contact import Contact
 from mumian_agent.runtime.identity import Identity
 from mumian_agent.runtime.journal import Journal
-from mumian_agent.runtime.machine import Machine
+from mumian_agent.runtime.node_probe import NodeProbe
+from mumian_agent.runtime.own_host import OwnHost
 from mumian_agent.runtime.power.site_meters import power_of_site
 from mumian_agent.runtime.prober import Prober
 
-log = logging.getLogger(__name__)
-
-_HOST = "127.0.0.1"
 _RAY_LOOK_EVERY_S = 2.0
 _CANCEL_AGAIN_AFTER_S = 1.0
 
@@ -56,29 +56,27 @@ async def run_site(config: AgentConfig, identity: Identity) -> None:
     certificates = Certificates(config.state_dir)
     refuse_the_open_network(config, certificates)
     power = power_of_site(config)
-    machine = Machine(config.node)
-    cluster = RayCluster(config.state_dir, config.ray_num_cpus or max(1, machine.cpu_milli // 1000))
+    cores = max(1, (config.node.cpu_milli_limit or len(os.sched_getaffinity(0)) * 1000) // 1000)
+    cluster = RayCluster(config.state_dir, config.ray_num_cpus or cores, config.ray_listen)
     stop = asyncio.Event()
     _set_at_signals(stop)
     await cluster.open()
     _set_at_signals(stop)  # again: Ray has put its own handlers in their place
-    runners = RayRunners(cluster.node_id(), config.warm_workers)
     journal, outbox = Journal(config.state_dir), Outbox()
-    contact = Contact(config.state_dir / "contact")
-    engine, why_none = await asyncio.to_thread(container.find, config.node.container_engine)
-    log.info("containers: %s", engine or f"none ({why_none})")
-    node = NodeFacts(
-        host=_HOST,
-        core_active_power_mw=config.node.core_active_power_mw,
-        accelerators=config.node.accelerators,
-        stop_grace_s=config.stop_grace_ms / 1000,
-        contact=contact.path,
-        coordinators=doors_for_tasks(config, certificates),
-        engine=engine.path if engine else "",
+    probe = await asyncio.to_thread(
+        NodeProbe, config.node, config.state_dir, cluster.processes, meters=False
     )
+    address, _ = host_and_port(config.ray_listen)
+    hosts = RayHosts(OwnHost(probe, address))
+    runners = RayRunners(hosts.ray_id, config.warm_workers)
+    nodes = SiteNodes(config.site.id, hosts, config.stop_grace_ms / 1000)
+    await nodes.open()
+    accounts = EnergyAccounts(config.node.idle_power_mw)
     folders = TaskFolders(config.state_dir, journal, CoordinatorBundles(config.coordinators, certificates))
-    allocations = Allocations(journal, runners, outbox, node, folders)
+    doors = doors_for_tasks(config, certificates)
+    allocations = Allocations(journal, runners, outbox, nodes, accounts, folders, doors)
     await runners.open(allocations.runners_in_use())
+    await runners.warm_up([node.id for node in nodes.all()])
     allocations.adopt()
     prober = Prober(
         config.site.id,
@@ -88,12 +86,12 @@ async def run_site(config: AgentConfig, identity: Identity) -> None:
         config.bandwidth_kbps,
         config.probe_packets_per_second_max,
     )
+    contact = Contact(config.state_dir / "contact")
     reports = SiteReports(
-        *(config, identity.agent_epoch, machine, allocations, prober, outbox, cluster.processes),
-        power,
-        str(engine or ""),
+        *(config, identity.agent_epoch, nodes, allocations, accounts, prober, outbox, power, contact),
+        on_nodes=runners.warm_up,
     )
-    log_reads = LogReads(config.site.id, allocations, journal, folders, outbox)
+    log_reads = LogReads(config.site.id, allocations, journal, folders, outbox, nodes)
     agent = SiteAgent(
         identity, allocations, log_reads, reports, prober, contact, functools.cache(_ready(config))
     )

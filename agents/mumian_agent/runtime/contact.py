@@ -23,6 +23,11 @@ class Contact:
         self._boot_id = _BOOT_ID.read_text().strip()
         self._newest_ns = 0
 
+    @property
+    def newest_ns(self) -> int:
+        """When the coordinator has last heard this agent; 0: never yet."""
+        return self._newest_ns
+
     def heard(self, sent_ns: int) -> None:
         """The coordinator has got what was sent then; what is older than that says nothing."""
         if sent_ns > self._newest_ns:

@@ -76,7 +76,8 @@ def _visible_devices(run: RunAllocation, accelerators: Sequence[Accelerator]) ->
     """The vendors' own variables. They number the devices of their kind from 0, Mumian those of the node."""
     kinds = [each.kind for each in accelerators for _ in range(each.count)]
     granted = {share.device_index for share in run.allocation.devices}
-    visible = {}
+    # CUDA numbers by speed unless told to number as NVML does, by which the devices were found.
+    visible = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"} if "gpu" in kinds else {}
     for kind, variable in _VISIBLE_DEVICES.items():
         if kind in kinds:
             of_kind = [index for index, each in enumerate(kinds) if each == kind]

@@ -32,6 +32,7 @@ class Entry:
     run: RunAllocation | None = None  # None: it was stopped before the command to run it came
     runner: str = ""  # the name of the runner that has it
     process: ProcessId | None = None
+    modelled_uj: int = 0  # its energy by the model; in its status is what it is charged
     stop_requested: bool = False
     # The agent stopped with its site while this ran: to be started again, through no fault of the task.
     interrupted: bool = False
@@ -133,6 +134,7 @@ def _to_json(entry: Entry) -> dict[str, Any]:
         "run": json_format.MessageToDict(entry.run) if entry.run else None,
         "runner": entry.runner,
         "process": list(entry.process) if entry.process else None,
+        "modelled_uj": entry.modelled_uj,
         "stop_requested": entry.stop_requested,
         "interrupted": entry.interrupted,
         "ended_here": entry.ended_here,
@@ -146,6 +148,7 @@ def _from_json(raw: dict[str, Any]) -> Entry:
         run=json_format.ParseDict(raw["run"], RunAllocation()) if raw["run"] else None,
         runner=raw["runner"],
         process=ProcessId(*raw["process"]) if raw["process"] else None,
+        modelled_uj=raw["modelled_uj"],
         stop_requested=raw["stop_requested"],
         interrupted=raw["interrupted"],
         ended_here=raw.get("ended_here", False),

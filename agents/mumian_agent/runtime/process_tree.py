@@ -13,6 +13,8 @@ from typing import NamedTuple
 import psutil
 
 ALLOCATION_VARIABLE, ATTEMPT_VARIABLE = "MUMIAN_ALLOCATION_ID", "MUMIAN_ATTEMPT"
+# The folder of the node that a process was started by: several nodes may share one machine.
+NODE_VARIABLE = "MUMIAN_NODE_STATE_DIR"
 
 
 class ProcessId(NamedTuple):
@@ -55,6 +57,20 @@ def members(allocation_id: str, attempt: int) -> list[psutil.Process]:
             if wanted <= set((entry / "environ").read_bytes().split(b"\0")):
                 found.append(psutil.Process(int(entry.name)))
     return found
+
+
+def all_members(node_dir: Path | None = None) -> list[psutil.Process]:
+    """The living processes of all tasks of this machine, or of those that the node in that folder started."""
+    mark = f"{ALLOCATION_VARIABLE}=".encode()
+    of_node = f"{NODE_VARIABLE}={node_dir}".encode()
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            with contextlib.suppress(OSError, psutil.NoSuchProcess):
+                environment = (entry / "environ").read_bytes()
+                if mark in environment and (node_dir is None or of_node in environment.split(b"\0")):
+                    found.append(psutil.Process(int(entry.name)))
+    return [process for process in found if _is_alive(process)]
 
 
 def tree_of(root: ProcessId | None, allocation_id: str, attempt: int) -> list[psutil.Process]:

@@ -42,7 +42,7 @@ class Supervisor:
             attempt=allocation.attempt,
             state=job_pb2.ALLOCATION_STATE_STARTING,
             restart_count=task.restart_count,
-            it_energy_j=task.it_energy_j,
+            it_energy_uj=task.modelled_uj,
         )
         self._version = 1
         self._changed = asyncio.Condition()
@@ -238,7 +238,7 @@ class Supervisor:
     ) -> None:
         self._status.state, self._status.message = state, message
         self._status.health_fault = health_fault
-        self._status.it_energy_j = self._it_energy_j()
+        self._status.it_energy_uj = self._modelled_uj()
         async with self._changed:
             self._version += 1
             self._changed.notify_all()
@@ -268,7 +268,7 @@ class Supervisor:
             self._sample()
             self._rotate()
             due = time.monotonic() - shown_s >= _ENERGY_SHOWN_EVERY_S
-            if due and self._it_energy_j() > self._status.it_energy_j:
+            if due and self._modelled_uj() > self._status.it_energy_uj:
                 shown_s = time.monotonic()
                 await self._show(self._status.state, self._status.message, self._status.health_fault)
 
@@ -294,12 +294,12 @@ class Supervisor:
             self._cpu_s_of_child = 0.0
             self._child = None
 
-    def _it_energy_j(self) -> int:
-        """The share of the node's dynamic power that this attempt has used: a model, not a meter."""
+    def _modelled_uj(self) -> int:
+        """What this attempt has used by the model, in microjoule: by this its node's meter is shared out."""
         up_s = self._up_s_booked + (self._child.up_s if self._child else 0.0)
         cpu_s = self._cpu_s_booked + self._cpu_s_of_child
         used_mj = cpu_s * self._task.core_active_power_mw + up_s * self._task.devices_active_power_mw
-        return self._task.it_energy_j + int(used_mj / 1000)
+        return self._task.modelled_uj + int(used_mj * 1000)
 
 
 def _words(exit_code: int) -> str:

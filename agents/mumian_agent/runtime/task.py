@@ -25,7 +25,7 @@ class Task:
     stop_grace_s: float  # from SIGTERM to SIGKILL
     contact: str  # the file in which the newest contact with the coordinator is noted
     restart_count: int = 0  # of this attempt, before this runner
-    it_energy_j: int = 0  # of this attempt, before this runner
+    modelled_uj: int = 0  # energy of this attempt by the model, before this runner
     own_folder: str = ""  # empty: it has none
     engine: str = ""  # the container engine's client; empty: there is none
 
@@ -50,7 +50,10 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class TaskView:
-    """A task as it was at one moment. Versions grow with every change, from 1."""
+    """A task as it was at one moment. Versions grow with every change, from 1.
+
+    The energy in its status is the model's; what the task is charged is the agent's to say.
+    """
 
     version: int
     status: AllocationStatus

@@ -164,6 +164,7 @@ fn node(site_id: &str, n: usize, hardware: &Hardware, rng: &mut Rng) -> api::Nod
                 model: model.into(),
                 count,
                 active_power_mw,
+                ..Default::default()
             })
             .into_iter()
             .collect(),

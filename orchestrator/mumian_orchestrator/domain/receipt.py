@@ -9,7 +9,7 @@ from mumian.api.v1.job_pb2 import Allocation
 from mumian.api.v1.receipt_pb2 import Receipt
 
 _HOUR_MS = 3_600_000
-_MJ_PER_KWH = 3_600_000_000
+_UJ_PER_KWH = 3_600_000_000_000
 _MG_PER_KG = 1_000_000
 # A site whose PUE is unknown counts as 1, as in the core.
 _PUE_LEAST_PERMILLE = 1000
@@ -52,8 +52,8 @@ def receipt_of(allocation: Allocation, site: Site, carbon_kg_microcny: int) -> R
         core_ms=allocation.resources.cpu_milli * held_ms // 1000,
         memory_mib_s=allocation.resources.memory_mib * held_ms // 1000,
         accelerator_ms=devices_milli * held_ms // 1000,
-        it_energy_mj=allocation.it_energy_j * 1000,
-        facility_energy_mj=allocation.it_energy_j * pue_permille,
+        it_energy_uj=allocation.it_energy_uj,
+        facility_energy_uj=allocation.it_energy_uj * pue_permille // 1000,
         pue_marginal_permille=pue_permille,
         pue_source=site.pue.marginal_source or site.pue.source,
         energy_kwh_microcny=rates.energy_kwh_microcny,
@@ -62,8 +62,8 @@ def receipt_of(allocation: Allocation, site: Site, carbon_kg_microcny: int) -> R
         carbon_kg_microcny=carbon_kg_microcny,
     )
     made.rent_microcny = made.rent_microcny_per_hour * held_ms // _HOUR_MS
-    made.energy_microcny = made.facility_energy_mj * made.energy_kwh_microcny // _MJ_PER_KWH
-    made.carbon_mg = made.facility_energy_mj * made.carbon_mg_per_kwh // _MJ_PER_KWH
+    made.energy_microcny = made.facility_energy_uj * made.energy_kwh_microcny // _UJ_PER_KWH
+    made.carbon_mg = made.facility_energy_uj * made.carbon_mg_per_kwh // _UJ_PER_KWH
     made.carbon_microcny = made.carbon_mg * carbon_kg_microcny // _MG_PER_KG
     made.total_microcny = made.rent_microcny + made.energy_microcny + made.carbon_microcny
     return made

@@ -33,6 +33,7 @@ site:
   pue: {{average: 1.0, marginal: 1.0}}      # no facility around it that anybody meters
   prices: {{cpu_core_hour_cny: 0.2, memory_gib_hour_cny: 0.02, energy_kwh_cny: 0.7}}
   carbon_g_per_kwh: 450
+node: {{others: ignore}}      # the whole machine is offered, whatever else runs on it
 """
 
 StateDir = click.option(

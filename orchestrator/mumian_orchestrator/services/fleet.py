@@ -102,6 +102,8 @@ class Fleet:
         new = {node.id: node for node in nodes}
         old = self._nodes.get(site_id, {})
         gone = (old.keys() | self._expected.pop(site_id, set())) - new.keys()
+        for node_id in old.keys() & new.keys():
+            new[node_id].energy.CopyFrom(old[node_id].energy)
         self._nodes[site_id] = new
         self._capacity = None
         appeared = new.keys() - old.keys()
@@ -125,6 +127,9 @@ class Fleet:
         site.power_source = report.source
         del site.meters[:]
         site.meters.extend(report.meters)
+        for energy in report.nodes:
+            if node := self._nodes.get(site_id, {}).get(energy.node_id):
+                node.energy.CopyFrom(energy)
         if not report.HasField("pue") or report.pue == site.pue:
             return False
         site.pue.CopyFrom(report.pue)
@@ -310,5 +315,7 @@ def _total(usage: fleet_pb2.SiteUsage, node: Node) -> None:
     usage.cpu_milli_allocated += node.cpu_milli_allocated
     usage.memory_mib_capacity += node.memory_mib
     usage.memory_mib_allocated += node.memory_mib_allocated
-    usage.accelerator_milli_capacity += sum(1000 * a.count for a in node.accelerators)
+    withheld_milli = sum(share.milli for share in node.devices_withheld)
+    usage.accelerator_milli_capacity += sum(1000 * a.count for a in node.accelerators) - withheld_milli
+    usage.fp16_gflops_capacity += sum(a.fp16_gflops * a.count for a in node.accelerators)
     usage.accelerator_milli_allocated += sum(share.milli for share in node.devices_allocated)

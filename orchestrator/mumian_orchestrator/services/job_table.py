@@ -208,7 +208,7 @@ class JobTable:
         published = self._published.get(job.id)
         for shown in published.allocations if published else ():
             if shown.id == allocation.id:
-                shown.it_energy_j = allocation.it_energy_j
+                shown.it_energy_uj = allocation.it_energy_uj
                 self._wake_watchers(job.id)
 
     def show(self, job: Job, allocations: Sequence[Allocation]) -> None:

@@ -87,11 +87,15 @@ class Reconciler:
     def _is_news(self, job: Job, allocation: Allocation, status: AllocationStatus) -> bool:
         before = _without_meter(allocation)
         _take_over(allocation, status)
+        if status.node_lost and job.spec.at_most_once:
+            # Cut off from its site, the node may still run it.
+            allocation.state = job_pb2.ALLOCATION_STATE_FAILED
+            allocation.state_message += "; it runs at most once, so it is not started again"
         self._receipts.settle(allocation)
         if _without_meter(allocation) == before:
             self._table.publish_meter(job, allocation)
             return False
-        allocation.superseded |= status.cut_off
+        allocation.superseded |= status.cut_off or (status.node_lost and not job.spec.at_most_once)
         return True
 
     def _changed(
@@ -156,11 +160,11 @@ def _take_over(allocation: Allocation, status: AllocationStatus) -> None:
     allocation.state = status.state
     # Why another goes on in its stead tells more than that it was stopped.
     gave_way = allocation.evicted or allocation.moved or allocation.superseded
-    if not gave_way or status.cut_off or status.state == job_pb2.ALLOCATION_STATE_FAILED:
+    if not gave_way or status.cut_off or status.node_lost or status.state == job_pb2.ALLOCATION_STATE_FAILED:
         allocation.state_message = status.message[:MESSAGE_LENGTH_MAX]
     allocation.restart_count = status.restart_count
     allocation.output_bytes = status.output_bytes
-    allocation.it_energy_j = max(allocation.it_energy_j, status.it_energy_j)
+    allocation.it_energy_uj = max(allocation.it_energy_uj, status.it_energy_uj)
     if status.HasField("exit_code"):
         allocation.exit_code = status.exit_code
     allocation.health_fault = status.health_fault[:MESSAGE_LENGTH_MAX]
@@ -177,4 +181,4 @@ def _take_over(allocation: Allocation, status: AllocationStatus) -> None:
 
 def _without_meter(allocation: Allocation) -> Allocation:
     """What is worth an event: a meter's reading alone is not, it comes again and again."""
-    return without(allocation, "it_energy_j")
+    return without(allocation, "it_energy_uj")

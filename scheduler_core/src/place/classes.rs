@@ -44,6 +44,14 @@ impl Class {
             devices_allocated: _,
             cpu_used_permille: _,
             memory_mib_used: _,
+            disk_mib: _, // what is told to people
+            disk_mib_used: _,
+            network_kbps: _,
+            network_kbps_used: _,
+            cpu_milli_withheld: _, // cpu_milli and memory_mib are without it
+            memory_mib_withheld: _,
+            devices_withheld: _, // what is free of the devices is the load
+            energy: _,
         } = &*self.node;
         (self.site, arch, health, labels, accelerators, core_active_power_mw, container_engine)
     }

@@ -111,7 +111,7 @@ impl Gang<'_, '_> {
                 let score = self.scorer.score(&c, self.scorer.fixed(&c), 0);
                 let is_share = (1..WHOLE_DEVICE_MILLI).contains(&demand.accelerator_milli());
                 let mut fullness = BTreeSet::new();
-                let devices = c.share_devices().filter(|(_, d)| is_share && fullness.insert(d.used_milli));
+                let devices = c.share_devices().filter(|(_, d)| is_share && fullness.insert(d.free_milli()));
                 let mut devices: Vec<_> = devices.map(|(index, d)| (d.free_milli(), Some(index))).collect();
                 devices.sort_unstable();
                 if !is_share {

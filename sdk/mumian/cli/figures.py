@@ -62,9 +62,9 @@ def watts(mw: int) -> str:
     return f"{mw / 1000:.1f}" if mw else UNKNOWN
 
 
-def watt_hours(joule: int) -> str:
-    """Joule as watt-hours."""
-    return f"{joule / 3600:.3f}" if joule else UNKNOWN
+def watt_hours(uj: int) -> str:
+    """Microjoule as watt-hours."""
+    return f"{uj / 3.6e9:.3f}" if uj else UNKNOWN
 
 
 def hours(ms: int) -> str:
@@ -72,9 +72,9 @@ def hours(ms: int) -> str:
     return f"{ms / 3_600_000:.4f}"
 
 
-def kwh(mj: int) -> str:
-    """Millijoule as kWh: a small task uses a millionth of one."""
-    return f"{mj / 3.6e9:.6f}"
+def kwh(uj: int) -> str:
+    """Microjoule as kWh: a small task uses a millionth of one."""
+    return f"{uj / 3.6e12:.6f}"
 
 
 def kg(mg: int) -> str:

@@ -65,6 +65,8 @@ def nodes(session: Session, site_id: str) -> None:
         )
     else:
         session.console.print(_node_table(found))
+        for node in found:
+            _print_node(session, node)
 
 
 @click.command()
@@ -178,6 +180,30 @@ def _print_power(session: Session, site: Site) -> None:
             session.console.print(
                 f"{site.id}: meter {each.name} {each.fault}; {last}", style="yellow", soft_wrap=True
             )
+
+
+def _print_node(session: Session, node: Node) -> None:
+    """What of a node is not offered, and where its energy went."""
+    withheld = [
+        *([f"{figures.cores(node.cpu_milli_withheld)} cores"] if node.cpu_milli_withheld else []),
+        *([f"{figures.gib(node.memory_mib_withheld)} GiB"] if node.memory_mib_withheld else []),
+        *([figures.count(len(node.devices_withheld), "device")] if node.devices_withheld else []),
+    ]
+    if withheld:
+        session.console.print(
+            f"{node.id}: not offered: {', '.join(withheld)}; other processes use them, or they are faulty",
+            style="dim",
+            soft_wrap=True,
+        )
+    energy = node.energy
+    if energy.metered_uj:
+        session.console.print(
+            f"{node.id}: {figures.watt_hours(energy.metered_uj)} Wh {words.source(energy.source)}: tasks "
+            f"{figures.watt_hours(energy.allocations_uj)}, others {figures.watt_hours(energy.others_uj)}, "
+            f"idle {figures.watt_hours(energy.idle_uj)}",
+            style="dim",
+            soft_wrap=True,
+        )
 
 
 def _used(used: int, limit: int, unit: int) -> str:

@@ -189,7 +189,7 @@ def _print_allocations(session: Session, job: Job) -> None:
             str(allocation.restart_count),
             *((f"{figures.ms(total.total_us)} of {figures.short_ms(total.budget_us)}",) if timed else ()),
             figures.cny(allocation.cost.total_microcny_per_hour),
-            figures.watt_hours(allocation.it_energy_j),
+            figures.watt_hours(allocation.it_energy_uj),
             endpoints_of(allocation) or figures.UNKNOWN,
             style="" if is_live(allocation) else "dim",
         )

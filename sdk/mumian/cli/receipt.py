@@ -15,7 +15,7 @@ from mumian.cli.json_output import as_dict
 from mumian.cli.session import Session, pass_session, shared_options
 
 _USED = (
-    *("held_ms", "core_ms", "memory_mib_s", "accelerator_ms", "it_energy_mj", "facility_energy_mj"),
+    *("held_ms", "core_ms", "memory_mib_s", "accelerator_ms", "it_energy_uj", "facility_energy_uj"),
     *("carbon_mg", "rent_microcny", "energy_microcny", "carbon_microcny", "total_microcny"),
 )
 
@@ -71,8 +71,8 @@ def _print(session: Session, job: Job) -> None:
         return (
             figures.hours(each.core_ms),
             *((figures.hours(each.accelerator_ms),) if has_devices else ()),
-            figures.kwh(each.it_energy_mj),
-            figures.kwh(each.facility_energy_mj),
+            figures.kwh(each.it_energy_uj),
+            figures.kwh(each.facility_energy_uj),
             figures.kg(each.carbon_mg),
             figures.fine_cny(each.total_microcny),
         )

@@ -56,9 +56,13 @@ class _Record:
 
 
 class RayCluster:
-    """One head node on the loopback. Never `ray stop`: that would end every Ray of the machine."""
+    """The head node, which other machines of the site may join. Never `ray stop`: that would end every Ray
+    of the machine.
+    """
 
-    def __init__(self, state_dir: Path, num_cpus: int) -> None:
+    def __init__(self, state_dir: Path, num_cpus: int, listen: str) -> None:
+        """`listen` is host:port of Ray's own server; port 0: any that is free."""
+        self._host, self._port = host_and_port(listen)
         self._file = state_dir / "ray.json"
         self._log_file = state_dir / "ray.log"
         self._temp_dir = temp_dir_of(state_dir)
@@ -84,6 +88,7 @@ class RayCluster:
             ray.init(
                 address=self._record.address,
                 namespace=NAMESPACE,
+                _node_ip_address=self._host,
                 log_to_driver=False,
                 logging_level=logging.WARNING,
             )
@@ -99,13 +104,15 @@ class RayCluster:
                 found |= {each.pid: each for each in (process, *process.children(recursive=True))}
         return list(found.values())
 
+    @property
+    def address(self) -> str:
+        """Where other nodes join it, as host:port."""
+        assert self._record is not None
+        return self._record.address
+
     def is_alive(self) -> bool:
         """Whether Ray's servers are still there."""
         return self._record is not None and self._record.is_alive()
-
-    def node_id(self) -> str:
-        """Ray's own id of the one node."""
-        return str(ray.get_runtime_context().get_node_id())
 
     async def close(self) -> None:
         """End the site's Ray, and nothing else."""
@@ -121,7 +128,7 @@ class RayCluster:
         with self._log_file.open("ab") as errors:
             starter = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "mumian_agent.adapters.ray.head"),
-                *(str(self._num_cpus), str(self._temp_dir)),
+                *(str(self._num_cpus), str(self._temp_dir), self._host, str(self._port)),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=errors,

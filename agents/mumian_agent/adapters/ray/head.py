@@ -12,6 +12,8 @@ import sys
 from ray._private.node import Node
 from ray._private.parameter import RayParams
 
+from mumian_agent.adapters.ray.settings import NODE_LABEL, OWN_NODE
+
 _OBJECT_STORE_BYTES = 100_000_000
 
 
@@ -25,11 +27,12 @@ class _LeanHead(Node):
         """No copies of the workers' output."""
 
 
-def start(num_cpus: int, temp_dir: str) -> str:
-    """Start the processes; the address of the new cluster as host:port."""
+def start(num_cpus: int, temp_dir: str, host: str, port: int) -> str:
+    """Start the processes; the address of the new cluster as host:port. Port 0: any that is free."""
     parameters = RayParams(
-        node_ip_address="127.0.0.1",
-        gcs_server_port=0,
+        node_ip_address=host,
+        gcs_server_port=port,
+        labels={NODE_LABEL: OWN_NODE},
         dashboard_agent_listen_port=0,
         num_cpus=num_cpus,
         num_gpus=0,
@@ -42,6 +45,6 @@ def start(num_cpus: int, temp_dir: str) -> str:
 
 
 if __name__ == "__main__":
-    print(start(num_cpus=int(sys.argv[1]), temp_dir=sys.argv[2]), flush=True)
+    print(start(int(sys.argv[1]), sys.argv[2], sys.argv[3], int(sys.argv[4])), flush=True)
     # No exit handlers: what was started is to stay.
     os._exit(0)

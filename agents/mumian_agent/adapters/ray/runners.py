@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import ray
@@ -60,33 +61,44 @@ class RayRunner:
 
 
 class RayRunners:
-    """The pool of one node."""
+    """One pool for each node of the site."""
 
-    def __init__(self, node_id: str, warm: int) -> None:
-        self._node_id, self._warm = node_id, warm
-        self._idle: list[RayRunner] = []
-        self._refilling: asyncio.Task[None] | None = None
+    def __init__(self, ray_id_of: Callable[[str], str | None], warm: int) -> None:
+        """`ray_id_of` gives Ray's id of a node that is there, by its own; `warm` is for each node."""
+        self._ray_id_of, self._warm = ray_id_of, warm
+        # By Ray's id: a node that has left and come back has no runners yet.
+        self._idle: dict[str, list[RayRunner]] = defaultdict(list)
+        self._refilling: dict[str, asyncio.Task[None]] = {}
 
     async def open(self, in_use: Iterable[str]) -> None:
-        """Take over the runners of an earlier agent, and warm up."""
+        """Take over the runners of an earlier agent."""
         used = set(in_use)
         for name in list_named_actors():
             if name.startswith(_PREFIX) and name not in used:
                 runner = self.find(name)
                 if runner is not None:
                     self.give_back(runner)
-        await self._refill()
 
-    async def take(self) -> RunnerHandle:
-        """A free one: warm, or started now."""
-        while self._idle:
-            runner = self._idle.pop()
-            self._refill_later()
+    async def warm_up(self, node_ids: Iterable[str]) -> None:
+        """These nodes are there: keep runners warm on each, and forget those on others."""
+        wanted = {ray_id for node_id in node_ids if (ray_id := self._ray_id_of(node_id))}
+        for ray_id in self._idle.keys() - wanted:
+            del self._idle[ray_id]
+        await asyncio.gather(*(self._refill(ray_id) for ray_id in wanted))
+
+    async def take(self, node_id: str) -> RunnerHandle:
+        """A free one on that node: warm, or started now."""
+        ray_id = self._ray_id_of(node_id)
+        if ray_id is None:
+            raise SiteRuntimeError(f"node {node_id} is not there")
+        if self._idle[ray_id]:
+            runner = self._idle[ray_id].pop()
+            self._refill_later(ray_id)
             return runner
         try:
-            return await self._start()
+            return await self._start(ray_id)
         except RunnerLostError as error:
-            raise SiteRuntimeError(f"no runner starts: {error}") from error
+            raise SiteRuntimeError(f"no runner starts on {node_id}: {error}") from error
 
     def find(self, name: str) -> RayRunner | None:
         """An actor by its name."""
@@ -98,8 +110,9 @@ class RayRunners:
     def give_back(self, runner: RunnerHandle) -> None:
         """Keep it warm, unless enough are."""
         assert isinstance(runner, RayRunner)
-        if len(self._idle) < self._warm + _IDLE_ABOVE_WARM:
-            self._idle.append(runner)
+        idle = self._idle[runner.name.partition("@")[2]]
+        if len(idle) < self._warm + _IDLE_ABOVE_WARM:
+            idle.append(runner)
         else:
             self.discard(runner)
 
@@ -110,26 +123,27 @@ class RayRunners:
         kill = asyncio.get_running_loop().run_in_executor(None, ray.kill, runner.actor)
         kill.add_done_callback(lambda done: done.exception())
 
-    def _refill_later(self) -> None:
-        if self._refilling is None or self._refilling.done():
-            self._refilling = asyncio.create_task(self._refill(_REFILL_AFTER_S))
+    def _refill_later(self, ray_id: str) -> None:
+        refilling = self._refilling.get(ray_id)
+        if refilling is None or refilling.done():
+            self._refilling[ray_id] = asyncio.create_task(self._refill(ray_id, _REFILL_AFTER_S))
 
-    async def _refill(self, after_s: float = 0) -> None:
+    async def _refill(self, ray_id: str, after_s: float = 0) -> None:
         await asyncio.sleep(after_s)
-        while len(self._idle) < self._warm:
+        while len(self._idle[ray_id]) < self._warm:
             try:
-                self._idle.append(await self._start())
+                self._idle[ray_id].append(await self._start(ray_id))
             except RunnerLostError as error:
                 log.warning("no warm runner: %s", error)
                 return
 
-    async def _start(self) -> RayRunner:
-        runner = await asyncio.to_thread(self._create)
+    async def _start(self, ray_id: str) -> RayRunner:
+        runner = await asyncio.to_thread(self._create, ray_id)
         await runner.ready()
         return runner
 
-    def _create(self) -> RayRunner:
-        name = f"{_PREFIX}{uuid.uuid4().hex}"
+    def _create(self, ray_id: str) -> RayRunner:
+        name = f"{_PREFIX}{uuid.uuid4().hex}@{ray_id}"
         actor = (
             ray.remote(Runner)
             .options(
@@ -138,7 +152,7 @@ class RayRunners:
                 # What a task may use is the coordinator's to say; Ray would only say it again.
                 num_cpus=0,
                 max_concurrency=_CALLS_AT_ONCE,
-                scheduling_strategy=NodeAffinitySchedulingStrategy(node_id=self._node_id, soft=False),
+                scheduling_strategy=NodeAffinitySchedulingStrategy(node_id=ray_id, soft=False),
             )
             .remote()
         )

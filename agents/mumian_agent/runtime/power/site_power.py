@@ -70,14 +70,19 @@ class SitePower:
         self._pue = Pue()
         self._pue.CopyFrom(declared)
 
-    def read(self, load_permille: int) -> list[MeterReading]:
-        """The readings of all meters; blocks for a second where one does not answer."""
+    def read(self, load_permille: int, other_nodes_mw: int | None = 0) -> list[MeterReading]:
+        """The readings of all meters; blocks for a second where one does not answer.
+
+        `other_nodes_mw`: what the site's further nodes take by meters of their own; None: one has none, and
+        the PUE cannot be measured.
+        """
         self._it.ask()
         self._facility.ask()
         it, facility = self._it.readings(load_permille), self._facility.readings(load_permille)
         it_now, facility_now = in_use(it), in_use(facility)
-        if it_now and facility_now:
-            self._measured.add(time.monotonic(), it_now.power_mw, facility_now.power_mw)
+        if it_now and facility_now and other_nodes_mw is not None:
+            it_mw = it_now.power_mw + other_nodes_mw
+            self._measured.add(time.monotonic(), it_mw, facility_now.power_mw)
         else:
             self._measured.forget(time.monotonic())
         return [*it, *facility]

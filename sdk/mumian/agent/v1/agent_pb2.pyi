@@ -199,6 +199,7 @@ class PowerReport(_message.Message):
     FACILITY_POWER_MW_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
     METERS_FIELD_NUMBER: _builtins.int
+    NODES_FIELD_NUMBER: _builtins.int
     it_power_mw: _builtins.int
     facility_power_mw: _builtins.int
     source: _fleet_pb2.FigureSource.ValueType
@@ -207,6 +208,8 @@ class PowerReport(_message.Message):
     def pue(self) -> _fleet_pb2.Pue: ...
     @_builtins.property
     def meters(self) -> _containers.RepeatedCompositeFieldContainer[_fleet_pb2.MeterReading]: ...
+    @_builtins.property
+    def nodes(self) -> _containers.RepeatedCompositeFieldContainer[_fleet_pb2.NodeEnergy]: ...
     def __init__(
         self,
         *,
@@ -215,10 +218,11 @@ class PowerReport(_message.Message):
         facility_power_mw: _builtins.int = ...,
         source: _fleet_pb2.FigureSource.ValueType = ...,
         meters: _abc.Iterable[_fleet_pb2.MeterReading] | None = ...,
+        nodes: _abc.Iterable[_fleet_pb2.NodeEnergy] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["pue", b"pue"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["facility_power_mw", b"facility_power_mw", "it_power_mw", b"it_power_mw", "meters", b"meters", "pue", b"pue", "source", b"source"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["facility_power_mw", b"facility_power_mw", "it_power_mw", b"it_power_mw", "meters", b"meters", "nodes", b"nodes", "pue", b"pue", "source", b"source"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -235,18 +239,18 @@ class AllocationStatus(_message.Message):
     EXIT_CODE_FIELD_NUMBER: _builtins.int
     START_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
-    IT_ENERGY_J_FIELD_NUMBER: _builtins.int
     RESTART_COUNT_FIELD_NUMBER: _builtins.int
     CUT_OFF_FIELD_NUMBER: _builtins.int
     ENDPOINTS_FIELD_NUMBER: _builtins.int
     HEALTH_FAULT_FIELD_NUMBER: _builtins.int
     OUTPUT_BYTES_FIELD_NUMBER: _builtins.int
+    IT_ENERGY_UJ_FIELD_NUMBER: _builtins.int
+    NODE_LOST_FIELD_NUMBER: _builtins.int
     allocation_id: _builtins.str
     attempt: _builtins.int
     state: _job_pb2.AllocationState.ValueType
     message: _builtins.str
     exit_code: _builtins.int
-    it_energy_j: _builtins.int
     restart_count: _builtins.int
     """Times the agent itself has restarted the task in this attempt."""
     cut_off: _builtins.bool
@@ -255,6 +259,10 @@ class AllocationStatus(_message.Message):
     """Why the newest health check has failed; empty: it has not, or there is none."""
     output_bytes: _builtins.int
     """Size of its outputs as they are kept, packed; 0: there are none."""
+    it_energy_uj: _builtins.int
+    """Its share of the node's metered energy so far, in microjoule."""
+    node_lost: _builtins.bool
+    """Its node has left the site: the task is placed anew."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -271,16 +279,17 @@ class AllocationStatus(_message.Message):
         exit_code: _builtins.int | None = ...,
         start_time: _timestamp_pb2.Timestamp | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
-        it_energy_j: _builtins.int = ...,
         restart_count: _builtins.int = ...,
         cut_off: _builtins.bool = ...,
         endpoints: _abc.Iterable[_job_pb2.Endpoint] | None = ...,
         health_fault: _builtins.str = ...,
         output_bytes: _builtins.int = ...,
+        it_energy_uj: _builtins.int = ...,
+        node_lost: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "end_time", b"end_time", "exit_code", b"exit_code", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "allocation_id", b"allocation_id", "attempt", b"attempt", "cut_off", b"cut_off", "end_time", b"end_time", "endpoints", b"endpoints", "exit_code", b"exit_code", "health_fault", b"health_fault", "it_energy_j", b"it_energy_j", "message", b"message", "output_bytes", b"output_bytes", "restart_count", b"restart_count", "start_time", b"start_time", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "allocation_id", b"allocation_id", "attempt", b"attempt", "cut_off", b"cut_off", "end_time", b"end_time", "endpoints", b"endpoints", "exit_code", b"exit_code", "health_fault", b"health_fault", "it_energy_uj", b"it_energy_uj", "message", b"message", "node_lost", b"node_lost", "output_bytes", b"output_bytes", "restart_count", b"restart_count", "start_time", b"start_time", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__exit_code: _TypeAlias = _typing.Literal["exit_code"]  # noqa: Y015
     _WhichOneofArgType__exit_code: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code"]  # noqa: Y015

@@ -448,6 +448,7 @@ class SiteUsage(_message.Message):
     ACCELERATOR_MILLI_ALLOCATED_FIELD_NUMBER: _builtins.int
     ALLOCATION_COUNT_FIELD_NUMBER: _builtins.int
     FACILITY_POWER_MW_ALLOCATED_FIELD_NUMBER: _builtins.int
+    FP16_GFLOPS_CAPACITY_FIELD_NUMBER: _builtins.int
     node_count: _builtins.int
     cpu_milli_capacity: _builtins.int
     cpu_milli_allocated: _builtins.int
@@ -458,6 +459,8 @@ class SiteUsage(_message.Message):
     allocation_count: _builtins.int
     facility_power_mw_allocated: _builtins.int
     """Modelled power at the meter of all allocations under full load: what the power cap is about."""
+    fp16_gflops_capacity: _builtins.int
+    """Dense FP16 of all accelerators whose figure is known, in 10^9 operations a second."""
     def __init__(
         self,
         *,
@@ -470,10 +473,11 @@ class SiteUsage(_message.Message):
         accelerator_milli_allocated: _builtins.int = ...,
         allocation_count: _builtins.int = ...,
         facility_power_mw_allocated: _builtins.int = ...,
+        fp16_gflops_capacity: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accelerator_milli_allocated", b"accelerator_milli_allocated", "accelerator_milli_capacity", b"accelerator_milli_capacity", "allocation_count", b"allocation_count", "cpu_milli_allocated", b"cpu_milli_allocated", "cpu_milli_capacity", b"cpu_milli_capacity", "facility_power_mw_allocated", b"facility_power_mw_allocated", "memory_mib_allocated", b"memory_mib_allocated", "memory_mib_capacity", b"memory_mib_capacity", "node_count", b"node_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accelerator_milli_allocated", b"accelerator_milli_allocated", "accelerator_milli_capacity", b"accelerator_milli_capacity", "allocation_count", b"allocation_count", "cpu_milli_allocated", b"cpu_milli_allocated", "cpu_milli_capacity", b"cpu_milli_capacity", "facility_power_mw_allocated", b"facility_power_mw_allocated", "fp16_gflops_capacity", b"fp16_gflops_capacity", "memory_mib_allocated", b"memory_mib_allocated", "memory_mib_capacity", b"memory_mib_capacity", "node_count", b"node_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -520,6 +524,14 @@ class Node(_message.Message):
     CPU_USED_PERMILLE_FIELD_NUMBER: _builtins.int
     MEMORY_MIB_USED_FIELD_NUMBER: _builtins.int
     CONTAINER_ENGINE_FIELD_NUMBER: _builtins.int
+    DISK_MIB_FIELD_NUMBER: _builtins.int
+    DISK_MIB_USED_FIELD_NUMBER: _builtins.int
+    NETWORK_KBPS_FIELD_NUMBER: _builtins.int
+    NETWORK_KBPS_USED_FIELD_NUMBER: _builtins.int
+    CPU_MILLI_WITHHELD_FIELD_NUMBER: _builtins.int
+    MEMORY_MIB_WITHHELD_FIELD_NUMBER: _builtins.int
+    DEVICES_WITHHELD_FIELD_NUMBER: _builtins.int
+    ENERGY_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Unique over the whole fleet: "<site id>/<node name>"."""
     site_id: _builtins.str
@@ -538,12 +550,31 @@ class Node(_message.Message):
     memory_mib_used: _builtins.int
     container_engine: _builtins.str
     """The engine that runs its containers, and the engine's version: "podman 4.3.1"; empty: none."""
+    disk_mib: _builtins.int
+    """Of the file system that tasks write to. (agent; soft state)"""
+    disk_mib_used: _builtins.int
+    network_kbps: _builtins.int
+    """The fastest network link that is up, 0: not known; and what passes all of them. (agent; soft state)"""
+    network_kbps_used: _builtins.int
+    cpu_milli_withheld: _builtins.int
+    """What is not offered because processes use it that are nobody's task: cpu_milli and memory_mib are
+    without it.
+    """
+    memory_mib_withheld: _builtins.int
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
     @_builtins.property
     def accelerators(self) -> _containers.RepeatedCompositeFieldContainer[_resources_pb2.Accelerator]: ...
     @_builtins.property
     def devices_allocated(self) -> _containers.RepeatedCompositeFieldContainer[_resources_pb2.DeviceShare]: ...
+    @_builtins.property
+    def devices_withheld(self) -> _containers.RepeatedCompositeFieldContainer[_resources_pb2.DeviceShare]:
+        """Devices, or parts of them, that are not offered: faulty, or used by others."""
+
+    @_builtins.property
+    def energy(self) -> Global___NodeEnergy:
+        """(coordinator)"""
+
     def __init__(
         self,
         *,
@@ -562,14 +593,67 @@ class Node(_message.Message):
         cpu_used_permille: _builtins.int = ...,
         memory_mib_used: _builtins.int = ...,
         container_engine: _builtins.str = ...,
+        disk_mib: _builtins.int = ...,
+        disk_mib_used: _builtins.int = ...,
+        network_kbps: _builtins.int = ...,
+        network_kbps_used: _builtins.int = ...,
+        cpu_milli_withheld: _builtins.int = ...,
+        memory_mib_withheld: _builtins.int = ...,
+        devices_withheld: _abc.Iterable[_resources_pb2.DeviceShare] | None = ...,
+        energy: Global___NodeEnergy | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["energy", b"energy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accelerators", b"accelerators", "arch", b"arch", "container_engine", b"container_engine", "core_active_power_mw", b"core_active_power_mw", "cpu_milli", b"cpu_milli", "cpu_milli_allocated", b"cpu_milli_allocated", "cpu_used_permille", b"cpu_used_permille", "devices_allocated", b"devices_allocated", "health", b"health", "id", b"id", "labels", b"labels", "memory_mib", b"memory_mib", "memory_mib_allocated", b"memory_mib_allocated", "memory_mib_used", b"memory_mib_used", "site_id", b"site_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accelerators", b"accelerators", "arch", b"arch", "container_engine", b"container_engine", "core_active_power_mw", b"core_active_power_mw", "cpu_milli", b"cpu_milli", "cpu_milli_allocated", b"cpu_milli_allocated", "cpu_milli_withheld", b"cpu_milli_withheld", "cpu_used_permille", b"cpu_used_permille", "devices_allocated", b"devices_allocated", "devices_withheld", b"devices_withheld", "disk_mib", b"disk_mib", "disk_mib_used", b"disk_mib_used", "energy", b"energy", "health", b"health", "id", b"id", "labels", b"labels", "memory_mib", b"memory_mib", "memory_mib_allocated", b"memory_mib_allocated", "memory_mib_used", b"memory_mib_used", "memory_mib_withheld", b"memory_mib_withheld", "network_kbps", b"network_kbps", "network_kbps_used", b"network_kbps_used", "site_id", b"site_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Node: _TypeAlias = Node  # noqa: Y015
+
+@_typing.final
+class NodeEnergy(_message.Message):
+    """Where the IT energy of a node went, since its agent began to count, in microjoule. Always exactly:
+    metered + advanced = allocations + others + idle.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_ID_FIELD_NUMBER: _builtins.int
+    METERED_UJ_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    ALLOCATIONS_UJ_FIELD_NUMBER: _builtins.int
+    OTHERS_UJ_FIELD_NUMBER: _builtins.int
+    IDLE_UJ_FIELD_NUMBER: _builtins.int
+    ADVANCED_UJ_FIELD_NUMBER: _builtins.int
+    node_id: _builtins.str
+    metered_uj: _builtins.int
+    source: Global___FigureSource.ValueType
+    """measured: by a meter of the node; modelled: there is none"""
+    allocations_uj: _builtins.int
+    others_uj: _builtins.int
+    """Of processes that are nobody's task."""
+    idle_uj: _builtins.int
+    """What the node takes when nothing runs; no allocation is charged for it."""
+    advanced_uj: _builtins.int
+    """Charged to allocations that ended before the meter was read again: taken off what it reads next."""
+    def __init__(
+        self,
+        *,
+        node_id: _builtins.str = ...,
+        metered_uj: _builtins.int = ...,
+        source: Global___FigureSource.ValueType = ...,
+        allocations_uj: _builtins.int = ...,
+        others_uj: _builtins.int = ...,
+        idle_uj: _builtins.int = ...,
+        advanced_uj: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["advanced_uj", b"advanced_uj", "allocations_uj", b"allocations_uj", "idle_uj", b"idle_uj", "metered_uj", b"metered_uj", "node_id", b"node_id", "others_uj", b"others_uj", "source", b"source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NodeEnergy: _TypeAlias = NodeEnergy  # noqa: Y015
 
 @_typing.final
 class Zone(_message.Message):

@@ -1070,7 +1070,6 @@ class Allocation(_message.Message):
     END_TIME_FIELD_NUMBER: _builtins.int
     RESTART_COUNT_FIELD_NUMBER: _builtins.int
     STOP_REQUESTED_FIELD_NUMBER: _builtins.int
-    IT_ENERGY_J_FIELD_NUMBER: _builtins.int
     EVICTED_FIELD_NUMBER: _builtins.int
     SUPERSEDED_FIELD_NUMBER: _builtins.int
     TAKES_OVER_FROM_FIELD_NUMBER: _builtins.int
@@ -1080,6 +1079,7 @@ class Allocation(_message.Message):
     HEALTH_FAULT_FIELD_NUMBER: _builtins.int
     OUTPUT_BYTES_FIELD_NUMBER: _builtins.int
     JOB_VERSION_FIELD_NUMBER: _builtins.int
+    IT_ENERGY_UJ_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     job_id: _builtins.str
     tenant_id: _builtins.str
@@ -1096,8 +1096,6 @@ class Allocation(_message.Message):
     restart_count: _builtins.int
     stop_requested: _builtins.bool
     """Desired end: the agent is to stop it."""
-    it_energy_j: _builtins.int
-    """IT-side energy so far, in joule, reported by the agent, and its source's kind."""
     evicted: _builtins.bool
     """Stopped to make room for a job of higher priority: the task is placed anew."""
     superseded: _builtins.bool
@@ -1114,6 +1112,8 @@ class Allocation(_message.Message):
     """Size of its outputs as its site keeps them, packed; 0: there are none."""
     job_version: _builtins.int
     """The version of the job whose spec it was made from; 0: 1."""
+    it_energy_uj: _builtins.int
+    """Its share of its node's IT energy so far, in microjoule, reported by the agent: see NodeEnergy."""
     @_builtins.property
     def resources(self) -> _resources_pb2.Resources: ...
     @_builtins.property
@@ -1159,7 +1159,6 @@ class Allocation(_message.Message):
         end_time: _timestamp_pb2.Timestamp | None = ...,
         restart_count: _builtins.int = ...,
         stop_requested: _builtins.bool = ...,
-        it_energy_j: _builtins.int = ...,
         evicted: _builtins.bool = ...,
         superseded: _builtins.bool = ...,
         takes_over_from: _builtins.str = ...,
@@ -1169,10 +1168,11 @@ class Allocation(_message.Message):
         health_fault: _builtins.str = ...,
         output_bytes: _builtins.int = ...,
         job_version: _builtins.int = ...,
+        it_energy_uj: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "cost", b"cost", "create_time", b"create_time", "end_time", b"end_time", "exit_code", b"exit_code", "latency", b"latency", "receipt", b"receipt", "resources", b"resources", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "attempt", b"attempt", "cost", b"cost", "create_time", b"create_time", "devices", b"devices", "end_time", b"end_time", "endpoints", b"endpoints", "evicted", b"evicted", "exit_code", b"exit_code", "health_fault", b"health_fault", "id", b"id", "it_energy_j", b"it_energy_j", "job_id", b"job_id", "job_version", b"job_version", "latency", b"latency", "moved", b"moved", "node_id", b"node_id", "output_bytes", b"output_bytes", "receipt", b"receipt", "resources", b"resources", "restart_count", b"restart_count", "site_id", b"site_id", "start_time", b"start_time", "state", b"state", "state_message", b"state_message", "stop_requested", b"stop_requested", "superseded", b"superseded", "takes_over_from", b"takes_over_from", "task_group", b"task_group", "task_index", b"task_index", "tenant_id", b"tenant_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "attempt", b"attempt", "cost", b"cost", "create_time", b"create_time", "devices", b"devices", "end_time", b"end_time", "endpoints", b"endpoints", "evicted", b"evicted", "exit_code", b"exit_code", "health_fault", b"health_fault", "id", b"id", "it_energy_uj", b"it_energy_uj", "job_id", b"job_id", "job_version", b"job_version", "latency", b"latency", "moved", b"moved", "node_id", b"node_id", "output_bytes", b"output_bytes", "receipt", b"receipt", "resources", b"resources", "restart_count", b"restart_count", "site_id", b"site_id", "start_time", b"start_time", "state", b"state", "state_message", b"state_message", "stop_requested", b"stop_requested", "superseded", b"superseded", "takes_over_from", b"takes_over_from", "task_group", b"task_group", "task_index", b"task_index", "tenant_id", b"tenant_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__exit_code: _TypeAlias = _typing.Literal["exit_code"]  # noqa: Y015
     _WhichOneofArgType__exit_code: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code"]  # noqa: Y015

@@ -30,8 +30,8 @@ class Receipt(_message.Message):
     CORE_MS_FIELD_NUMBER: _builtins.int
     MEMORY_MIB_S_FIELD_NUMBER: _builtins.int
     ACCELERATOR_MS_FIELD_NUMBER: _builtins.int
-    IT_ENERGY_MJ_FIELD_NUMBER: _builtins.int
-    FACILITY_ENERGY_MJ_FIELD_NUMBER: _builtins.int
+    IT_ENERGY_UJ_FIELD_NUMBER: _builtins.int
+    FACILITY_ENERGY_UJ_FIELD_NUMBER: _builtins.int
     CARBON_MG_FIELD_NUMBER: _builtins.int
     RENT_MICROCNY_FIELD_NUMBER: _builtins.int
     ENERGY_MICROCNY_FIELD_NUMBER: _builtins.int
@@ -49,9 +49,9 @@ class Receipt(_message.Message):
     """What was kept for it, for so long: one core (one device) for one millisecond each, and one MiB for one second."""
     memory_mib_s: _builtins.int
     accelerator_ms: _builtins.int
-    it_energy_mj: _builtins.int
+    it_energy_uj: _builtins.int
     """At the IT side, as the agent reported it; and at the meter: that x marginal PUE."""
-    facility_energy_mj: _builtins.int
+    facility_energy_uj: _builtins.int
     carbon_mg: _builtins.int
     rent_microcny: _builtins.int
     energy_microcny: _builtins.int
@@ -72,8 +72,8 @@ class Receipt(_message.Message):
         core_ms: _builtins.int = ...,
         memory_mib_s: _builtins.int = ...,
         accelerator_ms: _builtins.int = ...,
-        it_energy_mj: _builtins.int = ...,
-        facility_energy_mj: _builtins.int = ...,
+        it_energy_uj: _builtins.int = ...,
+        facility_energy_uj: _builtins.int = ...,
         carbon_mg: _builtins.int = ...,
         rent_microcny: _builtins.int = ...,
         energy_microcny: _builtins.int = ...,
@@ -88,7 +88,7 @@ class Receipt(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accelerator_ms", b"accelerator_ms", "carbon_kg_microcny", b"carbon_kg_microcny", "carbon_mg", b"carbon_mg", "carbon_mg_per_kwh", b"carbon_mg_per_kwh", "carbon_microcny", b"carbon_microcny", "core_ms", b"core_ms", "energy_kwh_microcny", b"energy_kwh_microcny", "energy_microcny", b"energy_microcny", "facility_energy_mj", b"facility_energy_mj", "held_ms", b"held_ms", "it_energy_mj", b"it_energy_mj", "memory_mib_s", b"memory_mib_s", "pue_marginal_permille", b"pue_marginal_permille", "pue_source", b"pue_source", "rent_microcny", b"rent_microcny", "rent_microcny_per_hour", b"rent_microcny_per_hour", "total_microcny", b"total_microcny"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accelerator_ms", b"accelerator_ms", "carbon_kg_microcny", b"carbon_kg_microcny", "carbon_mg", b"carbon_mg", "carbon_mg_per_kwh", b"carbon_mg_per_kwh", "carbon_microcny", b"carbon_microcny", "core_ms", b"core_ms", "energy_kwh_microcny", b"energy_kwh_microcny", "energy_microcny", b"energy_microcny", "facility_energy_uj", b"facility_energy_uj", "held_ms", b"held_ms", "it_energy_uj", b"it_energy_uj", "memory_mib_s", b"memory_mib_s", "pue_marginal_permille", b"pue_marginal_permille", "pue_source", b"pue_source", "rent_microcny", b"rent_microcny", "rent_microcny_per_hour", b"rent_microcny_per_hour", "total_microcny", b"total_microcny"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dmumian/api/v1/resources.proto\x12\rmumian.api.v1\"k\n\tResources\x12\x11\n\tcpu_milli\x18\x01 \x01(\x04\x12\x12\n\nmemory_mib\x18\x02 \x01(\x04\x12\x37\n\x0c\x61\x63\x63\x65lerators\x18\x03 \x01(\x0b\x32!.mumian.api.v1.AcceleratorRequest\"3\n\x12\x41\x63\x63\x65leratorRequest\x12\r\n\x05milli\x18\x01 \x01(\x04\x12\x0e\n\x06models\x18\x02 \x03(\t\"R\n\x0b\x41\x63\x63\x65lerator\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\r\n\x05\x63ount\x18\x03 \x01(\r\x12\x17\n\x0f\x61\x63tive_power_mw\x18\x04 \x01(\x04\"2\n\x0b\x44\x65viceShare\x12\x14\n\x0c\x64\x65vice_index\x18\x01 \x01(\r\x12\r\n\x05milli\x18\x02 \x01(\rb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dmumian/api/v1/resources.proto\x12\rmumian.api.v1\"k\n\tResources\x12\x11\n\tcpu_milli\x18\x01 \x01(\x04\x12\x12\n\nmemory_mib\x18\x02 \x01(\x04\x12\x37\n\x0c\x61\x63\x63\x65lerators\x18\x03 \x01(\x0b\x32!.mumian.api.v1.AcceleratorRequest\"3\n\x12\x41\x63\x63\x65leratorRequest\x12\r\n\x05milli\x18\x01 \x01(\x04\x12\x0e\n\x06models\x18\x02 \x03(\t\"{\n\x0b\x41\x63\x63\x65lerator\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\r\n\x05\x63ount\x18\x03 \x01(\r\x12\x17\n\x0f\x61\x63tive_power_mw\x18\x04 \x01(\x04\x12\x12\n\nmemory_mib\x18\x05 \x01(\x04\x12\x13\n\x0b\x66p16_gflops\x18\x06 \x01(\x04\"2\n\x0b\x44\x65viceShare\x12\x14\n\x0c\x64\x65vice_index\x18\x01 \x01(\r\x12\r\n\x05milli\x18\x02 \x01(\rb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,7 +36,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ACCELERATORREQUEST']._serialized_start=157
   _globals['_ACCELERATORREQUEST']._serialized_end=208
   _globals['_ACCELERATOR']._serialized_start=210
-  _globals['_ACCELERATOR']._serialized_end=292
-  _globals['_DEVICESHARE']._serialized_start=294
-  _globals['_DEVICESHARE']._serialized_end=344
+  _globals['_ACCELERATOR']._serialized_end=333
+  _globals['_DEVICESHARE']._serialized_start=335
+  _globals['_DEVICESHARE']._serialized_end=385
 # @@protoc_insertion_point(module_scope)

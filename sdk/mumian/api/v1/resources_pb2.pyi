@@ -89,12 +89,18 @@ class Accelerator(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     COUNT_FIELD_NUMBER: _builtins.int
     ACTIVE_POWER_MW_FIELD_NUMBER: _builtins.int
+    MEMORY_MIB_FIELD_NUMBER: _builtins.int
+    FP16_GFLOPS_FIELD_NUMBER: _builtins.int
     kind: _builtins.str
     """"gpu", "npu" """
     model: _builtins.str
     count: _builtins.int
     active_power_mw: _builtins.int
     """Extra electrical power of one device under full load, in milliwatt."""
+    memory_mib: _builtins.int
+    """Of one device; 0: not known."""
+    fp16_gflops: _builtins.int
+    """FP16 on the matrix units of one device, dense, by the vendor, in 10^9 operations a second; 0: not known."""
     def __init__(
         self,
         *,
@@ -102,10 +108,12 @@ class Accelerator(_message.Message):
         model: _builtins.str = ...,
         count: _builtins.int = ...,
         active_power_mw: _builtins.int = ...,
+        memory_mib: _builtins.int = ...,
+        fp16_gflops: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_power_mw", b"active_power_mw", "count", b"count", "kind", b"kind", "model", b"model"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_power_mw", b"active_power_mw", "count", b"count", "fp16_gflops", b"fp16_gflops", "kind", b"kind", "memory_mib", b"memory_mib", "model", b"model"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,1 @@
+"""The accelerators of one machine: found by their vendors' tools, each in a process that may hang."""

@@ -1,0 +1,129 @@
+"""A site of three machines on a real Ray: each its own raylet, keeper and state; one is killed at work."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+from mumian.agent.v1 import agent_pb2 as pb
+from mumian.api.v1 import job_pb2
+from mumian.api.v1.fleet_pb2 import Node
+from mumian_agent.runtime import process_tree
+from mumian_agent.runtime.process_tree import NODE_VARIABLE
+
+from tests.agent.scripted_coordinator import ScriptedCoordinator, run_of
+from tests.agent.test_agent_on_ray import Agent
+from tests.processes import SCRIPTS, Running, free_port
+
+pytestmark = pytest.mark.ray
+
+RUNNING, CANCELLED = job_pb2.ALLOCATION_STATE_RUNNING, job_pb2.ALLOCATION_STATE_CANCELLED
+
+
+class Machine:
+    """One more machine of the site, as its keeper's process."""
+
+    def __init__(self, name: str, folder: Path, head: str, token_file: Path) -> None:
+        self.state_dir, config = folder / name, folder / f"{name}.yaml"
+        config.write_text(yaml.safe_dump({"cpu_limit": 1, "memory_limit_mib": 256, "labels": {"disk": name}}))
+        argv = [
+            *(str(SCRIPTS / "mumian-agent"), "node", "--head", head, "--name", name),
+            *("--address", "127.0.0.1", "--token-file", str(token_file)),
+            *("--state-dir", str(self.state_dir), "--config", str(config)),
+        ]
+        self.running = Running(argv, folder, name)
+
+    def raylet(self) -> psutil.Process:
+        """Its part of Ray."""
+        [raylet] = [
+            child for child in psutil.Process(self.running.process.pid).children() if child.name() == "raylet"
+        ]
+        return raylet
+
+
+def with_ray_port(agent: Agent) -> str:
+    """Let the site's Ray listen where others find it; where."""
+    head = f"127.0.0.1:{free_port()}"
+    config = yaml.safe_load(agent.config.read_text())
+    config["ray"] = {"listen": head}
+    agent.config.write_text(yaml.safe_dump(config))
+    return head
+
+
+def on_node(allocation_id: str, name: str) -> pb.RunAllocation:
+    """A task that runs there until it is stopped."""
+    run = run_of(allocation_id, "sh", "-c", f"echo ${NODE_VARIABLE}; exec sleep 600")
+    run.allocation.node_id = f"gz-test/{name}"
+    return run
+
+
+async def test_tasks_run_on_the_node_that_was_planned_and_are_lost_with_it(tmp_path: Path) -> None:
+    port = free_port()
+    coordinator = ScriptedCoordinator()
+    await coordinator.start(port)
+    agent = Agent(tmp_path, port)
+    head = with_ray_port(agent)
+    machines: list[Machine] = []
+    try:
+        await agent.start()
+        token_file = agent.state_dir / "ray.token"
+        machines = [Machine(name, tmp_path, head, token_file) for name in ("n2", "n3")]
+
+        def reported() -> dict[str, Node]:
+            reports = [report.nodes for report in coordinator.reports if report.HasField("nodes")]
+            return {node.id: node for node in reports[-1].nodes} if reports else {}
+
+        await coordinator.until(lambda: len(reported()) == 3)
+        nodes = reported()
+        assert nodes["gz-test/n3"].labels["disk"] == "n3"
+        assert (nodes["gz-test/n2"].cpu_milli, nodes["gz-test/n2"].memory_mib) == (1000, 256)
+        assert nodes["gz-test/n2"].disk_mib > 0
+
+        folders = {"n1": agent.state_dir} | {m.state_dir.name: m.state_dir for m in machines}
+        for name in folders:
+            coordinator.run(on_node(f"{name}.main.0", name))
+        for name, folder in folders.items():
+            await coordinator.status(f"{name}.main.0", RUNNING)
+            [task] = process_tree.members(f"{name}.main.0", 1)
+            # Its runner is a worker of that machine's raylet, by the processes above it.
+            of_machine = [machine.raylet() for machine in machines if machine.state_dir == folder]
+            [raylet] = of_machine or [agent_raylet(agent)]
+            assert raylet.pid in [parent.pid for parent in task.parents()]
+
+            chunks = await coordinator.logs(f"{name}.main.0", read_id=len(name) + int(name[1:]))
+            assert b"".join(chunk.data for chunk in chunks) == f"{folder}\n".encode()
+
+        # The machine dies at once: raylet, keeper and all workers, but for the task itself.
+        lost = machines[1]
+        [orphan] = process_tree.members("n3.main.0", 1)
+        for process in (psutil.Process(lost.running.process.pid), lost.raylet()):
+            process.send_signal(signal.SIGKILL)
+        await coordinator.until(lambda: "gz-test/n3" not in reported())
+        await coordinator.status("n3.main.0", CANCELLED)
+        ended = coordinator.statuses("n3.main.0")[-1]
+        assert ended.node_lost
+        assert "node gz-test/n3 has left the site" in ended.message
+        assert coordinator.statuses("n2.main.0")[-1].state == RUNNING
+        process_tree.send([orphan], signal.SIGKILL)
+
+        # Asked to stop, a keeper ends its tasks, and they are lost as well.
+        machines[0].running.process.terminate()
+        await coordinator.status("n2.main.0", CANCELLED)
+        await asyncio.to_thread(machines[0].running.process.wait, 60)
+        assert process_tree.all_members(machines[0].state_dir) == []
+    finally:
+        for machine in machines:
+            machine.running.sweep()
+        assert await agent.stop() == 0
+        agent.running.sweep()
+        await coordinator.stop()
+
+
+def agent_raylet(agent: Agent) -> psutil.Process:
+    """The raylet of the agent's own machine."""
+    [raylet] = [each for each in agent.ray_processes() if each.name() == "raylet"]
+    return raylet

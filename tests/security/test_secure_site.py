@@ -58,6 +58,7 @@ def test_a_site_joins_works_for_a_tenant_and_is_revoked(coordinator: Coordinator
                 "coordinator": agents_door,
                 "state_dir": str(tmp_path / "agent"),
                 "reflector": {"listen": f"127.0.0.1:{free_port()}"},
+                "node": {"others": "ignore"},
             }
         )
     )

@@ -63,9 +63,7 @@ async def run_site(config: AgentConfig, identity: Identity) -> None:
     await cluster.open()
     _set_at_signals(stop)  # again: Ray has put its own handlers in their place
     journal, outbox = Journal(config.state_dir), Outbox()
-    probe = await asyncio.to_thread(
-        NodeProbe, config.node, config.state_dir, cluster.processes, meters=False
-    )
+    probe = await asyncio.to_thread(NodeProbe, config.node, config.state_dir, cluster.processes, meters=False)
     address, _ = host_and_port(config.ray_listen)
     hosts = RayHosts(OwnHost(probe, address))
     runners = RayRunners(hosts.ray_id, config.warm_workers)

@@ -134,6 +134,9 @@ async def test_when_all_is_full_what_becomes_free_goes_by_weight_and_the_others_
         reasons = [(await fleet.job("acme", job_id)).explanations[0].share_reason for job_id in waiting]
         assert any("went first" in reason for reason in reasons)
         assert not any("beta" in reason or "filler" in reason for reason in reasons)
+        assert {reason.partition(":")[0] for reason in reasons if reason} == {
+            "work of other tenants went first"
+        }
 
 
 async def test_what_is_guaranteed_is_taken_back_from_those_who_borrowed_it_and_no_more() -> None:

@@ -198,10 +198,10 @@ def test_a_task_that_a_quota_holds_back_says_which_and_is_no_failure(
 
 def test_who_is_passed_over_is_told_why(mumian: Any, coordinator: ScriptedCoordinator) -> None:
     passed = explanation(placed=0)
-    passed.share_reason = "3 tasks of other tenants went first: of higher priority than 50"
+    passed.share_reason = "work of other tenants went first: of higher priority than 50"
     coordinator.jobs = [job(PENDING, passed)]
     shown = " ".join(mumian("status", "hello-1").out.split())
-    assert "refused by latency 2 nodes, and 3 tasks of other tenants went first" in shown
+    assert "refused by latency 2 nodes, and work of other tenants went first" in shown
 
 
 def test_a_tenants_share_is_shown_in_its_units(mumian: Any, coordinator: ScriptedCoordinator) -> None:

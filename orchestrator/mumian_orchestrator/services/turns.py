@@ -93,7 +93,7 @@ class Turns:
             asked: what was to be placed, in the order of the turns.
             claims: the same, less what comes after the part that a guarantee covers.
         """
-        placed = Counter(placement.job_id for placement in decision.placements)
+        placed = {placement.job_id for placement in decision.placements}
         gone: list[Job] = []
         for whole, claim in zip(asked, claims, strict=True):
             job = self._table.get(whole.job_id)
@@ -105,17 +105,16 @@ class Turns:
                 explanation.task_count += count + later[explanation.task_group]
                 explanation.held_task_count, explanation.held_reason = count, reason
                 if any(rejection.filter in _ROOM for rejection in explanation.rejections):
-                    explanation.share_reason = self._gone_first(job, gone, placed)
-            if placed[job.id]:
+                    explanation.share_reason = self._gone_first(job, gone)
+            if job.id in placed:
                 gone.append(job)
 
-    def _gone_first(self, job: Job, others: Sequence[Job], placed: Mapping[str, int]) -> str:
-        """What of other tenants was placed while this job found no room; empty when nothing was."""
-        foreign = [other for other in others if other.tenant_id != job.tenant_id]
+    def _gone_first(self, job: Job, placed: Sequence[Job]) -> str:
+        """Why work of other tenants was placed while this job found no room; empty when none was."""
+        foreign = [other for other in placed if other.tenant_id != job.tenant_id]
         if not foreign:
             return ""
-        count = sum(placed[other.id] for other in foreign)
-        tasks = f"{count} task{'s' if count > 1 else ''} of other tenants went first"
+        tasks = "work of other tenants went first"  # how much, and whose, is theirs to know
         if all(other.spec.priority > job.spec.priority for other in foreign):
             return f"{tasks}: of higher priority than {job.spec.priority}"
         share, name = dominant(self._holdings.of_tenant(job.tenant_id), self._capacity)

@@ -91,7 +91,7 @@ class Reconciler:
         if _without_meter(allocation) == before:
             self._table.publish_meter(job, allocation)
             return False
-        allocation.superseded |= status.cut_off
+        allocation.superseded |= status.cut_off or status.unfunded
         return True
 
     def _changed(
@@ -156,7 +156,8 @@ def _take_over(allocation: Allocation, status: AllocationStatus) -> None:
     allocation.state = status.state
     # Why another goes on in its stead tells more than that it was stopped.
     gave_way = allocation.evicted or allocation.moved or allocation.superseded
-    if not gave_way or status.cut_off or status.state == job_pb2.ALLOCATION_STATE_FAILED:
+    by_its_site = status.cut_off or status.unfunded
+    if not gave_way or by_its_site or status.state == job_pb2.ALLOCATION_STATE_FAILED:
         allocation.state_message = status.message[:MESSAGE_LENGTH_MAX]
     allocation.restart_count = status.restart_count
     allocation.output_bytes = status.output_bytes

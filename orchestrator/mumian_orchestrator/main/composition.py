@@ -210,7 +210,7 @@ def compose(
             store,
             clock,
             shares,
-            Quotes(applier, funding, documents, fleet),
+            Quotes(applier.propose, funding, documents, fleet),
         ),
         endpoints=Endpoints(table, fleet),
         bundles=bundles,

@@ -85,7 +85,9 @@ def permille(fields: Fields, name: str, default: int | None = None) -> int:
         return default
     value = Decimal(str(fields.number(name))) * 10
     if value > 1000 or value % 1:
-        raise FieldError(f"{fields.at(name)} ({value / 10}) must be 0 to 100 percent, with at most one decimal")
+        raise FieldError(
+            f"{fields.at(name)} ({value / 10}) must be 0 to 100 percent, with at most one decimal"
+        )
     return int(value)
 
 

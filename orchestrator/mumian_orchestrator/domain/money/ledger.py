@@ -121,6 +121,8 @@ class Balances:
         for account, balance in self.microcny.items():
             if named := fund_of(account):
                 owner, period, part = named
-                fund = found.setdefault((owner, period), dict.fromkeys((GRANTED, AVAILABLE, RESERVED, SPENT), 0))
+                fund = found.setdefault(
+                    (owner, period), dict.fromkeys((GRANTED, AVAILABLE, RESERVED, SPENT), 0)
+                )
                 fund[part] = -balance if part == GRANTED else balance
         return found

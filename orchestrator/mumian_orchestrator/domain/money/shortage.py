@@ -20,7 +20,9 @@ def shortage_of(
         task_count: how many tasks wait for it.
         window_ms: how long that pays for.
     """
-    missing = {period: needed_microcny - left for period, left in left_microcny.items() if left < needed_microcny}
+    missing = {
+        period: needed_microcny - left for period, left in left_microcny.items() if left < needed_microcny
+    }
     if not missing:
         return None
     made = Shortage(task_count=task_count, needed_microcny=needed_microcny, window_ms=window_ms)
@@ -29,7 +31,9 @@ def shortage_of(
             made.year_top_up_microcny = microcny
         else:
             made.month_top_up_microcny = microcny
-    have = " and ".join(f"CNY {cny(max(0, left_microcny[period]))} is left for {period}" for period in missing)
+    have = " and ".join(
+        f"CNY {cny(max(0, left_microcny[period]))} is left for {period}" for period in missing
+    )
     top_up = " and ".join(f"CNY {cny(microcny)} more for {period}" for period, microcny in missing.items())
     tasks = "1 task" if task_count == 1 else f"{task_count} tasks"
     made.summary = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from mumian.api.v1.fleet_pb2 import Node, Site
 from mumian.api.v1.money_pb2 import MoneyDocument
@@ -34,7 +34,6 @@ class MoneyDocuments:
         self._offers: dict[str, tuple[Offer, ...]] = {}
         self.registry, self.pue = Registry(), PuePolicy()
         self.policies: tuple[Policy, ...] = ()
-        self.on_change: Callable[[], None] = lambda: None
 
     def load(self, stored: Mapping[str, bytes]) -> None:
         """Take over what is stored."""
@@ -74,7 +73,6 @@ class MoneyDocuments:
                 Write(f"{LOG}money/documents/{name}/{document.version:09d}", value),
             ]
         )
-        self.on_change()
         return document, durable
 
     def _understand(self, name: str, text: str) -> None:

@@ -15,7 +15,6 @@ from collections.abc import Callable, Sequence
 from mumian.api.v1 import job_event_pb2, job_pb2
 from mumian.api.v1.fleet_pb2 import Site
 from mumian.api.v1.job_pb2 import Allocation, Job, JobSpec, TaskGroup
-from mumian.api.v1.money_pb2 import Funding as Kept
 from mumian.api.v1.money_pb2 import Hold, Shortage
 from mumian.storage.v1 import ledger_pb2
 
@@ -126,7 +125,9 @@ class Funding:
         return bool(self._documents.policies) or self._book.limits(tenant_id) is not None
 
     def _missing_for(self, job: Job, allocations: Sequence[Allocation]) -> Shortage | None:
-        return self._missing(job.tenant_id, [self.estimate(job, each) for each in allocations], len(allocations))
+        return self._missing(
+            job.tenant_id, [self.estimate(job, each) for each in allocations], len(allocations)
+        )
 
     def _missing(self, tenant_id: str, estimates: Sequence[Estimate], waiting: int) -> Shortage | None:
         limits = self._book.limits(tenant_id)

@@ -135,6 +135,11 @@ class LedgerBook:
         more = max(limit - _granted(fund), -fund.available_microcny)
         return fund.available_microcny + more - self._promised[key]
 
+    def in_use(self, key: FundKey) -> int:
+        """What is spent, reserved, or about to be."""
+        fund = self._funds.get(key, StoredFund())
+        return fund.reserved_microcny + fund.spent_microcny + self._promised[key]
+
     def funds(self, owner: str) -> list[Fund]:
         """An owner's funds, newest first, years before their months; "voucher/": all that begin so."""
         found = [

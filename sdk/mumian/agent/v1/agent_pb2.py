@@ -28,7 +28,7 @@ from mumian.api.v1 import job_pb2 as mumian_dot_api_dot_v1_dot_job__pb2
 from mumian.api.v1 import job_service_pb2 as mumian_dot_api_dot_v1_dot_job__service__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bmumian/agent/v1/agent.proto\x12\x0fmumian.agent.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19mumian/api/v1/fleet.proto\x1a\x17mumian/api/v1/job.proto\x1a\x1fmumian/api/v1/job_service.proto\"\x95\x03\n\x0b\x41gentReport\x12\x13\n\x0b\x61gent_epoch\x18\x01 \x01(\x04\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12\'\n\x05hello\x18\x03 \x01(\x0b\x32\x16.mumian.agent.v1.HelloH\x00\x12/\n\theartbeat\x18\x04 \x01(\x0b\x32\x1a.mumian.agent.v1.HeartbeatH\x00\x12-\n\x05nodes\x18\x05 \x01(\x0b\x32\x1c.mumian.agent.v1.NodesReportH\x00\x12-\n\x05links\x18\x06 \x01(\x0b\x32\x1c.mumian.agent.v1.LinksReportH\x00\x12>\n\x11\x61llocation_status\x18\x07 \x01(\x0b\x32!.mumian.agent.v1.AllocationStatusH\x00\x12.\n\tlog_chunk\x18\x08 \x01(\x0b\x32\x19.mumian.agent.v1.LogChunkH\x00\x12-\n\x05power\x18\t \x01(\x0b\x32\x1c.mumian.agent.v1.PowerReportH\x00\x42\x08\n\x06report\"\xc9\x01\n\x05Hello\x12!\n\x04site\x18\x01 \x01(\x0b\x32\x13.mumian.api.v1.Site\x12.\n\nagent_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\treflector\x18\x03 \x01(\t\x12\x36\n\x0b\x61llocations\x18\x04 \x03(\x0b\x32!.mumian.agent.v1.AllocationStatus\x12\"\n\x05nodes\x18\x05 \x03(\x0b\x32\x13.mumian.api.v1.Node\"L\n\tHeartbeat\x12.\n\nagent_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07sent_ns\x18\x02 \x01(\x04\"1\n\x0bNodesReport\x12\"\n\x05nodes\x18\x01 \x03(\x0b\x32\x13.mumian.api.v1.Node\"1\n\x0bLinksReport\x12\"\n\x05links\x18\x01 \x03(\x0b\x32\x13.mumian.api.v1.Link\"\xb8\x01\n\x0bPowerReport\x12\x1f\n\x03pue\x18\x01 \x01(\x0b\x32\x12.mumian.api.v1.Pue\x12\x13\n\x0bit_power_mw\x18\x02 \x01(\x04\x12\x19\n\x11\x66\x61\x63ility_power_mw\x18\x03 \x01(\x04\x12+\n\x06source\x18\x04 \x01(\x0e\x32\x1b.mumian.api.v1.FigureSource\x12+\n\x06meters\x18\x05 \x03(\x0b\x32\x1b.mumian.api.v1.MeterReading\"\xa3\x03\n\x10\x41llocationStatus\x12\x15\n\rallocation_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12-\n\x05state\x18\x03 \x01(\x0e\x32\x1e.mumian.api.v1.AllocationState\x12\x0f\n\x07message\x18\x04 \x01(\t\x12\x16\n\texit_code\x18\x05 \x01(\x05H\x00\x88\x01\x01\x12.\n\nstart_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0bit_energy_j\x18\t \x01(\x04\x12\x15\n\rrestart_count\x18\n \x01(\r\x12\x0f\n\x07\x63ut_off\x18\x0b \x01(\x08\x12*\n\tendpoints\x18\x0c \x03(\x0b\x32\x17.mumian.api.v1.Endpoint\x12\x14\n\x0chealth_fault\x18\r \x01(\t\x12\x14\n\x0coutput_bytes\x18\x0e \x01(\x04\x42\x0c\n\n_exit_codeJ\x04\x08\x06\x10\x07R\x08\x65ndpoint\"o\n\x08LogChunk\x12\x0f\n\x07read_id\x18\x01 \x01(\x04\x12(\n\x06stream\x18\x02 \x01(\x0e\x32\x18.mumian.api.v1.LogStream\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x12\x0b\n\x03\x65nd\x18\x04 \x01(\x08\x12\r\n\x05\x65rror\x18\x05 \x01(\t\"\x98\x04\n\x12\x43oordinatorCommand\x12\x13\n\x0bleader_term\x18\x01 \x01(\x04\x12+\n\x07welcome\x18\x02 \x01(\x0b\x32\x18.mumian.agent.v1.WelcomeH\x00\x12-\n\x03run\x18\x03 \x01(\x0b\x32\x1e.mumian.agent.v1.RunAllocationH\x00\x12/\n\x04stop\x18\x04 \x01(\x0b\x32\x1f.mumian.agent.v1.StopAllocationH\x00\x12\x36\n\rprobe_targets\x18\x05 \x01(\x0b\x32\x1d.mumian.agent.v1.ProbeTargetsH\x00\x12.\n\tread_logs\x18\x06 \x01(\x0b\x32\x19.mumian.agent.v1.ReadLogsH\x00\x12=\n\x11stop_reading_logs\x18\x07 \x01(\x0b\x32 .mumian.agent.v1.StopReadingLogsH\x00\x12@\n\rstatus_stored\x18\x08 \x01(\x0b\x32\'.mumian.agent.v1.AllocationStatusStoredH\x00\x12\x38\n\x0eheartbeat_seen\x18\t \x01(\x0b\x32\x1e.mumian.agent.v1.HeartbeatSeenH\x00\x12\x32\n\x0bread_output\x18\n \x01(\x0b\x32\x1b.mumian.agent.v1.ReadOutputH\x00\x42\t\n\x07\x63ommand\" \n\rHeartbeatSeen\x12\x0f\n\x07sent_ns\x18\x01 \x01(\x04\"]\n\x07Welcome\x12\x1d\n\x15heartbeat_interval_ms\x18\x01 \x01(\x04\x12\x33\n\x0b\x61llocations\x18\x02 \x03(\x0b\x32\x1e.mumian.agent.v1.RunAllocation\"\xd8\x01\n\rRunAllocation\x12-\n\nallocation\x18\x01 \x01(\x0b\x32\x19.mumian.api.v1.Allocation\x12$\n\x04kind\x18\x02 \x01(\x0e\x32\x16.mumian.api.v1.JobKind\x12,\n\ntask_group\x18\x03 \x01(\x0b\x32\x18.mumian.api.v1.TaskGroup\x12\x10\n\x08job_name\x18\x04 \x01(\t\x12\x32\n\ron_disconnect\x18\x05 \x01(\x0b\x32\x1b.mumian.api.v1.OnDisconnect\"8\n\x0eStopAllocation\x12\x15\n\rallocation_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\"=\n\x0cProbeTargets\x12-\n\x07targets\x18\x01 \x03(\x0b\x32\x1c.mumian.agent.v1.ProbeTarget\"*\n\x0bProbeTarget\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\"V\n\x08ReadLogs\x12\x0f\n\x07read_id\x18\x01 \x01(\x04\x12\x15\n\rallocation_id\x18\x02 \x01(\t\x12\x0e\n\x06\x66ollow\x18\x03 \x01(\x08\x12\x12\n\ntail_bytes\x18\x04 \x01(\x04\"J\n\nReadOutput\x12\x0f\n\x07read_id\x18\x01 \x01(\x04\x12\x15\n\rallocation_id\x18\x02 \x01(\t\x12\x14\n\x0coffset_bytes\x18\x03 \x01(\x04\"\"\n\x0fStopReadingLogs\x12\x0f\n\x07read_id\x18\x01 \x01(\x04\"@\n\x11ReadBundleRequest\x12\x15\n\rallocation_id\x18\x01 \x01(\t\x12\x14\n\x0coffset_bytes\x18\x02 \x01(\x04\"\"\n\x12ReadBundleResponse\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"o\n\x16\x41llocationStatusStored\x12\x15\n\rallocation_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12-\n\x05state\x18\x03 \x01(\x0e\x32\x1e.mumian.api.v1.AllocationStateb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bmumian/agent/v1/agent.proto\x12\x0fmumian.agent.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19mumian/api/v1/fleet.proto\x1a\x17mumian/api/v1/job.proto\x1a\x1fmumian/api/v1/job_service.proto\"\x95\x03\n\x0b\x41gentReport\x12\x13\n\x0b\x61gent_epoch\x18\x01 \x01(\x04\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12\'\n\x05hello\x18\x03 \x01(\x0b\x32\x16.mumian.agent.v1.HelloH\x00\x12/\n\theartbeat\x18\x04 \x01(\x0b\x32\x1a.mumian.agent.v1.HeartbeatH\x00\x12-\n\x05nodes\x18\x05 \x01(\x0b\x32\x1c.mumian.agent.v1.NodesReportH\x00\x12-\n\x05links\x18\x06 \x01(\x0b\x32\x1c.mumian.agent.v1.LinksReportH\x00\x12>\n\x11\x61llocation_status\x18\x07 \x01(\x0b\x32!.mumian.agent.v1.AllocationStatusH\x00\x12.\n\tlog_chunk\x18\x08 \x01(\x0b\x32\x19.mumian.agent.v1.LogChunkH\x00\x12-\n\x05power\x18\t \x01(\x0b\x32\x1c.mumian.agent.v1.PowerReportH\x00\x42\x08\n\x06report\"\xc9\x01\n\x05Hello\x12!\n\x04site\x18\x01 \x01(\x0b\x32\x13.mumian.api.v1.Site\x12.\n\nagent_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\treflector\x18\x03 \x01(\t\x12\x36\n\x0b\x61llocations\x18\x04 \x03(\x0b\x32!.mumian.agent.v1.AllocationStatus\x12\"\n\x05nodes\x18\x05 \x03(\x0b\x32\x13.mumian.api.v1.Node\"L\n\tHeartbeat\x12.\n\nagent_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07sent_ns\x18\x02 \x01(\x04\"1\n\x0bNodesReport\x12\"\n\x05nodes\x18\x01 \x03(\x0b\x32\x13.mumian.api.v1.Node\"1\n\x0bLinksReport\x12\"\n\x05links\x18\x01 \x03(\x0b\x32\x13.mumian.api.v1.Link\"\xb8\x01\n\x0bPowerReport\x12\x1f\n\x03pue\x18\x01 \x01(\x0b\x32\x12.mumian.api.v1.Pue\x12\x13\n\x0bit_power_mw\x18\x02 \x01(\x04\x12\x19\n\x11\x66\x61\x63ility_power_mw\x18\x03 \x01(\x04\x12+\n\x06source\x18\x04 \x01(\x0e\x32\x1b.mumian.api.v1.FigureSource\x12+\n\x06meters\x18\x05 \x03(\x0b\x32\x1b.mumian.api.v1.MeterReading\"\xb5\x03\n\x10\x41llocationStatus\x12\x15\n\rallocation_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12-\n\x05state\x18\x03 \x01(\x0e\x32\x1e.mumian.api.v1.AllocationState\x12\x0f\n\x07message\x18\x04 \x01(\t\x12\x16\n\texit_code\x18\x05 \x01(\x05H\x00\x88\x01\x01\x12.\n\nstart_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0bit_energy_j\x18\t \x01(\x04\x12\x15\n\rrestart_count\x18\n \x01(\r\x12\x0f\n\x07\x63ut_off\x18\x0b \x01(\x08\x12*\n\tendpoints\x18\x0c \x03(\x0b\x32\x17.mumian.api.v1.Endpoint\x12\x14\n\x0chealth_fault\x18\r \x01(\t\x12\x14\n\x0coutput_bytes\x18\x0e \x01(\x04\x12\x10\n\x08unfunded\x18( \x01(\x08\x42\x0c\n\n_exit_codeJ\x04\x08\x06\x10\x07R\x08\x65ndpoint\"o\n\x08LogChunk\x12\x0f\n\x07read_id\x18\x01 \x01(\x04\x12(\n\x06stream\x18\x02 \x01(\x0e\x32\x18.mumian.api.v1.LogStream\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x12\x0b\n\x03\x65nd\x18\x04 \x01(\x08\x12\r\n\x05\x65rror\x18\x05 \x01(\t\"\xd2\x04\n\x12\x43oordinatorCommand\x12\x13\n\x0bleader_term\x18\x01 \x01(\x04\x12+\n\x07welcome\x18\x02 \x01(\x0b\x32\x18.mumian.agent.v1.WelcomeH\x00\x12-\n\x03run\x18\x03 \x01(\x0b\x32\x1e.mumian.agent.v1.RunAllocationH\x00\x12/\n\x04stop\x18\x04 \x01(\x0b\x32\x1f.mumian.agent.v1.StopAllocationH\x00\x12\x36\n\rprobe_targets\x18\x05 \x01(\x0b\x32\x1d.mumian.agent.v1.ProbeTargetsH\x00\x12.\n\tread_logs\x18\x06 \x01(\x0b\x32\x19.mumian.agent.v1.ReadLogsH\x00\x12=\n\x11stop_reading_logs\x18\x07 \x01(\x0b\x32 .mumian.agent.v1.StopReadingLogsH\x00\x12@\n\rstatus_stored\x18\x08 \x01(\x0b\x32\'.mumian.agent.v1.AllocationStatusStoredH\x00\x12\x38\n\x0eheartbeat_seen\x18\t \x01(\x0b\x32\x1e.mumian.agent.v1.HeartbeatSeenH\x00\x12\x32\n\x0bread_output\x18\n \x01(\x0b\x32\x1b.mumian.agent.v1.ReadOutputH\x00\x12\x38\n\x0e\x65xtend_funding\x18( \x01(\x0b\x32\x1e.mumian.agent.v1.ExtendFundingH\x00\x42\t\n\x07\x63ommand\" \n\rHeartbeatSeen\x12\x0f\n\x07sent_ns\x18\x01 \x01(\x04\"]\n\x07Welcome\x12\x1d\n\x15heartbeat_interval_ms\x18\x01 \x01(\x04\x12\x33\n\x0b\x61llocations\x18\x02 \x03(\x0b\x32\x1e.mumian.agent.v1.RunAllocation\"\xd8\x01\n\rRunAllocation\x12-\n\nallocation\x18\x01 \x01(\x0b\x32\x19.mumian.api.v1.Allocation\x12$\n\x04kind\x18\x02 \x01(\x0e\x32\x16.mumian.api.v1.JobKind\x12,\n\ntask_group\x18\x03 \x01(\x0b\x32\x18.mumian.api.v1.TaskGroup\x12\x10\n\x08job_name\x18\x04 \x01(\t\x12\x32\n\ron_disconnect\x18\x05 \x01(\x0b\x32\x1b.mumian.api.v1.OnDisconnect\"8\n\x0eStopAllocation\x12\x15\n\rallocation_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\"J\n\rExtendFunding\x12\x15\n\rallocation_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12\x11\n\tfunded_ms\x18\x03 \x01(\x04\"=\n\x0cProbeTargets\x12-\n\x07targets\x18\x01 \x03(\x0b\x32\x1c.mumian.agent.v1.ProbeTarget\"*\n\x0bProbeTarget\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\"V\n\x08ReadLogs\x12\x0f\n\x07read_id\x18\x01 \x01(\x04\x12\x15\n\rallocation_id\x18\x02 \x01(\t\x12\x0e\n\x06\x66ollow\x18\x03 \x01(\x08\x12\x12\n\ntail_bytes\x18\x04 \x01(\x04\"J\n\nReadOutput\x12\x0f\n\x07read_id\x18\x01 \x01(\x04\x12\x15\n\rallocation_id\x18\x02 \x01(\t\x12\x14\n\x0coffset_bytes\x18\x03 \x01(\x04\"\"\n\x0fStopReadingLogs\x12\x0f\n\x07read_id\x18\x01 \x01(\x04\"@\n\x11ReadBundleRequest\x12\x15\n\rallocation_id\x18\x01 \x01(\t\x12\x14\n\x0coffset_bytes\x18\x02 \x01(\x04\"\"\n\x12ReadBundleResponse\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"o\n\x16\x41llocationStatusStored\x12\x15\n\rallocation_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12-\n\x05state\x18\x03 \x01(\x0e\x32\x1e.mumian.api.v1.AllocationStateb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -48,33 +48,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_POWERREPORT']._serialized_start=959
   _globals['_POWERREPORT']._serialized_end=1143
   _globals['_ALLOCATIONSTATUS']._serialized_start=1146
-  _globals['_ALLOCATIONSTATUS']._serialized_end=1565
-  _globals['_LOGCHUNK']._serialized_start=1567
-  _globals['_LOGCHUNK']._serialized_end=1678
-  _globals['_COORDINATORCOMMAND']._serialized_start=1681
-  _globals['_COORDINATORCOMMAND']._serialized_end=2217
-  _globals['_HEARTBEATSEEN']._serialized_start=2219
-  _globals['_HEARTBEATSEEN']._serialized_end=2251
-  _globals['_WELCOME']._serialized_start=2253
-  _globals['_WELCOME']._serialized_end=2346
-  _globals['_RUNALLOCATION']._serialized_start=2349
-  _globals['_RUNALLOCATION']._serialized_end=2565
-  _globals['_STOPALLOCATION']._serialized_start=2567
-  _globals['_STOPALLOCATION']._serialized_end=2623
-  _globals['_PROBETARGETS']._serialized_start=2625
-  _globals['_PROBETARGETS']._serialized_end=2686
-  _globals['_PROBETARGET']._serialized_start=2688
-  _globals['_PROBETARGET']._serialized_end=2730
-  _globals['_READLOGS']._serialized_start=2732
-  _globals['_READLOGS']._serialized_end=2818
-  _globals['_READOUTPUT']._serialized_start=2820
-  _globals['_READOUTPUT']._serialized_end=2894
-  _globals['_STOPREADINGLOGS']._serialized_start=2896
-  _globals['_STOPREADINGLOGS']._serialized_end=2930
-  _globals['_READBUNDLEREQUEST']._serialized_start=2932
-  _globals['_READBUNDLEREQUEST']._serialized_end=2996
-  _globals['_READBUNDLERESPONSE']._serialized_start=2998
-  _globals['_READBUNDLERESPONSE']._serialized_end=3032
-  _globals['_ALLOCATIONSTATUSSTORED']._serialized_start=3034
-  _globals['_ALLOCATIONSTATUSSTORED']._serialized_end=3145
+  _globals['_ALLOCATIONSTATUS']._serialized_end=1583
+  _globals['_LOGCHUNK']._serialized_start=1585
+  _globals['_LOGCHUNK']._serialized_end=1696
+  _globals['_COORDINATORCOMMAND']._serialized_start=1699
+  _globals['_COORDINATORCOMMAND']._serialized_end=2293
+  _globals['_HEARTBEATSEEN']._serialized_start=2295
+  _globals['_HEARTBEATSEEN']._serialized_end=2327
+  _globals['_WELCOME']._serialized_start=2329
+  _globals['_WELCOME']._serialized_end=2422
+  _globals['_RUNALLOCATION']._serialized_start=2425
+  _globals['_RUNALLOCATION']._serialized_end=2641
+  _globals['_STOPALLOCATION']._serialized_start=2643
+  _globals['_STOPALLOCATION']._serialized_end=2699
+  _globals['_EXTENDFUNDING']._serialized_start=2701
+  _globals['_EXTENDFUNDING']._serialized_end=2775
+  _globals['_PROBETARGETS']._serialized_start=2777
+  _globals['_PROBETARGETS']._serialized_end=2838
+  _globals['_PROBETARGET']._serialized_start=2840
+  _globals['_PROBETARGET']._serialized_end=2882
+  _globals['_READLOGS']._serialized_start=2884
+  _globals['_READLOGS']._serialized_end=2970
+  _globals['_READOUTPUT']._serialized_start=2972
+  _globals['_READOUTPUT']._serialized_end=3046
+  _globals['_STOPREADINGLOGS']._serialized_start=3048
+  _globals['_STOPREADINGLOGS']._serialized_end=3082
+  _globals['_READBUNDLEREQUEST']._serialized_start=3084
+  _globals['_READBUNDLEREQUEST']._serialized_end=3148
+  _globals['_READBUNDLERESPONSE']._serialized_start=3150
+  _globals['_READBUNDLERESPONSE']._serialized_end=3184
+  _globals['_ALLOCATIONSTATUSSTORED']._serialized_start=3186
+  _globals['_ALLOCATIONSTATUSSTORED']._serialized_end=3297
 # @@protoc_insertion_point(module_scope)

@@ -1,4 +1,4 @@
-"""The policy language of vouchers: Guangzhou's example, two other cities' public rules, and what abuse tries."""
+"""The policy language of vouchers: Guangzhou's example, two other cities' rules, and what abuse tries."""
 
 from __future__ import annotations
 
@@ -70,8 +70,8 @@ def test_no_policy_in_force_pays_nothing_and_says_nothing() -> None:
 
 
 HANGZHOU = policies_of("""
-# CNY 250 million a year; 30 % of the rent of domestic accelerators, 20 % of others; CNY 8 million an enterprise a
-# year, more for enterprises with a registered base model.
+# CNY 250 million a year; 30 % of the rent of domestic accelerators, 20 % of others; CNY 8 million an
+# enterprise a year, more for enterprises with a registered base model.
 kind: vouchers
 policies:
   - id: hangzhou-2024
@@ -89,8 +89,8 @@ policies:
         enterprise_cny_per_year: 20000000
 """)
 LANGFANG = policies_of("""
-# CNY 10 million a year; 50 % of what compute costs, 60 % for those who lead national projects, the higher of the two;
-# CNY 1 million a unit a year.
+# CNY 10 million a year; 50 % of what compute costs, 60 % for those who lead national projects, the higher
+# of the two; CNY 1 million a unit a year.
 kind: vouchers
 policies:
   - id: langfang-2023

@@ -14,8 +14,9 @@ _FILE = "funded_ms"
 
 
 def extend(log_dir: Path, funded_ms: int) -> None:
-    """Note that so much of a task's time is paid for. The agent writes it and the task's supervisor reads it, so
-    that the task ends in time whether the agent lives or not.
+    """Note that so much of a task's time is paid for.
+
+    The agent writes it and the task's supervisor reads it: the task ends in time though the agent be dead.
     """
     if funded_ms > _noted_ms(log_dir):
         log_dir.mkdir(parents=True, exist_ok=True)
@@ -47,8 +48,8 @@ class PaidTime:
     def reason(self) -> str:
         """What the task's tenant is told."""
         return (
-            f"stopped at the end of the {self._funded_ms() / 60_000:.4g} min that its budget pays for; it goes on "
-            "once there is money"
+            f"stopped at the end of the {self._funded_ms() / 60_000:.4g} min that its budget pays for; "
+            "it goes on once there is money"
         )
 
     async def wait(self) -> None:

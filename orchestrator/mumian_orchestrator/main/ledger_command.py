@@ -22,8 +22,10 @@ def ledger() -> None:
 @ledger.command()
 @ConfigOption
 def verify(config_path: Path) -> None:
-    """Replay the ledger: every entry adds up, nothing was changed or dropped, no fund was ever below zero, and
-    funds and receipts are what the entries say. Exits with 1 if not.
+    """Replay the ledger, and exit with 1 if it is not whole.
+
+    Every entry adds up, nothing was changed or dropped, no fund was ever below zero, and funds and receipts
+    are what the entries say.
     """
 
     async def do(store: OpenedStore) -> str:
@@ -33,7 +35,7 @@ def verify(config_path: Path) -> None:
             leave(1, f"the ledger is wrong: {error}")
         return (
             f"{found.entries} entries in {found.pages} pages add up; {found.funds} funds and "
-            f"{found.receipts} receipts are what they say, and CNY {found.posted_microcny / 1e6:.6f} were posted"
+            f"{found.receipts} receipts are what they say; CNY {found.posted_microcny / 1e6:.6f} were posted"
         )
 
     run_on_store(config_path, do)

@@ -30,8 +30,8 @@ from mumian_orchestrator.services.holdings import Holdings
 from mumian_orchestrator.services.money.ledger_book import LedgerBook
 
 _JOBS, _ALLOCATIONS, _REQUESTS = "jobs/", "allocations/", "requests/"
-# Beside them a commit writes the job and its new event, removes the event that is too old, and takes along a page
-# of the ledger, its head, and the funds of one tenant: its budget, all pools of vouchers, its enterprises' shares.
+# Beside them a commit writes the job and its new event, removes the event that is too old, and takes along a
+# page of the ledger, its head, and a tenant's funds: budget, all pools of vouchers, its enterprises' shares.
 ALLOCATIONS_PER_COMMIT = COMMIT_WRITES_MAX - 3 - 8
 
 

@@ -11,8 +11,8 @@ from mumian_orchestrator.adapters.grpc.errors import Context, unary
 from mumian_orchestrator.domain.errors import FieldFault, RequestRefusedError, invalid
 from mumian_orchestrator.domain.fields import FieldError
 from mumian_orchestrator.domain.identity import Role, acting_tenant, current_caller
-from mumian_orchestrator.domain.job_spec import is_name
 from mumian_orchestrator.domain.money.document import name_of
+from mumian_orchestrator.domain.names import is_name
 from mumian_orchestrator.services.money.treasury import Treasury
 
 

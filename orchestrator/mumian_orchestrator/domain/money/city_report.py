@@ -163,8 +163,8 @@ class CityReport:
             "table{border-collapse:collapse;width:100%}td,th{padding:.2rem .6rem;text-align:left;"
             "border-bottom:1px solid #ddd}td:nth-child(3){text-align:right;font-variant-numeric:tabular-nums}"
             "</style>",
-            f"<h1>Compute report {self.year}</h1><p>Amounts are those of the ledger. Capacity, PUE and retrofit "
-            "are those of today's fleet; compute is counted at dense FP16.</p>",
+            f"<h1>Compute report {self.year}</h1><p>Amounts are those of the ledger. Capacity, PUE and "
+            "retrofit are those of today's fleet; compute is counted at dense FP16.</p>",
         ]
         for section in dict.fromkeys(row.section for row in self.rows):
             parts.append(f"<h2>{html.escape(section)}</h2><table>")

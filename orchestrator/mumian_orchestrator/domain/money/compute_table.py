@@ -1,4 +1,4 @@
-"""What an accelerator can do: dense FP16 (or BF16) tensor TFLOPS by the makers' data sheets, without sparsity.
+"""What an accelerator can do: dense FP16 (or BF16) tensor TFLOPS by the makers' data sheets, not sparse.
 
 The city's registry may name others, and correct these: `accelerators` in docs/money.md.
 """

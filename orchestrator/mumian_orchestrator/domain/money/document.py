@@ -1,4 +1,4 @@
-"""What the city and the operators publish, as YAML: which document it is, and its fields in the ledger's units."""
+"""What the city and the operators publish, as YAML: which it is, and its fields in the ledger's units."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from mumian_orchestrator.domain.fields import FieldError, Fields
-from mumian_orchestrator.domain.job_spec import is_name
+from mumian_orchestrator.domain.names import is_name
 
 DOCUMENT_BYTES_MAX = 256 * 1024
 KINDS = ("registry", "vouchers", "offers", "pue")

@@ -2,8 +2,8 @@
 
 The maximum is fixed when the allocation is committed: so much rent, so much for energy and carbon, so much of
 the rent by vouchers. What it really used is charged against its holds, oldest first, and never more than they
-hold: rent against rent, the rest against the rest, so that the tenant's part cannot exceed what was reserved of
-its budget either. What is above that, the operator bears.
+hold: rent against rent, the rest against the rest, so that the tenant's part cannot exceed what was reserved
+of its budget either. What is above that, the operator bears.
 """
 
 from __future__ import annotations

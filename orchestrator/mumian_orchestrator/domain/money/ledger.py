@@ -1,8 +1,8 @@
 """Double entry: every entry moves money between accounts, and its legs add up to zero.
 
 Accounts of a fund (a budget, a pool of vouchers) in a period are `OWNER@PERIOD:available`, `:reserved` and
-`:spent`; what it was granted comes from `:granted`, which is below zero by as much. Who owes and who has earned
-stands in `owed/TENANT`, `owed/city/POLICY`, `earned/OPERATOR`, `carbon`, `forgone/OPERATOR`.
+`:spent`; what it was granted comes from `:granted`, which is below zero by as much. Who owes and who has
+earned stands in `owed/TENANT`, `owed/city/POLICY`, `earned/OPERATOR`, `carbon`, `forgone/OPERATOR`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Ceilings of PUE by region and date of building, which sites break theirs, and what a better PUE would save."""
+"""Ceilings of PUE by region and date of building, which sites break them, what a better PUE would save."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ class Corrections:
     def correct(
         self, allocation_id: str, microcny: int, reason: str, request_id: str, *, clawback: bool
     ) -> tuple[StatementLine, asyncio.Future[None]]:
-        """Give back so much of an allocation's charge (0: all that is left of it), to vouchers and tenant as they
+        """Give back so much of an allocation's charge (0: all that is left), to vouchers and tenant as they
         had paid; or take back from the tenant what vouchers have paid.
 
         Raises:
@@ -71,8 +71,8 @@ class Corrections:
         if not 0 < microcny <= left or full:
             raise RequestRefusedError(
                 error_pb2.ERROR_REASON_NOT_CHARGED,
-                f"CNY {cny(microcny)} cannot be taken from the charge of {allocation_id}: CNY {cny(left)} of it "
-                + ("was paid by vouchers" if clawback else "is left to give back"),
+                f"CNY {cny(microcny)} cannot be taken from the charge of {allocation_id}: CNY {cny(left)} "
+                "of it " + ("was paid by vouchers" if clawback else "is left to give back"),
                 [FieldFault("microcny", f"({microcny}) must be at most {left}")],
             )
         # Whole micro-CNY: the vouchers' part is rounded up where the tenant's would not be enough.

@@ -1,8 +1,8 @@
 """What an allocation may cost is reserved before it is committed, and renewed before it is used up.
 
-An allocation of a tenant with a budget runs only in time that is paid for: a batch or gang task with a time limit
-all of it, everything else in windows. The site itself ends the work at the end of what is paid, so that nothing
-runs on uncounted while no coordinator lives to renew it. Tenants without a budget and without vouchers cost two
+An allocation of a tenant with a budget runs only in time that is paid for: a batch or gang task with a time
+limit all of it, everything else in windows. The site itself ends the work at the end of what is paid, so that
+nothing runs on uncounted while no coordinator lives to renew it. Without a budget and vouchers it costs two
 look-ups in dictionaries.
 """
 

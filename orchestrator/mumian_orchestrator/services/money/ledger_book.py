@@ -114,8 +114,8 @@ class LedgerBook:
     # What there is.
 
     def now_ms(self) -> int:
-        """The time that is booked: the clock's, but never before what was booked last, so that a clock that is
-        set back reopens no month and no year.
+        """The time that is booked: the clock's, but never before what was booked last. A clock that is set
+        back reopens no month and no year.
         """
         return max(self._clock.now().ToMilliseconds(), self._head.time.ToMilliseconds())
 
@@ -258,7 +258,7 @@ class LedgerBook:
 
 
 def _group_of(owner: str) -> str:
-    """Which funds are stored together: however many policies there are, a commit writes three keys at most."""
+    """Which funds are stored together: however many policies there are, a commit writes few keys."""
     kind, *names = owner.split("/")
     if kind == "voucher":
         return f"enterprise/{names[1]}" if len(names) > 1 else "voucher"

@@ -10,11 +10,11 @@ from mumian.api.v1.money_pb2 import Budget, Fund, MoneyDocument, Statement, Stat
 from mumian.storage.v1.ledger_pb2 import LedgerEntry, LedgerPage
 
 from mumian_orchestrator.domain.errors import FieldFault, RequestRefusedError, invalid
-from mumian_orchestrator.domain.job_spec import is_name
 from mumian_orchestrator.domain.money.accounts import lines_of, statement_of
 from mumian_orchestrator.domain.money.city_report import CityReport
 from mumian_orchestrator.domain.money.periods import is_period, month_of, year_of
 from mumian_orchestrator.domain.money.shortage import cny
+from mumian_orchestrator.domain.names import is_name
 from mumian_orchestrator.ports.store import TermStore
 from mumian_orchestrator.services.commit_log import CommitLog
 from mumian_orchestrator.services.fleet import Fleet
@@ -100,8 +100,8 @@ class Treasury:
             if limit is not None and limit < used:
                 raise RequestRefusedError(
                     error_pb2.ERROR_REASON_BUDGET_BELOW_USE,
-                    f"CNY {cny(used)} of {period} are spent or reserved already; the limit (CNY {cny(limit)}) "
-                    "must be at least that",
+                    f"CNY {cny(used)} of {period} are spent or reserved already; the limit "
+                    f"(CNY {cny(limit)}) must be at least that",
                     [FieldFault(field, f"({limit}) must be at least {used}")],
                 )
         await self._log.append(self._book.set_limits(tenant_id, limits))

@@ -22,7 +22,8 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.events.AliasEvent):
-            raise FieldError(f"line {self.peek_event().start_mark.line + 1}: aliases (*) are not taken")
+            line = self.peek_event().start_mark.line + 1  # type: ignore[no-untyped-call]
+            raise FieldError(f"line {line}: aliases (*) are not taken")
         return super().compose_node(parent, index)
 
 

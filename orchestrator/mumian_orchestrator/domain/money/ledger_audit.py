@@ -95,18 +95,17 @@ def _compare_funds(stored: Mapping[str, bytes], balances: Balances) -> int:
                 owner, _, period = name.partition("@")
                 kept[owner, period] = fund
     replayed = balances.funds()
-    for name in kept.keys() | replayed.keys():
-        fund = kept.get(name, StoredFund())
+    for of in kept.keys() | replayed.keys():
+        fund = kept.get(of, StoredFund())
         found = {
             AVAILABLE: fund.available_microcny,
             RESERVED: fund.reserved_microcny,
             SPENT: fund.spent_microcny,
         }
         found[GRANTED] = sum(found.values())
-        if found != replayed.get(name, dict.fromkeys(found, 0)):
-            raise LedgerError(
-                f"fund {name[0]} of {name[1]} is stored as {found}, and replayed as {replayed.get(name)}"
-            )
+        wanted = replayed.get(of, dict.fromkeys(found, 0))
+        if found != wanted:
+            raise LedgerError(f"fund {of[0]} of {of[1]} is stored as {found}, and replayed as {wanted}")
     return len(kept)
 
 

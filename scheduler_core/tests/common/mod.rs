@@ -84,6 +84,7 @@ pub fn node(site: usize, id: usize) -> impl Strategy<Value = api::Node> {
                     model: model.into(),
                     count,
                     active_power_mw: if model == "H100" { 700_000 } else { 310_000 },
+                    ..Default::default()
                 })
                 .collect(),
             ..Default::default()

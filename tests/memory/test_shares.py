@@ -153,6 +153,16 @@ async def test_what_is_guaranteed_is_taken_back_from_those_who_borrowed_it_and_n
         }
 
 
+async def test_two_claims_at_once_take_back_no_more_than_is_guaranteed() -> None:
+    """Each alone was within the guarantee: both together once took back twice as much."""
+    async with sharing(acme=TenantShare(guaranteed=cores(3))) as fleet:
+        await fleet.submit("beta", spec_of(count=CORES))
+        await asyncio.gather(*(fleet.submit("acme", spec_of(count=3)) for _ in range(2)))
+        assert len(fleet.site.stops()) == 3
+        await fleet.stop_as_told()
+        assert fleet.tasks_of("acme", "beta") == {"acme": 3, "beta": 5}
+
+
 async def test_nothing_that_is_guaranteed_is_evicted_whatever_the_priority() -> None:
     async with sharing(acme=TenantShare(guaranteed=cores(3))) as fleet:
         await fleet.submit("acme", spec_of(count=CORES, priority=10))

@@ -13,8 +13,8 @@ from mumian_orchestrator.domain.shares import (
     PARTS,
     UNLIMITED,
     Amount,
+    Cover,
     Quota,
-    covered,
     dominant,
     is_below,
 )
@@ -85,7 +85,8 @@ def test_a_quota_has_room_for_as_many_tasks_as_fit_and_explains_the_next_one(
 
 @given(guaranteed=AMOUNTS, demands=st.lists(AMOUNTS, max_size=8))
 def test_a_guarantee_never_covers_more_than_it_names(guaranteed: Amount, demands: list[Any]) -> None:
-    answers = covered(guaranteed, demands)
+    cover = Cover(guaranteed)
+    answers = [cover.take(demand) for demand in demands]
     total = NOTHING
     for demand, is_covered in zip(demands, answers, strict=True):
         if is_covered:
@@ -98,7 +99,18 @@ def test_a_guarantee_never_covers_more_than_it_names(guaranteed: Amount, demands
     for demand in demands:
         fits = all(d <= most for d, most in zip(demand[:3], guaranteed[:3], strict=True) if most)
         asks = any(d for d, most in zip(demand[:3], guaranteed[:3], strict=True) if most)
-        assert covered(guaranteed, [demand]) == [fits and asks]
+        assert Cover(guaranteed).take(demand) == (fits and asks)
+
+
+@given(guaranteed=AMOUNTS, demands=st.lists(AMOUNTS, min_size=1, max_size=5))
+def test_a_gang_is_covered_whole_or_takes_nothing(guaranteed: Amount, demands: list[Amount]) -> None:
+    one_by_one, whole = Cover(guaranteed), Cover(guaranteed)
+    fits = all(one_by_one.take(demand) for demand in demands)
+    assert whole.take_all(demands) == fits
+    if not fits:
+        assert [whole.take(demand) for demand in demands] == [
+            taken for cover in [Cover(guaranteed)] for taken in map(cover.take, demands)
+        ]
 
 
 @given(held=AMOUNTS, capacity=AMOUNTS)

@@ -127,19 +127,38 @@ def is_below(held: Amount, guaranteed: Amount) -> bool:
     return bool(spans) and all(mine < most for mine, most in spans)
 
 
-def covered(guaranteed: Amount, demands: Iterable[Amount]) -> list[bool]:
-    """Which of these, the most important first, a guarantee covers together. Resources that it does not name
-    do not count, and it covers nothing that asks for none of those that it names.
+class Cover:
+    """What a guarantee covers of the work that it is asked about, the most important first.
+
+    Resources that the guarantee does not name do not count, and it covers nothing that asks for none of those
+    that it names.
     """
-    named = [index for index, most in enumerate(guaranteed[:3]) if most]
-    held, answers = NOTHING, []
-    for demand in demands:
-        after = held.plus(demand)
-        fits = all(after[index] <= guaranteed[index] for index in named)
-        answers.append(fits and any(demand[index] for index in named))
-        if answers[-1]:
-            held = after
-    return answers
+
+    def __init__(self, guaranteed: Amount) -> None:
+        self._guaranteed, self._held = guaranteed, NOTHING
+        self._named = [index for index, most in enumerate(guaranteed[:3]) if most]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it guarantees nothing."""
+        return not self._named
+
+    def take(self, demand: Amount) -> bool:
+        """Whether it covers that, too; if so, it counts from now on."""
+        after = self._held.plus(demand)
+        fits = all(after[index] <= self._guaranteed[index] for index in self._named)
+        if not fits or not any(demand[index] for index in self._named):
+            return False
+        self._held = after
+        return True
+
+    def take_all(self, demands: Iterable[Amount]) -> bool:
+        """The same for several that are nothing one without the other."""
+        before = self._held
+        is_covered = all(self.take(demand) for demand in demands)
+        if not is_covered:
+            self._held = before
+        return is_covered
 
 
 def in_words(name: str, amount: int) -> str:

@@ -108,8 +108,8 @@ class Scheduler:
                 left_tasks -= len(tasks)
                 if tasks:
                     pending.append(PendingJob(job.id, job.spec, tasks, job.create_time.seconds))
-                elif wanted:
-                    self._table.publish_explanations(job, turns.held_only(job))
+                elif wanted and (why := turns.held_only(job)) != list(job.explanations):
+                    self._table.publish_explanations(job, why)
             if len(pending) == EVALUATION_JOBS_MAX or left_tasks <= 0:
                 break
         if not pending:

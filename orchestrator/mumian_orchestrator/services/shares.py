@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from mumian.api.v1 import job_pb2
 from mumian.api.v1.job_pb2 import Allocation, Job
@@ -16,9 +16,9 @@ from mumian_orchestrator.domain.shares import (
     RESOURCES,
     UNLIMITED,
     Amount,
+    Cover,
     ShareRules,
     amount_of,
-    covered,
     demand_of,
     dominant,
 )
@@ -74,13 +74,24 @@ class Shares:
             return
         changed, self._table.holdings.changed_tenants = self._table.holdings.changed_tenants, set()
         for tenant_id in changed:
-            before = self._shielded.get(tenant_id, {})
-            after = {a.id: (job, a) for job, a in self._covered_allocations(tenant_id)}
-            self._shielded[tenant_id] = after
-            added, dropped = after.keys() - before.keys(), before.keys() - after.keys()
-            self._engine.shield(added, dropped)
-            again = [(before | after)[allocation_id] for allocation_id in sorted(added | dropped)]
-            self._engine.update(booked=[(job, a) for job, a in again if self._is_booked(a)])
+            cover = Cover(self.rules.of(tenant_id).guaranteed)
+            if not cover.is_empty:
+                self._shield(
+                    tenant_id,
+                    {
+                        a.id: (job, a)
+                        for job, a in sorted(self._table.holdings.allocations_of(tenant_id), key=_importance)
+                        if cover.take(amount_of(a.resources))
+                    },
+                )
+
+    def _shield(self, tenant_id: str, covered: dict[str, tuple[Job, Allocation]]) -> None:
+        before = self._shielded.get(tenant_id, {})
+        self._shielded[tenant_id] = covered
+        added, dropped = covered.keys() - before.keys(), before.keys() - covered.keys()
+        self._engine.shield(added, dropped)
+        again = [(before | covered)[allocation_id] for allocation_id in sorted(added | dropped)]
+        self._engine.update(booked=[(job, a) for job, a in again if self._is_booked(a)])
 
     def claim(self, pending: Sequence[PendingJob]) -> list[PendingJob]:
         """The same jobs; what a guarantee covers may take the place of what others have borrowed. Of a job
@@ -88,16 +99,43 @@ class Shares:
         """
         if not self.rules.guarantee_anything:
             return list(pending)
-        claimed = []
+        by_tenant: dict[str, list[tuple[Job, PendingJob]]] = {}
         for asked in pending:
             job = self._table.get(asked.job_id)
-            tasks = self._covered_tasks(job, asked) if job and job.id not in self._whole else ()
+            if job and job.id not in self._whole:
+                by_tenant.setdefault(job.tenant_id, []).append((job, asked))
             self._whole.discard(asked.job_id)
-            if not tasks:
-                claimed.append(asked)
+        covered: dict[str, tuple[TaskId, ...]] = {}
+        for tenant_id, jobs in by_tenant.items():
+            covered.update(self._covered(tenant_id, jobs))
+        return [
+            dataclasses.replace(asked, tasks=covered[asked.job_id], is_guaranteed=True)
+            if covered.get(asked.job_id)
+            else asked
+            for asked in pending
+        ]
+
+    def _covered(
+        self, tenant_id: str, pending: Sequence[tuple[Job, PendingJob]]
+    ) -> Iterator[tuple[str, tuple[TaskId, ...]]]:
+        """Of each job, the tasks that the tenant's guarantee covers beside what is more important, or as
+        important and runs.
+        """
+        cover = Cover(self.rules.of(tenant_id).guaranteed)
+        if cover.is_empty:
+            return
+        running = sorted(self._table.holdings.allocations_of(tenant_id), key=_importance, reverse=True)
+        for job, asked in sorted(pending, key=lambda each: -each[0].spec.priority):
+            while running and running[-1][0].spec.priority >= job.spec.priority:
+                _, allocation = running.pop()
+                cover.take(amount_of(allocation.resources))
+            demands = {group.name: demand_of(group) for group in job.spec.task_groups}
+            wanted = [demands[task.group] for task in asked.tasks]
+            if job.spec.kind == job_pb2.JOB_KIND_GANG:
+                yield job.id, asked.tasks if cover.take_all(wanted) else ()
             else:
-                claimed.append(dataclasses.replace(asked, tasks=tasks, is_guaranteed=True))
-        return claimed
+                takes = zip(asked.tasks, map(cover.take, wanted), strict=True)
+                yield job.id, tuple(task for task, is_covered in takes if is_covered)
 
     def unclaimed(
         self, pending: Sequence[PendingJob], claims: Sequence[PendingJob], decision: Decision
@@ -115,31 +153,11 @@ class Shares:
     def _is_booked(self, allocation: Allocation) -> bool:
         return holds_room(allocation) and self._fleet.has_node(allocation.site_id, allocation.node_id)
 
-    def _covered_tasks(self, job: Job, asked: PendingJob) -> tuple[TaskId, ...]:
-        """Those of the tasks that the tenant's guarantee covers beside its work that is more important."""
-        guaranteed = self.rules.of(job.tenant_id).guaranteed
-        if not any(guaranteed):
-            return ()
-        demands = {group.name: demand_of(group) for group in job.spec.task_groups}
-        more_important = [
-            amount_of(a.resources)
-            for other, a in self._table.holdings.allocations_of(job.tenant_id)
-            if other.spec.priority >= job.spec.priority
-        ]
-        wanted = [demands[task.group] for task in asked.tasks]
-        answers = covered(guaranteed, [*more_important, *wanted])[len(more_important) :]
-        tasks = tuple(task for task, is_covered in zip(asked.tasks, answers, strict=True) if is_covered)
-        is_gang = job.spec.kind == job_pb2.JOB_KIND_GANG
-        return () if is_gang and len(tasks) < len(asked.tasks) else tasks
 
-    def _covered_allocations(self, tenant_id: str) -> list[tuple[Job, Allocation]]:
-        guaranteed = self.rules.of(tenant_id).guaranteed
-        work = sorted(
-            self._table.holdings.allocations_of(tenant_id),
-            key=lambda held: (-held[0].spec.priority, held[1].create_time.ToNanoseconds(), held[1].id),
-        )
-        answers = covered(guaranteed, [amount_of(a.resources) for _, a in work])
-        return [held for held, is_covered in zip(work, answers, strict=True) if is_covered]
+def _importance(held: tuple[Job, Allocation]) -> tuple[int, int, str]:
+    """The order in which a guarantee covers what runs."""
+    job, allocation = held
+    return -job.spec.priority, allocation.create_time.ToNanoseconds(), allocation.id
 
 
 def _amount(amount: Amount) -> ResourceAmount:

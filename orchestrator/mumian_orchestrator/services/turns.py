@@ -58,12 +58,14 @@ class Turns:
         """Those of the tasks that no quota holds back; of a gang all or none. From now on they count."""
         quotas, demands = self._quotas(job), {group.name: demand_of(group) for group in job.spec.task_groups}
         admitted: list[TaskId] = []
+        planned = NOTHING
         held: dict[str, tuple[int, str]] = {}
         for name, wanted in _by_group(tasks).items():
             demand = demands[name]
             room = min((quota.room(demand) for quota in quotas), default=len(wanted))
             taken = wanted[:room]
             admitted += taken
+            planned = planned.plus(demand, len(taken))
             quotas = [quota.with_more(demand, len(taken)) for quota in quotas]
             if len(taken) < len(wanted):
                 reason = next(filter(None, (quota.excess(demand) for quota in quotas)))
@@ -71,12 +73,11 @@ class Turns:
         if held and job.spec.kind == job_pb2.JOB_KIND_GANG:
             _, reason = next(iter(held.values()))
             held = {name: (len(wanted), reason) for name, wanted in _by_group(tasks).items()}
-            admitted = []
+            admitted, planned = [], NOTHING
         self._held[job.id] = held
-        for task in admitted:
-            self._planned[job.tenant_id] = self._planned[job.tenant_id].plus(demands[task.group])
-            project = job.tenant_id, job.spec.project
-            self._planned_projects[project] = self._planned_projects[project].plus(demands[task.group])
+        project = job.tenant_id, job.spec.project
+        self._planned[job.tenant_id] = self._planned[job.tenant_id].plus(planned)
+        self._planned_projects[project] = self._planned_projects[project].plus(planned)
         return tuple(admitted)
 
     def held_only(self, job: Job) -> list[Explanation]:

@@ -127,7 +127,8 @@ class RayCluster:
         begun_s = psutil.Process().create_time()
         with self._log_file.open("ab") as errors:
             starter = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "mumian_agent.adapters.ray.head"),
+                # -P: not by what lies in the folder that the agent was started in.
+                *(sys.executable, "-P", "-m", "mumian_agent.adapters.ray.head"),
                 *(str(self._num_cpus), str(self._temp_dir), self._host, str(self._port)),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,

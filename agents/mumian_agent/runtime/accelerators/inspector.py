@@ -20,7 +20,7 @@ _KILLED_WITHIN_S = 1.0
 
 
 def _argv(source: str) -> list[str]:
-    return [sys.executable, "-m", "mumian_agent.runtime.accelerators.look", source]
+    return [sys.executable, "-P", "-m", "mumian_agent.runtime.accelerators.look", source]
 
 
 class Inspector:

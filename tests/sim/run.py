@@ -32,6 +32,8 @@ def main() -> int:
     parser.add_argument("--mutation", choices=[*MUTATIONS, "all"], help="a defect that has to be found")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     asked = parser.parse_args()
+    if asked.seeds < 1:
+        parser.error(f"--seeds ({asked.seeds}) must be at least 1")
     if asked.mutation:
         names = list(MUTATIONS) if asked.mutation == "all" else [asked.mutation]
         found = [_find(name, asked) for name in names]

@@ -56,9 +56,9 @@ def update_faults(job: Job, spec: JobSpec) -> Iterator[FieldFault]:
     if job.spec.at_most_once or spec.at_most_once:
         yield FieldFault("at_most_once", "is set: no second copy of a task may run beside the first")
     if spec.name != job.spec.name:
-        yield FieldFault("name", f"({spec.name!r}) differs from the job's ({job.spec.name!r})")
+        yield FieldFault("name", f"({spec.name!r}) differs from the job's; write {job.spec.name}")
     if spec.project != job.spec.project:
-        yield FieldFault("project", f"({spec.project!r}) differs from the job's ({job.spec.project!r})")
+        yield FieldFault("project", f"({spec.project!r}) differs from the job's; write {job.spec.project!r}")
     old = {group.name: group.count for group in job.spec.task_groups}
     new = {group.name: group.count for group in spec.task_groups}
     if old.keys() != new.keys():

@@ -157,7 +157,8 @@ def _site(options: Callable[[Any], Any]) -> click.Group:
         if session.json:
             print_json(revoked)
         else:
-            click.echo(f"revoked site {site_id}; a new site-token lets it join again")
+            known = "" if revoked.HasField("join_time") else ", which has never joined"
+            click.echo(f"revoked site {site_id}{known}; a new site-token lets it join again")
 
     return site
 

@@ -30,6 +30,10 @@ _BAD_INPUT = frozenset(
         "MESSAGE_TOO_LARGE",
         "UNAUTHENTICATED",
         "PERMISSION_DENIED",
+        "BUNDLE_NOT_FOUND",
+        "SITE_REVOKED",
+        "JOIN_REFUSED",
+        "TOKEN_NOT_FOUND",
     }
 )
 

@@ -19,7 +19,11 @@ from mumian_orchestrator.services.store.backup_file import BackupFileError
 
 @click.command("import")
 @click.argument("file", metavar="SCENARIO", type=click.Path(path_type=Path))
-@click.option("--coordinator", default="127.0.0.1:7070", show_default=True, help="Whose fleet and jobs.")
+@click.option(
+    "--coordinator",
+    metavar="HOST:PORT",
+    help="Whose fleet and jobs. [env MUMIAN_COORDINATOR, then 127.0.0.1:7070]",
+)
 @click.option(
     "--tenant", "tenants", multiple=True, help="Whose jobs; repeatable. Default: those of `default`."
 )
@@ -36,7 +40,7 @@ from mumian_orchestrator.services.store.backup_file import BackupFileError
 )
 def import_(
     file: Path,
-    coordinator: str,
+    coordinator: str | None,
     tenants: tuple[str, ...],
     backup: Path | None,
     last_h: float | None,

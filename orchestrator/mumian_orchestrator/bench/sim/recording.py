@@ -34,8 +34,8 @@ class Recording:
     jobs: Sequence[Job]
 
 
-def from_coordinator(address: str, tenants: Sequence[str], now_unix_s: float) -> Recording:
-    """The fleet and the jobs of some tenants.
+def from_coordinator(address: str | None, tenants: Sequence[str], now_unix_s: float) -> Recording:
+    """The fleet and the jobs of some tenants, by the coordinator that `Client` finds.
 
     Raises:
         MumianError: the coordinator does not answer.
@@ -46,7 +46,7 @@ def from_coordinator(address: str, tenants: Sequence[str], now_unix_s: float) ->
             jobs += client.list()
     with Client(address) as client:
         return Recording(
-            origin=f"coordinator {address}",
+            origin=f"coordinator {client.address}",
             end_unix_s=now_unix_s,
             sites=list(client.sites()),
             nodes=list(client.nodes()),

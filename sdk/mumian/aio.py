@@ -13,7 +13,7 @@ from typing import Any, Self
 import grpc
 import grpc.aio
 
-from mumian import bundles, calls
+from mumian import calls
 from mumian.api.v1 import job_pb2
 from mumian.api.v1.access_pb2 import ApiToken, EnrolledSite, Identity, Role
 from mumian.api.v1.access_service_pb2 import (
@@ -99,6 +99,8 @@ class AsyncClient:
 
         `mumian.task_group(upload=...)` takes what this returns.
         """
+        from mumian import bundles  # few jobs have any, and every command would pay for its modules
+
         with bundles.packed(folder) as (bundle, file):
             stored_bytes = await self._unary(calls.upload(bundle, 0, b""))
             while stored_bytes < bundle.size_bytes:
@@ -113,6 +115,8 @@ class AsyncClient:
         A file that is there under the same name is replaced.
         """
         offset_bytes = 0
+        from mumian import bundles  # few jobs have any, and every command would pay for its modules
+
         with bundles.receiving() as file:
             while piece := await self._unary(calls.read_output(job_id, allocation_id, offset_bytes)):
                 file.write(piece)

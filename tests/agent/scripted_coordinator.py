@@ -68,6 +68,10 @@ class ScriptedCoordinator(AgentServiceServicer):
         start = request.offset_bytes
         return pb.ReadBundleResponse(data=self.bundles[request.allocation_id][start : start + 100])
 
+    async def CheckSite(self, request: pb.CheckSiteRequest, context: Any) -> pb.CheckSiteResponse:  # noqa: N802
+        """It takes any."""
+        return pb.CheckSiteResponse()
+
     def run(self, run: pb.RunAllocation) -> None:
         """Command a run."""
         self.send(run=run)

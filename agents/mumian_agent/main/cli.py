@@ -11,6 +11,9 @@ from typing import NoReturn
 
 import click
 import yaml
+from mumian.api.v1.ops_service_pb2 import DiagnoseResponse, Finding
+from mumian.cli.json_output import print_json
+from mumian.findings import has_failed, told
 
 from mumian_agent.adapters.grpc.coordinator_stream import RefusedForGoodError
 from mumian_agent.agent.ports import SiteRuntimeError
@@ -56,6 +59,32 @@ def run(path: Path, verbose: bool) -> None:
         _leave(f"refused by the coordinator at {', '.join(config.coordinators)}: {error}", _REFUSED)
     except SiteRuntimeError as error:
         _leave(str(error), _FAILED)
+
+
+@main.command()
+@click.option("--config", "path", required=True, type=click.Path(path_type=Path), help="The site, in YAML.")
+@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table")
+def doctor(path: Path, output: str) -> None:
+    """Look for what keeps this site from working. Exits with 1 if something fails."""
+    from mumian_agent.main.doctor.command import findings
+
+    # What is found is printed; what fails on the way there is no news.
+    logging.basicConfig(level=logging.ERROR, stream=sys.stderr)
+    try:
+        config = load(path)
+    except ConfigError as error:
+        _leave(str(error), _BAD_INPUT)
+
+    async def look() -> list[Finding]:
+        return [finding async for finding in findings(config)]
+
+    found = asyncio.run(look())
+    if output == "json":
+        print_json(DiagnoseResponse(findings=found))
+    else:
+        for word, line in told(found):
+            click.echo(f"{word:5} {line}")
+    raise SystemExit(_FAILED if has_failed(found) else 0)
 
 
 main.add_command(local_cli.status)

@@ -38,6 +38,10 @@ class Reflector:
                 f"reflector.listen ({listen}) cannot be listened on: {error.strerror}; choose another port"
             ) from None
 
+    def close(self) -> None:
+        """Listen no more; only before it has begun to answer."""
+        self._socket.close()
+
     def start(self) -> None:
         """Answer in the background."""
         threading.Thread(target=self.serve, name="reflector", daemon=True).start()

@@ -119,6 +119,7 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
     "mumian.agent.v1.AgentService": {
         "Connect": reads(Permission.SITE),
         "ReadBundle": reads(Permission.SITE),
+        "CheckSite": reads(Permission.SITE),
     },
     "grpc.health.v1.Health": {
         "Check": reads(Permission.PUBLIC),  # load balancers have no credential, and learn nothing of anybody

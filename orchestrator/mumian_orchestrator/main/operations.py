@@ -14,12 +14,12 @@ import click
 from mumian.api.v1.ops_service_pb2 import Finding
 from mumian.cli.doctor import show
 from mumian.cli.session import Session, output_option, pass_session
+from mumian.findings import fail, ok
 
 from mumian_orchestrator.adapters.clock import SystemClock
 from mumian_orchestrator.adapters.etcd.client import EtcdClient
 from mumian_orchestrator.adapters.etcd.health import EtcdHealth
 from mumian_orchestrator.adapters.etcd.key_value import EtcdKeyValue
-from mumian_orchestrator.domain.findings import fail, ok
 from mumian_orchestrator.main.config import Config, ConfigError, etcd_credentials, load
 from mumian_orchestrator.ports.key_value import NoAnswerError, NoSpaceError
 from mumian_orchestrator.services.diagnosis.store_servers import store_findings

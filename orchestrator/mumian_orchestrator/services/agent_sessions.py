@@ -12,6 +12,8 @@ from mumian.agent.v1.agent_pb2 import (
     AgentReport,
     AllocationStatus,
     AllocationStatusStored,
+    CheckSiteRequest,
+    CheckSiteResponse,
     CoordinatorCommand,
     Heartbeat,
     HeartbeatSeen,
@@ -92,6 +94,17 @@ class AgentSessions:
         self._fleet.join(hello)
         log.info("site %s joined (agent epoch %d)", session.site_id, agent_epoch)
         return session
+
+    def look_at(self, request: CheckSiteRequest) -> CheckSiteResponse:
+        """Whether a site could connect now; changes nothing.
+
+        Raises:
+            RequestRefusedError: CLOCK_SKEW or INVALID_FIELD.
+        """
+        self._check(Hello(site=request.site, agent_time=request.agent_time))
+        return CheckSiteResponse(
+            coordinator_time=self._clock.now(), is_connected=request.site.id in self._sessions
+        )
 
     def welcome(self, session: Session) -> None:
         """Tell a site what it is to run, once what it has told is taken in."""

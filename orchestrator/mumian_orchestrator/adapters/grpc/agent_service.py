@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator
 
 from mumian.agent.v1.agent_pb2 import (
     AgentReport,
+    CheckSiteRequest,
+    CheckSiteResponse,
     CoordinatorCommand,
     ReadBundleRequest,
     ReadBundleResponse,
@@ -76,6 +78,11 @@ class AgentService(AgentServiceServicer):
         site_id = None if caller.is_local else caller.site_id
         data = await self._bundles.read(request.allocation_id, request.offset_bytes, site_id)
         return ReadBundleResponse(data=data)
+
+    @unary
+    async def CheckSite(self, request: CheckSiteRequest, context: Context) -> CheckSiteResponse:
+        self._sites.check_claim(current_caller(), current_origin(), request.site)
+        return self._sessions.look_at(request)
 
     @stream
     async def Connect(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mumian.api.v1.ops_service_pb2 import DiagnoseResponse, Finding
+from mumian.findings import fail, ok, warn
 
-from mumian_orchestrator.domain.findings import fail, ok, warn
 from mumian_orchestrator.domain.job_state import wants_placement
 from mumian_orchestrator.ports.clock import Clock
 from mumian_orchestrator.ports.store import TermStore

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator, Sequence
 
 from mumian.api.v1.ops_service_pb2 import Finding
+from mumian.findings import fail, ok, warn
 
-from mumian_orchestrator.domain.findings import fail, ok, warn
 from mumian_orchestrator.ports.key_value import NoAnswerError
 from mumian_orchestrator.ports.store_health import ServerHealth, StoreHealth
 

@@ -666,6 +666,56 @@ class ReadBundleResponse(_message.Message):
 Global___ReadBundleResponse: _TypeAlias = ReadBundleResponse  # noqa: Y015
 
 @_typing.final
+class CheckSiteRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SITE_FIELD_NUMBER: _builtins.int
+    AGENT_TIME_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def site(self) -> _fleet_pb2.Site: ...
+    @_builtins.property
+    def agent_time(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        site: _fleet_pb2.Site | None = ...,
+        agent_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agent_time", b"agent_time", "site", b"site"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_time", b"agent_time", "site", b"site"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckSiteRequest: _TypeAlias = CheckSiteRequest  # noqa: Y015
+
+@_typing.final
+class CheckSiteResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COORDINATOR_TIME_FIELD_NUMBER: _builtins.int
+    IS_CONNECTED_FIELD_NUMBER: _builtins.int
+    is_connected: _builtins.bool
+    """An agent speaks for this site now."""
+    @_builtins.property
+    def coordinator_time(self) -> _timestamp_pb2.Timestamp:
+        """By its clock, when it answered."""
+
+    def __init__(
+        self,
+        *,
+        coordinator_time: _timestamp_pb2.Timestamp | None = ...,
+        is_connected: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["coordinator_time", b"coordinator_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["coordinator_time", b"coordinator_time", "is_connected", b"is_connected"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckSiteResponse: _TypeAlias = CheckSiteResponse  # noqa: Y015
+
+@_typing.final
 class AllocationStatusStored(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

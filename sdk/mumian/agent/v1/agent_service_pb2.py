@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from mumian.agent.v1 import agent_pb2 as mumian_dot_agent_dot_v1_dot_agent__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#mumian/agent/v1/agent_service.proto\x12\x0fmumian.agent.v1\x1a\x1bmumian/agent/v1/agent.proto2\xb7\x01\n\x0c\x41gentService\x12P\n\x07\x43onnect\x12\x1c.mumian.agent.v1.AgentReport\x1a#.mumian.agent.v1.CoordinatorCommand(\x01\x30\x01\x12U\n\nReadBundle\x12\".mumian.agent.v1.ReadBundleRequest\x1a#.mumian.agent.v1.ReadBundleResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#mumian/agent/v1/agent_service.proto\x12\x0fmumian.agent.v1\x1a\x1bmumian/agent/v1/agent.proto2\x8b\x02\n\x0c\x41gentService\x12P\n\x07\x43onnect\x12\x1c.mumian.agent.v1.AgentReport\x1a#.mumian.agent.v1.CoordinatorCommand(\x01\x30\x01\x12U\n\nReadBundle\x12\".mumian.agent.v1.ReadBundleRequest\x1a#.mumian.agent.v1.ReadBundleResponse\x12R\n\tCheckSite\x12!.mumian.agent.v1.CheckSiteRequest\x1a\".mumian.agent.v1.CheckSiteResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,5 +33,5 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'mumian.agent.v1.agent_servi
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_AGENTSERVICE']._serialized_start=86
-  _globals['_AGENTSERVICE']._serialized_end=269
+  _globals['_AGENTSERVICE']._serialized_end=353
 # @@protoc_insertion_point(module_scope)

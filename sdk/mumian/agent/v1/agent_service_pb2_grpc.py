@@ -45,6 +45,11 @@ class AgentServiceStub:
                 request_serializer=mumian_dot_agent_dot_v1_dot_agent__pb2.ReadBundleRequest.SerializeToString,
                 response_deserializer=mumian_dot_agent_dot_v1_dot_agent__pb2.ReadBundleResponse.FromString,
                 _registered_method=True)
+        self.CheckSite = channel.unary_unary(
+                '/mumian.agent.v1.AgentService/CheckSite',
+                request_serializer=mumian_dot_agent_dot_v1_dot_agent__pb2.CheckSiteRequest.SerializeToString,
+                response_deserializer=mumian_dot_agent_dot_v1_dot_agent__pb2.CheckSiteResponse.FromString,
+                _registered_method=True)
 
 
 class AgentServiceServicer:
@@ -64,6 +69,13 @@ class AgentServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CheckSite(self, request, context):
+        """Whether Connect would take this site, without connecting it. Refuses for Connect's reasons.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AgentServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -76,6 +88,11 @@ def add_AgentServiceServicer_to_server(servicer, server):
                     servicer.ReadBundle,
                     request_deserializer=mumian_dot_agent_dot_v1_dot_agent__pb2.ReadBundleRequest.FromString,
                     response_serializer=mumian_dot_agent_dot_v1_dot_agent__pb2.ReadBundleResponse.SerializeToString,
+            ),
+            'CheckSite': grpc.unary_unary_rpc_method_handler(
+                    servicer.CheckSite,
+                    request_deserializer=mumian_dot_agent_dot_v1_dot_agent__pb2.CheckSiteRequest.FromString,
+                    response_serializer=mumian_dot_agent_dot_v1_dot_agent__pb2.CheckSiteResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -133,6 +150,33 @@ class AgentService:
             '/mumian.agent.v1.AgentService/ReadBundle',
             mumian_dot_agent_dot_v1_dot_agent__pb2.ReadBundleRequest.SerializeToString,
             mumian_dot_agent_dot_v1_dot_agent__pb2.ReadBundleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CheckSite(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mumian.agent.v1.AgentService/CheckSite',
+            mumian_dot_agent_dot_v1_dot_agent__pb2.CheckSiteRequest.SerializeToString,
+            mumian_dot_agent_dot_v1_dot_agent__pb2.CheckSiteResponse.FromString,
             options,
             channel_credentials,
             insecure,

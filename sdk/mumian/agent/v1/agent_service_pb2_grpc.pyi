@@ -36,6 +36,8 @@ class AgentServiceStub:
     Connect: _grpc.StreamStreamMultiCallable[_agent_pb2.AgentReport, _agent_pb2.CoordinatorCommand]
     ReadBundle: _grpc.UnaryUnaryMultiCallable[_agent_pb2.ReadBundleRequest, _agent_pb2.ReadBundleResponse]
     """BUNDLE_NOT_FOUND when it is not stored any more, or never was."""
+    CheckSite: _grpc.UnaryUnaryMultiCallable[_agent_pb2.CheckSiteRequest, _agent_pb2.CheckSiteResponse]
+    """Whether Connect would take this site, without connecting it. Refuses for Connect's reasons."""
 
 @_typing.type_check_only
 class AgentServiceAsyncStub(AgentServiceStub):
@@ -45,6 +47,8 @@ class AgentServiceAsyncStub(AgentServiceStub):
     Connect: _aio.StreamStreamMultiCallable[_agent_pb2.AgentReport, _agent_pb2.CoordinatorCommand]  # type: ignore[assignment]
     ReadBundle: _aio.UnaryUnaryMultiCallable[_agent_pb2.ReadBundleRequest, _agent_pb2.ReadBundleResponse]  # type: ignore[assignment]
     """BUNDLE_NOT_FOUND when it is not stored any more, or never was."""
+    CheckSite: _aio.UnaryUnaryMultiCallable[_agent_pb2.CheckSiteRequest, _agent_pb2.CheckSiteResponse]  # type: ignore[assignment]
+    """Whether Connect would take this site, without connecting it. Refuses for Connect's reasons."""
 
 class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
     """Agents' door: one stream for each site, opened by its agent, and what its tasks are to find."""
@@ -63,5 +67,13 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_agent_pb2.ReadBundleResponse, _abc.Awaitable[_agent_pb2.ReadBundleResponse]]:
         """BUNDLE_NOT_FOUND when it is not stored any more, or never was."""
+
+    @_abc_1.abstractmethod
+    def CheckSite(
+        self,
+        request: _agent_pb2.CheckSiteRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agent_pb2.CheckSiteResponse, _abc.Awaitable[_agent_pb2.CheckSiteResponse]]:
+        """Whether Connect would take this site, without connecting it. Refuses for Connect's reasons."""
 
 def add_AgentServiceServicer_to_server(servicer: AgentServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -17,7 +17,8 @@ import subprocess
 import tempfile
 import time
 import uuid
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -53,38 +54,46 @@ class Door:
         return grpc.aio.secure_channel(self.address, credentials, options=_OPTIONS)
 
 
-async def _submit(door: Door, at_once: int, seconds: float) -> list[float]:
-    """How long each submission took, in ms."""
+@dataclass
+class Acknowledged:
+    """What came of submissions."""
+
+    took_ms: list[float] = field(default_factory=list)
+    ids: list[str] = field(default_factory=list)
+
+
+async def _submit(door: Door, at_once: int, seconds: float) -> Acknowledged:
     channels = [door.channel() for _ in range(min(_CHANNELS, at_once))]
     stubs: list[Any] = [JobServiceStub(channel) for channel in channels]
-    took_ms: list[float] = []
+    answers = Acknowledged()
     end_s = time.monotonic() + seconds
 
     async def go_on(stub: Any) -> None:
         while time.monotonic() < end_s:
             request = pb.CreateJobRequest(request_id=uuid.uuid4().hex, spec=spec_of("bench"))
             begun_s = time.monotonic()
-            await stub.CreateJob(request, metadata=door.metadata, timeout=60)
-            took_ms.append(1000 * (time.monotonic() - begun_s))
+            answer = await stub.CreateJob(request, metadata=door.metadata, timeout=60)
+            answers.took_ms.append(1000 * (time.monotonic() - begun_s))
+            answers.ids.append(answer.job.id)
 
     await asyncio.gather(*(go_on(stubs[number % len(stubs)]) for number in range(at_once)))
     for channel in channels:
         await channel.close()
-    return took_ms
+    return answers
 
 
 def _process(door: Door, at_once: int, seconds: float, pipe: Any) -> None:
     pipe.send(asyncio.run(_submit(door, at_once, seconds)))
 
 
-def _submitted(door: Door, at_once: int, seconds: float) -> list[float]:
+def _submitted(door: Door, at_once: int, seconds: float) -> Acknowledged:
     processes = multiprocessing.get_context("spawn")  # gRPC does not survive a fork
     mine, theirs = processes.Pipe()
     process = processes.Process(target=_process, args=(door, at_once, seconds, theirs), daemon=True)
     process.start()
-    took_ms: list[float] = mine.recv()
+    answers: Acknowledged = mine.recv()
     process.join()
-    return took_ms
+    return answers
 
 
 def _command(coordinator: Coordinator, *arguments: str) -> str:
@@ -135,14 +144,16 @@ async def _not_found_us(door: Door, ids: dict[str, str], count: int) -> dict[str
     return took
 
 
-async def _count(door: Door) -> int:
+async def _listed(door: Door) -> Counter[str]:
+    """The ids of all jobs, and how often each is listed."""
     async with door.channel() as channel:
         stub: Any = JobServiceStub(channel)
-        found, token = 0, ""
+        found, token = Counter[str](), ""
         while True:
             request = pb.ListJobsRequest(page_size=500, page_token=token)
             page = await stub.ListJobs(request, metadata=door.metadata)
-            found, token = found + len(page.jobs), page.next_page_token
+            found.update(job.id for job in page.jobs)
+            token = page.next_page_token
             if not token:
                 return found
 
@@ -167,20 +178,23 @@ def main(seconds: float, turns: int, at_once: int) -> None:
             rates: dict[str, list[float]] = {name: [] for name in doors}
             singles: dict[str, list[float]] = {name: [] for name in doors}
             cpu_ms: dict[str, list[float]] = {name: [] for name in doors}
-            submitted = dict.fromkeys(doors, 0)
+            submitted: dict[str, Counter[str]] = {name: Counter() for name in doors}
             for turn in range(turns + 1):
                 for (name, door), coordinator in zip(doors.items(), coordinators, strict=True):
                     one, begun_ms = _submitted(door, 1, seconds), _cpu_ms(coordinator)
                     many = _submitted(door, at_once, seconds)
                     used_ms = _cpu_ms(coordinator) - begun_ms
-                    submitted[name] += len(one) + len(many)
+                    submitted[name].update([*one.ids, *many.ids])
                     if turn:  # the first turn warms up
-                        singles[name] += one
-                        rates[name].append(len(many) / seconds)
-                        cpu_ms[name].append(used_ms / len(many))
+                        singles[name] += one.took_ms
+                        rates[name].append(len(many.ids) / seconds)
+                        cpu_ms[name].append(used_ms / len(many.ids))
             for name, door in doors.items():
-                stored = asyncio.run(_count(door))
-                assert stored == submitted[name], f"{name}: {submitted[name]} acknowledged, {stored} stored"
+                listed = asyncio.run(_listed(door))
+                lost, more = submitted[name] - listed, listed - submitted[name]
+                assert not lost and not more, (
+                    f"{name}: lost or one id for two: {lost}; not acknowledged: {more}"
+                )
                 report.line(f"submits_{name}", rates[name], "jobs/s")
                 report.line(f"submit_{name}_p50", median(singles[name]), "ms")
                 report.line(f"submit_{name}_cpu", cpu_ms[name], "ms")

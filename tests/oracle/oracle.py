@@ -27,6 +27,7 @@ from tests.oracle.history import History
 from tests.oracle.stored_plans import StoredPlans
 
 SUCCEEDED, FAILED = job_pb2.ALLOCATION_STATE_SUCCEEDED, job_pb2.ALLOCATION_STATE_FAILED
+STARTING, RUNNING = job_pb2.ALLOCATION_STATE_STARTING, job_pb2.ALLOCATION_STATE_RUNNING
 
 
 class Platform(Protocol):
@@ -192,13 +193,31 @@ class Oracle:
                 verdict.broken.append(f"{job.id} failed ({job.state_message}), and none of its tasks did")
 
     def _check_events(self, job: Job, events: Sequence[JobEvent], verdict: Verdict) -> None:
-        """7: the events give the stored job. 2: none follows that changes a terminal state."""
+        """7: the events give the stored job. 2: none follows that changes a terminal state.
+        What arrives late does not set a task back.
+        """
         if replay(events) != without(job, "explanations"):
             verdict.broken.append(f"{job.id}: its events tell of another job:\n{replay(events)}\n{job}")
         states = [event.job.state for event in events]
         ends = [state for state in states if state in TERMINAL_JOB_STATES]
         if len(set(ends)) > 1 or (ends and states[-1] not in TERMINAL_JOB_STATES):
             verdict.broken.append(f"{job.id}: its states were {states}")
+        verdict.broken += self._stepped_back(events)
+
+    def _stepped_back(self, events: Sequence[JobEvent]) -> Iterable[str]:
+        """The allocations that were told to be younger than before, more often than their node went down."""
+        newest: dict[str, tuple[int, int]] = {}
+        steps: Counter[str] = Counter()
+        went_down = Counter(run.allocation for run in self._runs() if run.end_state == "LOST")
+        for event in events:
+            for allocation in event.job.allocations:
+                if allocation.state in (STARTING, RUNNING):
+                    age = (allocation.restart_count, allocation.state)
+                    steps[allocation.id] += age < newest.get(allocation.id, age)
+                    newest[allocation.id] = age
+        for allocation_id, count in steps.items():
+            if count > went_down[allocation_id]:
+                yield f"{allocation_id} was told {count} times to be younger than before"
 
     async def _check_room(self, verdict: Verdict) -> None:
         """5: at no time did more run on a node than it has."""

@@ -52,6 +52,7 @@ class TimedRunner:
             allocation_id=allocation_id,
             attempt=attempt,
             state=job_pb2.ALLOCATION_STATE_RUNNING,
+            restart_count=task.restart_count,
             start_time=self._node.clock(),
         )
         self._view = TaskView(1, status, None)

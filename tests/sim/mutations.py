@@ -220,12 +220,14 @@ MUTATIONS: dict[str, Mutation] = {
     "confirm-before-commit": Mutation(
         _confirm_before_commit, ("die-before-commit", "store-away", "kill-all")
     ),
-    "reports-in-any-order": Mutation(_reports_in_any_order, ("reports-shuffled", "reports-replayed")),
+    "reports-in-any-order": Mutation(
+        _reports_in_any_order, ("reports-replayed", "reports-replayed", "node-down", "node-down")
+    ),
     "run-again": Mutation(_run_again, ("kill-leader", "kill-agent")),
     "lose-at-once": Mutation(_lose_at_once, ("site-cut", "site-cut", "site-deaf")),
     "free-when-told-to-stop": Mutation(_free_when_told_to_stop, ("site-deaf",)),
     "book-nothing-after-takeover": Mutation(_book_nothing_after_takeover, ("kill-leader", "hand-over")),
-    "resume-nothing": Mutation(_resume_nothing, ("kill-leader", "die-before-dispatch", "hand-over")),
+    "resume-nothing": Mutation(_resume_nothing, ("die-before-commit",) * 5),
     "change-what-has-ended": Mutation(_change_what_has_ended, ("kill-leader", "reports-replayed")),
     "skip-what-was-compacted": Mutation(_skip_what_was_compacted, ("compaction",)),
     "show-all-tenants": Mutation(_show_all_tenants, ()),

@@ -42,6 +42,9 @@ class CommitLog:
     append's future. When the term ends, memory is thrown away with it.
     """
 
+    # A transaction takes no more; what a caller appends together is never split.
+    batch_writes_max = COMMIT_WRITES_MAX
+
     def __init__(self, store: LeaderStore) -> None:
         self._store = store
         self._waiting: deque[_Append] = deque()
@@ -117,7 +120,8 @@ class CommitLog:
         while self._waiting:
             first = self._waiting[0]
             size_bytes += first.size_bytes
-            if len(writes) + len(first.writes) > COMMIT_WRITES_MAX or size_bytes > COMMIT_BYTES_MAX:
+            is_full = len(writes) + len(first.writes) > self.batch_writes_max or size_bytes > COMMIT_BYTES_MAX
+            if batch and is_full:
                 break
             self._waiting.popleft()
             writes.extend(first.writes)

@@ -48,9 +48,9 @@ def event_of(
         sequence=sequence,
         kind=kind,
         reason=reason,
-        job=without(job, "spec", "explanations", "allocations"),
         changed_allocation_ids=[allocation.id for allocation in changed],
     )
+    copy_without(job, event.job, "spec", "explanations", "allocations")
     turn = sequence % kept
     if sequence == 1 or turn == 0 or kind == job_event_pb2.JOB_EVENT_KIND_UPDATED:
         event.job.spec.CopyFrom(job.spec)
@@ -93,11 +93,17 @@ def in_order(allocations: Iterable[Allocation]) -> list[Allocation]:
 def without(message: AnyMessage, *fields: str) -> AnyMessage:
     """A copy that lacks these fields."""
     copy = type(message)()
+    copy_without(message, copy, *fields)
+    return copy
+
+
+def copy_without(message: AnyMessage, copy: AnyMessage, *fields: str) -> None:
+    """Make an empty message the copy of another that lacks these fields."""
     if not fields or message.ByteSize() <= _COPIED_WHOLE_BYTES:
         copy.CopyFrom(message)
         for name in fields:
             copy.ClearField(name)
-        return copy
+        return
     # Field by field: what is left out may be most of it.
     for field, value in message.ListFields():
         if field.name in fields:
@@ -108,7 +114,6 @@ def without(message: AnyMessage, *fields: str) -> AnyMessage:
             getattr(copy, field.name).MergeFrom(value)
         else:
             setattr(copy, field.name, value)
-    return copy
 
 
 def _completed(allocation: Allocation, before: Allocation) -> Allocation:

@@ -71,6 +71,8 @@ def is_coming(allocation: Allocation) -> bool:
 
 def unplaced_tasks(job: Job) -> tuple[TaskId, ...]:
     """The tasks that have no allocation, but for those that are set aside with nothing to take over."""
+    if not job.allocations:
+        return tuple(tasks_of(job.spec))
     placed = {task_of(a) for a in job.allocations if not is_set_aside(job, a) or is_coming(a)}
     return tuple(task for task in tasks_of(job.spec) if task not in placed)
 
@@ -81,15 +83,20 @@ def lost_tasks(job: Job) -> frozenset[TaskId]:
     return frozenset(task_of(allocation) for allocation in lost)
 
 
-def wants_placement(job: Job) -> bool:
-    """Whether tasks of it are still to be placed."""
+def tasks_to_place(job: Job) -> tuple[TaskId, ...]:
+    """Its tasks that are still to be placed; none if it is to end."""
     if job.state in TERMINAL_JOB_STATES or job.cancel_requested or _failed(job):
-        return False
+        return ()
     # A gang is placed whole, so when it makes room its last task has to end first.
     is_gang = job.spec.kind == job_pb2.JOB_KIND_GANG
     if is_gang and any(allocation.evicted and is_live(allocation) for allocation in job.allocations):
-        return False
-    return bool(unplaced_tasks(job))
+        return ()
+    return unplaced_tasks(job)
+
+
+def wants_placement(job: Job) -> bool:
+    """Whether tasks of it are still to be placed."""
+    return bool(tasks_to_place(job))
 
 
 def is_doomed(job: Job) -> bool:
@@ -100,7 +107,7 @@ def is_doomed(job: Job) -> bool:
 def derive(job: Job) -> tuple[JobState.ValueType, str]:
     """The job's state and the sentence that goes with it."""
     failed = _failed(job)
-    doomed = is_doomed(job)
+    doomed = job.cancel_requested or failed is not None
     live = [allocation for allocation in job.allocations if _is_awaited(job, allocation, doomed)]
     if doomed and live:
         wish = "cancelled" if job.cancel_requested else "failed"
@@ -113,12 +120,12 @@ def derive(job: Job) -> tuple[JobState.ValueType, str]:
             job_pb2.JOB_STATE_FAILED,
             f"task {task} on {failed.node_id}: {failed.state_message or 'failed'}",
         )
-    waiting = len(unplaced_tasks(job))
-    if waiting:
+    unplaced = unplaced_tasks(job)
+    if waiting := len(unplaced):
         total = sum(group.count for group in job.spec.task_groups)
         deferred = min(waiting, sum(explanation.deferred_task_count for explanation in job.explanations))
         told = [f"{deferred} of {_count(total, 'task')} deferred to a cheaper hour"] if deferred else []
-        lost = len(lost_tasks(job) & set(unplaced_tasks(job)))
+        lost = len(lost_tasks(job) & set(unplaced))
         if lost:
             told.append(f"{_count(lost, 'task')} lost with a silent site")
         displaced = sum(explanation.evicted_allocation_count for explanation in job.explanations)

@@ -14,7 +14,7 @@ from mumian.api.v1.job_pb2 import Allocation, Job, JobSpec
 
 from mumian_orchestrator.domain.decision import Decision, PendingJob, Placement, TaskId
 from mumian_orchestrator.domain.handover import is_movable, successor_of
-from mumian_orchestrator.domain.job_state import is_live, task_of, unplaced_tasks, wants_placement
+from mumian_orchestrator.domain.job_state import is_live, task_of, tasks_to_place
 from mumian_orchestrator.ports.clock import Clock
 from mumian_orchestrator.ports.engine import Engine
 from mumian_orchestrator.services.agent_sessions import AgentSessions
@@ -61,7 +61,9 @@ class PlanApplier:
         """Commit what still holds."""
         verified = self._engine.verify(decision, pending)
         # What has room beside the victims is committed now; the rest waits for their end.
-        at_once = self._engine.verify(dataclasses.replace(verified, evictions=()), pending)
+        at_once = verified
+        if verified.evictions:
+            at_once = self._engine.verify(dataclasses.replace(verified, evictions=()), pending)
         placements, by_eviction = _by_job(at_once.placements), _by_job(verified.placements)
         victims: dict[str, list[str]] = defaultdict(list)
         for eviction in verified.evictions:
@@ -70,9 +72,9 @@ class PlanApplier:
         again, infeasible = [], []
         for asked in pending:
             job = self._table.get(asked.job_id)
-            if job is None or not wants_placement(job):
+            still = set(tasks_to_place(job)) if job else ()
+            if job is None or not still:
                 continue
-            still = set(unplaced_tasks(job))
             wanted = [p for p in placements[job.id] if p.task in still]
             later = [p for p in by_eviction[job.id] if p.task in still and p not in wanted]
             if victims[job.id] and len(wanted) + len(later) == planned[job.id]:

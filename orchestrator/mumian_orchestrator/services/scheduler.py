@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from mumian.api.v1.job_pb2 import Job
 
 from mumian_orchestrator.domain.decision import Decision, PendingJob, TaskId
-from mumian_orchestrator.domain.job_state import lost_tasks, unplaced_tasks, wants_placement
+from mumian_orchestrator.domain.job_state import lost_tasks, tasks_to_place
 from mumian_orchestrator.ports.clock import Clock
 from mumian_orchestrator.ports.engine import EnginePanickedError, EngineRefusedError
 from mumian_orchestrator.services.brake import Brake
@@ -102,13 +102,14 @@ class Scheduler:
         left_tasks = EVALUATION_TASKS_MAX
         for job_id in self._in_turn(turns):
             job = self._table.get(job_id)
-            if job and wants_placement(job) and not self._preemptions.is_waiting(job.id):
-                wanted = self._tasks_to_place(job)
+            if job is None or self._preemptions.is_waiting(job.id):
+                continue
+            if wanted := self._tasks_to_place(job):
                 tasks = turns.admit(job, wanted)
                 left_tasks -= len(tasks)
                 if tasks:
                     pending.append(PendingJob(job.id, job.spec, tasks, job.create_time.seconds))
-                elif wanted and (why := turns.held_only(job)) != list(job.explanations):
+                elif (why := turns.held_only(job)) != list(job.explanations):
                     self._table.publish_explanations(job, why)
             if len(pending) == EVALUATION_JOBS_MAX or left_tasks <= 0:
                 break
@@ -156,9 +157,9 @@ class Scheduler:
 
     def _tasks_to_place(self, job: Job) -> tuple[TaskId, ...]:
         if not self._brake.is_engaged:
-            return unplaced_tasks(job)
+            return tasks_to_place(job)
         held = lost_tasks(job)
-        return tuple(task for task in unplaced_tasks(job) if task not in held)
+        return tuple(task for task in tasks_to_place(job) if task not in held)
 
     async def _decide(self, asked: list[PendingJob], turns: Turns) -> None:
         evaluation_id = f"evaluation-{next(self._numbers)}"

@@ -1,6 +1,6 @@
 """Damaged bytes across the real border: a typed error or a message, never a panic, and nothing changes.
 
-The core's own test (scheduler_core/tests/border_bytes.rs) goes deeper; this one is about the door.
+The core's own test (scheduler_core/tests/suite/border_bytes.rs) goes deeper; this one is about the door.
 """
 
 from __future__ import annotations

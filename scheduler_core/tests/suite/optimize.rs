@@ -1,8 +1,7 @@
 //! The global optimiser: never worse than its start, never refused by the verifier, never below
 //! its bound, the same on any number of threads, and on tables as good as trying everything.
 
-mod common;
-
+use crate::common;
 use proptest::prelude::*;
 use scheduler_core::optimize::stop::{Progress, Reason, Rounds};
 use scheduler_core::optimize::{optimize, solve_table};

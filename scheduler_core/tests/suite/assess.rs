@@ -1,7 +1,6 @@
 //! What runs is assessed as the placer saw it, until the fleet changes.
 
-mod common;
-
+use crate::common;
 use proptest::prelude::*;
 use scheduler_core::assess::assess;
 use scheduler_core::place::place;

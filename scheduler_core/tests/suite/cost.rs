@@ -1,7 +1,6 @@
 //! Each term of the cost against the same figure worked out another way.
 
-mod common;
-
+use crate::common;
 use proptest::prelude::*;
 use scheduler_core::cost;
 use scheduler_core::model::Demand;

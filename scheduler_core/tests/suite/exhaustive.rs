@@ -1,7 +1,6 @@
 //! The placer against one that tries everything, on small cases.
 
-mod common;
-
+use crate::common;
 use proptest::prelude::*;
 use scheduler_core::coupling::Coupling;
 use scheduler_core::place::place;

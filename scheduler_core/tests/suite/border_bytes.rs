@@ -1,10 +1,8 @@
 //! Bytes that cross the border: whatever they are, every entry point answers with a valid result or
 //! a typed error, and an error changes nothing. The bytes are those of good messages, damaged.
 
-mod common;
-#[path = "common/wire_damage.rs"]
-mod wire_damage;
-
+use crate::common;
+use crate::common::wire_damage::{damaged, wounds};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use prost::Message;
@@ -17,8 +15,6 @@ use scheduler_core::state::State;
 use scheduler_core::verify::{verify, verify_checked};
 use scheduler_core::wire::mumian::api::v1 as api;
 use scheduler_core::wire::mumian_core::v1 as border;
-
-use wire_damage::{damaged, wounds};
 
 /// What a run may take: a damaged count may still ask for a million tasks in earnest.
 const TASKS_MAX: u64 = 500;

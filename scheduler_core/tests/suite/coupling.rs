@@ -1,8 +1,7 @@
 //! Constraints that couple tasks, counted anew from the definitions: no plan breaks one, also
 //! beside tasks that run already.
 
-mod common;
-
+use crate::common;
 use proptest::prelude::*;
 use scheduler_core::place::place;
 use scheduler_core::state::State;

@@ -1,7 +1,6 @@
 //! The index finds what the plain scan finds, byte for byte, whatever happened before.
 
-mod common;
-
+use crate::common;
 use proptest::prelude::*;
 use scheduler_core::place::{place, place_by_scan};
 use scheduler_core::state::{Cluster, State};

@@ -1,6 +1,6 @@
 //! Small random fleets and jobs: few distinct values, so that ties, full nodes and refusals are common.
 
-#![allow(dead_code)] // each test binary uses its part
+pub mod wire_damage;
 
 use proptest::prelude::*;
 use proptest::sample::select;

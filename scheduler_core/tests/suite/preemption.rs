@@ -1,8 +1,7 @@
 //! Preemption evicts the least that makes room, and never for nothing: against every set of
 //! allocations on every node, on small cases.
 
-mod common;
-
+use crate::common;
 use proptest::prelude::*;
 use proptest::sample::select;
 use scheduler_core::place::{place, place_by_scan};

@@ -1,7 +1,6 @@
 //! A state that many deltas have made is the same as one made at once of what is left.
 
-mod common;
-
+use crate::common;
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use imbl::{OrdMap, OrdSet};
 
-use crate::model::WHOLE_DEVICE_MILLI;
+use crate::model::{counts, WHOLE_DEVICE_MILLI};
 use crate::place::memo::Memo;
 use crate::recent::Recent;
 use crate::wire::mumian::api::v1 as api;
@@ -296,14 +296,15 @@ impl Cluster {
     }
 
     /// Round-trip time p99 between two sites: 0 within one, or else the worse of the directions
-    /// that are known.
-    pub fn rtt_p99_us(&self, a: u32, b: u32) -> Option<u64> {
+    /// that are known. With `measured_only` no estimate counts.
+    pub fn rtt_p99_us(&self, a: u32, b: u32, measured_only: bool) -> Option<u64> {
         let (one, other) = (&self.sites[a as usize], &self.sites[b as usize]);
         let links = [one.links.get(&other.site.id), other.links.get(&one.site.id)];
         if a == b {
             Some(0)
         } else {
-            links.into_iter().flatten().map(|link| link.rtt_p99_us).max()
+            let known = links.into_iter().flatten().filter(|link| counts(link, measured_only));
+            known.map(|link| link.rtt_p99_us).max()
         }
     }
 

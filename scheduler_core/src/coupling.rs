@@ -24,6 +24,8 @@ pub struct Latency {
     pub budget_us: u64,
     /// Whose compute time counts: that of the group which made the promise.
     pub is_own_promise: bool,
+    /// Of the group which made it: no estimate of a round trip counts.
+    pub measured_only: bool,
 }
 
 /// Of a task that nothing couples with others.
@@ -49,12 +51,18 @@ impl Coupling {
         });
         let promised = job.task_groups.iter().flat_map(|other| {
             let names_me = other.group_latencies.iter().filter(|latency| latency.task_group == group.name);
-            names_me.map(|l| Latency { task_group: other.name.clone(), budget_us: l.budget_us, is_own_promise: false })
+            names_me.map(|l| Latency {
+                task_group: other.name.clone(),
+                budget_us: l.budget_us,
+                is_own_promise: false,
+                measured_only: measured_only(other),
+            })
         });
         let own = group.group_latencies.iter().map(|l| Latency {
             task_group: l.task_group.clone(),
             budget_us: l.budget_us,
             is_own_promise: true,
+            measured_only: measured_only(group),
         });
         let coupling = Self {
             job_id: job_id.into(),
@@ -71,6 +79,10 @@ impl Coupling {
     pub fn counts_tasks(&self) -> bool {
         !(self.spreads.is_empty() && self.apart_from.is_empty() && self.latencies.is_empty())
     }
+}
+
+fn measured_only(group: &api::TaskGroup) -> bool {
+    group.latency_slo.as_ref().is_some_and(|slo| slo.measured_only)
 }
 
 /// Whether it matters for some constraint of the job where its tasks are.

@@ -228,10 +228,11 @@ impl<'a> Candidate<'a> {
         let here_us = self.compute_us().saturating_add(slo.client_us);
         let of_zone = |zone_id: &'a String| {
             let link = self.site.links.get(zone_id);
-            let rtt_p99_us = link.map_or(0, |l| l.rtt_p99_us);
+            let link_known = link.is_some_and(|l| counts(l, slo.measured_only));
+            let (rtt_p99_us, rtt_error_us) = link.map_or((0, 0), |l| (l.rtt_p99_us, l.rtt_error_us));
             let users_milli = users_of(slo, zone_id) * 1000;
             let total_us = rtt_p99_us.saturating_add(here_us);
-            Reach { zone_id, users_milli, rtt_p99_us, total_us, link_known: link.is_some() }
+            Reach { zone_id, users_milli, rtt_p99_us, rtt_error_us, total_us, link_known }
         };
         let mut reaches: Vec<_> = slo.zone_ids.iter().map(of_zone).collect();
         reaches.sort_by_key(|r| (!r.link_known, r.total_us));
@@ -256,6 +257,7 @@ impl<'a> Candidate<'a> {
             total_us: worst.total_us,
             budget_us: slo.budget_us,
             link_known: worst.link_known,
+            rtt_error_us: worst.rtt_error_us,
         })
     }
 }
@@ -267,9 +269,16 @@ pub struct Reach<'a> {
     /// In thousandths of the unit that the SLO counts users in.
     pub users_milli: u64,
     pub rtt_p99_us: u64,
+    /// How much of it is the error of an estimate.
+    pub rtt_error_us: u64,
     /// Network, compute and client time.
     pub total_us: u64,
     pub link_known: bool,
+}
+
+/// Whether a link's round trip counts for a promise.
+pub fn counts(link: &api::Link, measured_only: bool) -> bool {
+    !measured_only || link.source() != api::FigureSource::Modelled
 }
 
 /// The users of one zone of an SLO; a zone that is not named weighs 1.

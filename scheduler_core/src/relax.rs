@@ -114,6 +114,8 @@ struct Wanted {
     labels: BTreeSet<String>,
     operators: BTreeSet<String>,
     jurisdictions: BTreeSet<String>,
+    /// A node is kept out because only measured links count.
+    estimates: bool,
 }
 
 /// The most tasks of one node that a smaller task is cut out for.
@@ -163,7 +165,9 @@ impl Wanted {
             }
             api::Filter::AcceleratorModel => self.models.extend(c.accelerator().map(|a| a.model.clone())),
             api::Filter::LatencySlo => {
-                self.budget_us.extend(c.latency().filter(|l| l.link_known).map(|l| l.total_us));
+                let latency = c.latency();
+                self.estimates |= latency.as_ref().is_some_and(|l| !l.link_known && l.rtt_p99_us > 0);
+                self.budget_us.extend(latency.filter(|l| l.link_known).map(|l| l.total_us));
             }
             _ => {} // no job can change a node's health
         }
@@ -243,6 +247,12 @@ impl Wanted {
             let set = |s: &mut api::JobSpec| s.jurisdictions.push(to.clone());
             word(F::Jurisdiction, "jurisdictions".into(), &demand.jurisdictions, to.clone(), &set)
         });
+        let estimates = self.estimates.then(|| {
+            let field = of_group("latency_slo.measured_only");
+            word(F::LatencySlo, field, &["true".into()], "false".into(), &|s| {
+                s.task_groups[group].latency_slo.iter_mut().for_each(|slo| slo.measured_only = false);
+            })
+        });
         vec![
             budgets.collect(),
             cores.collect(),
@@ -254,6 +264,7 @@ impl Wanted {
             archs.collect(),
             labels.collect(),
             models.collect(),
+            estimates.into_iter().collect(),
         ]
     }
 }

@@ -388,6 +388,7 @@ def latency(
     share: Quantity | None = None,
     soft_cny_per_ms_hour: Quantity | None = None,
     patience: Quantity | None = None,
+    measured_only: bool = False,
 ) -> LatencySlo:
     """A promise: network RTT p99 + compute time + client time <= budget, for the users in the zones named.
 
@@ -397,11 +398,13 @@ def latency(
         soft_cny_per_ms_hour: makes the promise soft: it refuses no site, but each millisecond over the
             budget costs so much an hour.
         patience: a service whose promise has been broken for so long moves to where it holds. Left out: 60 s.
+        measured_only: a link counts only when it was measured lately; else its estimate plus error does.
 
     Raises:
         MumianError: INVALID_FIELD.
     """
-    slo = LatencySlo(zone_ids=zones, budget_us=_parsed("budget", budget, quantities.duration_us))
+    budget_us = _parsed("budget", budget, quantities.duration_us)
+    slo = LatencySlo(zone_ids=zones, budget_us=budget_us, measured_only=measured_only)
     if client is not None:
         slo.client_us = _parsed("client", client, quantities.duration_us)
     for zone, count in (users or {}).items():

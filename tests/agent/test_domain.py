@@ -36,6 +36,19 @@ def test_a_full_window_forgets_its_oldest_sample() -> None:
     assert (len(window), window.quantile_us(1000)) == (2, 2)
 
 
+def test_a_sample_that_is_too_old_counts_no_more() -> None:
+    now_s = [0.0]
+    window = RttWindow(100, max_age_s=300, clock=lambda: now_s[0])
+    window.add(900)
+    now_s[0] = 200.0
+    window.add(100)
+    assert (len(window), window.quantile_us(1000)) == (2, 900)
+    now_s[0] = 301.0
+    assert (len(window), window.quantile_us(1000)) == (1, 100)
+    now_s[0] = 501.0
+    assert len(window) == 0
+
+
 def test_an_empty_window_has_no_quantile() -> None:
     with pytest.raises(ValueError, match="no samples"):
         RttWindow(2).quantile_us(500)

@@ -7,11 +7,13 @@ import socket
 import time
 from collections.abc import Iterator
 
+import grpc
 import pytest
 from mumian.api.v1.fleet_pb2 import FIGURE_SOURCE_MEASURED, Link
+from mumian_agent.adapters.grpc import echo
 from mumian_agent.domain.probe_packet import NONCE_BYTES, PACKET_BYTES, answer_to, nonce_of_answer, request
 from mumian_agent.domain.rate_limit import RateLimit
-from mumian_agent.runtime.prober import SAMPLES_MIN, Prober
+from mumian_agent.runtime.prober import SAMPLES_MIN, NoAnswerError, Prober
 from mumian_agent.runtime.reflector import Reflector, ReflectorError
 
 from tests.processes import free_port
@@ -133,3 +135,39 @@ async def test_a_target_that_does_not_answer_is_no_link_and_one_that_leaves_is_f
     await asyncio.sleep(0.1)
     assert prober.news() == []
     prober.close()
+
+
+async def test_where_udp_does_not_pass_a_target_is_called_by_grpc() -> None:
+    address = f"127.0.0.1:{free_port()}"
+    server = echo.serve(address)
+    prober = Prober("gz-test", {}, interval_ms=20, window=64, connect=echo.connected)
+    prober.set_targets({"tianhe": f"grpc://{address}"})
+    [link] = await news_of(prober)
+    assert link.from_id == "tianhe"
+    assert 0 < link.rtt_p50_us <= link.rtt_p99_us < 1_000_000
+    server.stop(None).wait()
+    while prober.news():  # noqa: ASYNC110 -- what was under way
+        await asyncio.sleep(0.1)
+    echo.serve(address)
+    assert (await news_of(prober))[0].from_id == "tianhe", "it comes back by itself"
+    prober.close()
+
+
+async def test_any_grpc_server_answers_even_one_without_a_health_check() -> None:
+    server = grpc.aio.server()
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with echo.connected(f"127.0.0.1:{port}") as round_trip:
+        await round_trip()
+        await server.stop(None)
+        with pytest.raises(NoAnswerError):
+            await round_trip()
+
+
+async def test_a_call_counts_for_the_packets_that_it_takes() -> None:
+    prober = Prober("gz-test", {}, 200, window=64, packets_per_second_max=50, connect=echo.connected)
+    prober.set_targets({f"site-{number}": f"grpc://127.0.0.1:{free_port()}" for number in range(100)})
+    pauses_s = [prober._pause_s(False) for _ in range(500)]
+    prober.close()
+    assert min(pauses_s) >= 3
+    assert max(pauses_s) <= 5

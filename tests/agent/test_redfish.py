@@ -23,7 +23,7 @@ from tests.agent.test_doctor import config_file
 from tests.processes import SCRIPTS, free_port, wait_for_port
 
 CHASSIS = "Chassis/437XR1138R2"
-# A server since 2021, with a resource for what its sensors say of the environment (DSP2046, EnvironmentMetrics).
+# A server since 2021, with a resource for what its sensors say (DSP2046, EnvironmentMetrics).
 NEW = {
     "EnvironmentMetrics": {
         "@odata.type": "#EnvironmentMetrics.v1_3_0.EnvironmentMetrics",

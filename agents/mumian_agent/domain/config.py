@@ -19,7 +19,7 @@ from mumian.api.v1.fleet_pb2 import (
 )
 from mumian.api.v1.resources_pb2 import Accelerator
 
-from mumian_agent.domain.fields import ConfigError, Fields
+from mumian_agent.domain.fields import ConfigError, Fields, checked_reflector
 from mumian_agent.domain.hours import HOURS_OF_DAY
 from mumian_agent.domain.power_config import PowerConfig, power_of
 
@@ -54,11 +54,12 @@ class AgentConfig:
     state_dir: Path
     node: NodeConfig
     reflector_listen: str  # host:port
-    reflector_advertised: str  # host:port as peers see it
-    routes: Mapping[str, str]  # probe target's id -> host:port to use in place of its own
+    reflector_advertised: str  # as peers see it: host:port, or grpc://host:port
+    routes: Mapping[str, str]  # probe target's id -> (grpc://)host:port to use in place of its own
     bandwidth_kbps: Mapping[str, int]  # zone's id -> what tasks may reserve of the link from it
     probe_interval_ms: int = 200
     probe_window: int = 256
+    probe_window_s: int = 300
     probe_packets_per_second_max: int = 500  # of the site, to all targets together
     ray_num_cpus: int | None = None  # None: as many as the node's limit
     ray_listen: str = LOOPBACK_ONLY  # host:port; further nodes need an address that they reach, and a port
@@ -67,6 +68,7 @@ class AgentConfig:
     hours_of_day: tuple[HourForecast, ...] = ()  # from midnight at the site; none: the same at any hour
     utc_offset_h: int = 0
     power: PowerConfig = field(default_factory=PowerConfig)
+    reflector_grpc_listen: str | None = None  # host:port; None: it answers by UDP only
 
 
 def parse(raw: object) -> AgentConfig:
@@ -89,11 +91,15 @@ def parse(raw: object) -> AgentConfig:
         state_dir=Path(top.text("state_dir")).expanduser().absolute(),
         node=node_of(top.section("node")),
         reflector_listen=listen,
-        reflector_advertised=reflector.address("advertise", listen),
+        reflector_advertised=checked_reflector("reflector.advertise", reflector.text("advertise", listen)),
+        reflector_grpc_listen=(
+            reflector.address("grpc_listen") if "grpc_listen" in reflector.names() else None
+        ),
         routes=_routes(top.section("routes")),
         bandwidth_kbps=_bandwidth(top.section("bandwidth_mbps")),
         probe_interval_ms=probe.whole("interval_ms", 200, least=1),
         probe_window=probe.whole("window", 256, least=20),
+        probe_window_s=probe.whole("window_s", 300, least=10),
         probe_packets_per_second_max=probe.whole("packets_per_second_max", 500, least=1),
         ray_num_cpus=ray.optional_whole("num_cpus", least=1),
         ray_listen=ray.address("listen") if "listen" in ray.names() else LOOPBACK_ONLY,
@@ -226,4 +232,4 @@ def _bandwidth(fields: Fields) -> Mapping[str, int]:
 
 
 def _routes(fields: Fields) -> Mapping[str, str]:
-    return {target: fields.address(target) for target in fields.names()}
+    return {target: checked_reflector(fields.path(target), fields.text(target)) for target in fields.names()}

@@ -18,6 +18,8 @@ class _Required:
 
 
 REQUIRED: Final = _Required()
+# Before the address of a reflector that is probed by gRPC.
+GRPC = "grpc://"
 
 
 class Fields:
@@ -157,6 +159,16 @@ def checked_address(path: str, value: object) -> str:
     host, _, port = str(value).rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 65536:
         raise ConfigError(f"{path} ({value!r}) must be host:port, such as 127.0.0.1:7070")
+    return str(value)
+
+
+def checked_reflector(path: str, value: object) -> str:
+    """The value itself, when it is a host:port (UDP), or one behind grpc://.
+
+    Raises:
+        ConfigError: it has another form.
+    """
+    checked_address(path, str(value).removeprefix(GRPC))
     return str(value)
 
 

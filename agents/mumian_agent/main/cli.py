@@ -15,6 +15,7 @@ from mumian.api.v1.ops_service_pb2 import DiagnoseResponse, Finding
 from mumian.cli.json_output import print_json
 from mumian.findings import has_failed, told
 
+from mumian_agent.adapters.grpc import echo
 from mumian_agent.adapters.grpc.coordinator_stream import RefusedForGoodError
 from mumian_agent.agent.ports import SiteRuntimeError
 from mumian_agent.domain import config as site_config
@@ -46,6 +47,8 @@ def run(path: Path, verbose: bool) -> None:
         config.state_dir.mkdir(parents=True, exist_ok=True)
         identity = Identity(config.state_dir)
         reflector = Reflector(config.reflector_listen)
+        if config.reflector_grpc_listen is not None:
+            echo.serve(config.reflector_grpc_listen)
     except (ConfigError, StateInUseError, ReflectorError) as error:
         _leave(str(error), _BAD_INPUT)
     except OSError as error:
@@ -165,10 +168,13 @@ def node(
 
 @main.command()
 @click.option("--listen", required=True, help="host:port of the UDP socket.")
-def reflector(listen: str) -> None:
+@click.option("--grpc-listen", help="host:port by TCP, for sites that UDP does not reach.")
+def reflector(listen: str, grpc_listen: str | None) -> None:
     """Answer probes: a zone's reflector, by which its users' round trips are measured."""
     try:
         answering = Reflector(checked_address("--listen", listen))
+        if grpc_listen is not None:
+            echo.serve(checked_address("--grpc-listen", grpc_listen))
     except (ConfigError, ReflectorError) as error:
         _leave(str(error), _BAD_INPUT)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))

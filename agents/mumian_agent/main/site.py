@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from mumian_agent.adapters.grpc import echo
 from mumian_agent.adapters.grpc.bundle_source import CoordinatorBundles
 from mumian_agent.adapters.grpc.coordinator_stream import CoordinatorStream, Outbox, RefusedForGoodError
 from mumian_agent.adapters.local.server import serve
@@ -83,6 +84,8 @@ async def run_site(config: AgentConfig, identity: Identity) -> None:
         config.probe_window,
         config.bandwidth_kbps,
         config.probe_packets_per_second_max,
+        echo.connected,
+        config.probe_window_s,
     )
     contact = Contact(config.state_dir / "contact")
     reports = SiteReports(

@@ -1,4 +1,4 @@
-"""Measures round-trip times to reflectors by UDP, within a budget of packets."""
+"""Measures round-trip times to reflectors within a budget of packets: by UDP, or by calls."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import random
 import socket
 import struct
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from mumian.api.v1.fleet_pb2 import FIGURE_SOURCE_MEASURED, Link
 
-from mumian_agent.domain.fields import host_and_port
+from mumian_agent.domain.fields import GRPC, host_and_port
 from mumian_agent.domain.probe_packet import NONCE_BYTES, PACKET_BYTES, nonce_of_answer, request
 from mumian_agent.domain.rtt_window import RttWindow
 
@@ -30,13 +31,23 @@ _JITTER = 0.25
 # The kernel stamps datagrams on arrival, so that it does not count how long this process was busy.
 _SO_TIMESTAMPNS = 35
 _TIMESPEC = struct.Struct("@qq")
+# A call by HTTP/2 over TCP is one datagram for the request, one for the answer, and two that acknowledge.
+_PACKETS_OF_CALL = 2
+
+# Connects to an address; what it yields makes one round trip, and raises NoAnswerError.
+Connect = Callable[[str], AbstractAsyncContextManager[Callable[[], Awaitable[None]]]]
+
+
+class NoAnswerError(Exception):
+    """A call to a reflector has not come back, and why."""
 
 
 class _Target:
     """One reflector: the probes under way and the newest samples."""
 
-    def __init__(self, address: str, window: int) -> None:
-        self.address, self.window = address, RttWindow(window)
+    def __init__(self, address: str, window: RttWindow, connect: Connect | None) -> None:
+        self.address, self.window = address, window
+        self._connect = connect
         self.sample_time_ns = 0
         self.is_news = False
         self.task: asyncio.Task[None] | None = None
@@ -47,10 +58,39 @@ class _Target:
         await asyncio.sleep(random.uniform(0, pause_s(True)))  # not all targets of a new list at once
         while True:
             try:
-                await self._probe_resolved(pause_s)
+                if self._is_called:
+                    await self._probe_by_calls(pause_s)
+                else:
+                    await self._probe_resolved(pause_s)
             except OSError as error:
                 log.warning("probe target %s cannot be probed (%s); trying again", self.address, error)
                 await asyncio.sleep(_RESOLVE_AGAIN_AFTER_S)
+
+    @property
+    def packets(self) -> int:
+        """That this site sends for one probe."""
+        return _PACKETS_OF_CALL if self._is_called else 1
+
+    @property
+    def _is_called(self) -> bool:
+        return self._connect is not None and self.address.startswith(GRPC)
+
+    async def _probe_by_calls(self, pause_s: Callable[[bool], float]) -> None:
+        """Until this process sees the answer, so a round trip is never told too short."""
+        assert self._connect is not None
+        async with self._connect(self.address.removeprefix(GRPC)) as round_trip:
+            is_connected = False
+            for count in range(1 << 62):
+                begun_ns = time.monotonic_ns()
+                try:
+                    await round_trip()
+                    # The first one has made the connection, too.
+                    if is_connected:
+                        self._take(time.monotonic_ns() - begun_ns)
+                    is_connected = True
+                except NoAnswerError:
+                    is_connected = False
+                await asyncio.sleep(pause_s(count < _BURST))
 
     async def _probe_resolved(self, pause_s: Callable[[bool], float]) -> None:
         loop = asyncio.get_running_loop()
@@ -93,8 +133,11 @@ class _Target:
             sent_ns = self._sent_ns.pop(nonce_of_answer(data) or b"", None)
             if sent_ns is not None:
                 waited_ns = max(0, clock_ns - _arrival_ns(ancillary, clock_ns))
-                self.window.add(max(now_ns - sent_ns - waited_ns, 1000) // 1000)
-                self.sample_time_ns, self.is_news = clock_ns, True
+                self._take(now_ns - sent_ns - waited_ns)
+
+    def _take(self, rtt_ns: int) -> None:
+        self.window.add(max(rtt_ns, 1000) // 1000)
+        self.sample_time_ns, self.is_news = time.time_ns(), True
 
 
 class Prober:
@@ -108,25 +151,30 @@ class Prober:
         window: int,
         bandwidth_kbps: Mapping[str, int] | None = None,
         packets_per_second_max: int = 500,
+        connect: Connect | None = None,
+        window_s: float = 300.0,
     ) -> None:
         """`interval_ms` is between two probes of a target: longer, if all targets together would send more
-        than `packets_per_second_max`. `bandwidth_kbps` is what is declared of links, by target; it goes with
-        what is measured.
+        than `packets_per_second_max`. Quantiles are of the newest `window` samples of the last `window_s`.
+        `bandwidth_kbps` is what is declared of links, by target; it goes with what is measured. `connect`
+        is how targets are called whose address begins with grpc://.
         """
         self._site_id, self._routes = site_id, routes
         self._bandwidth_kbps = bandwidth_kbps or {}
         self._interval_s, self._window = interval_ms / 1000, window
-        self._packets_per_second_max = packets_per_second_max
+        self._packets_per_second_max, self._connect = packets_per_second_max, connect
+        self._window_s = window_s
         self._targets: dict[str, _Target] = {}
 
     def set_targets(self, addresses: Mapping[str, str]) -> None:
-        """Probe exactly these, by id, as host:port; what is known of those that stay is kept."""
+        """Probe exactly these, by id, at (grpc://)host:port; what is known of those that stay is kept."""
         for target_id in list(self._targets):
             if self._targets[target_id].address != self._route(target_id, addresses.get(target_id, "")):
                 self._end(target_id)
         for target_id, address in addresses.items():
             if target_id not in self._targets:
-                target = _Target(self._route(target_id, address), self._window)
+                window = RttWindow(self._window, self._window_s)
+                target = _Target(self._route(target_id, address), window, self._connect)
                 target.task = asyncio.create_task(target.probe(self._pause_s))
                 self._targets[target_id] = target
 
@@ -146,7 +194,7 @@ class Prober:
 
     def _pause_s(self, is_burst: bool) -> float:
         """An equal part of the budget for every target: on average all together stay within it."""
-        fair_s = len(self._targets) / self._packets_per_second_max
+        fair_s = sum(target.packets for target in self._targets.values()) / self._packets_per_second_max
         mean_s = max(_BURST_INTERVAL_S if is_burst else self._interval_s, fair_s)
         return mean_s * random.uniform(1 - _JITTER, 1 + _JITTER)
 

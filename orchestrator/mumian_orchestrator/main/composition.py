@@ -32,6 +32,7 @@ from mumian_orchestrator.services.endpoints import Endpoints
 from mumian_orchestrator.services.fleet import Fleet
 from mumian_orchestrator.services.handovers import Handovers
 from mumian_orchestrator.services.job_table import JobTable
+from mumian_orchestrator.services.link_estimates import LinkEstimates
 from mumian_orchestrator.services.plan_applier import PlanApplier
 from mumian_orchestrator.services.preemptions import Preemptions
 from mumian_orchestrator.services.receipts import Receipts
@@ -92,6 +93,7 @@ class Services:
     _reconciler: Reconciler
     _rollouts: Rollouts
     _drift: Drift
+    _estimates: LinkEstimates
 
     def load(self, stored: Mapping[str, bytes]) -> None:
         """Take over what is stored, and finish what the previous leader had begun."""
@@ -115,6 +117,7 @@ class Services:
             self.bundles.run(),
             self._rollouts.run(),
             self._drift.run(),
+            self._estimates.run(),
             forget_old_history(self._store),
         )
 
@@ -169,11 +172,12 @@ def compose(
         table, engine, arrangements, applier, handovers, holds, clock, limits, interval_s
     )
     drift = Drift(table, fleet, engine, solver, applier, reoptimisation, holds, clock)
+    estimates = LinkEstimates(fleet, scheduler, clock)
     return Services(
         table=table,
         fleet=fleet,
         sessions=sessions,
-        reports=AgentReports(fleet, sessions, disconnections, reconciler, scheduler),
+        reports=AgentReports(fleet, sessions, disconnections, reconciler, scheduler, estimates),
         admission=Admission(
             table,
             fleet,
@@ -217,6 +221,7 @@ def compose(
         _reconciler=reconciler,
         _rollouts=rollouts,
         _drift=drift,
+        _estimates=estimates,
     )
 
 

@@ -334,6 +334,6 @@ def _zones(raw: Any) -> tuple[Zone, ...]:
             raise ConfigError(f"zones[{number}].id ({zone_id}) is taken by an earlier zone")
         reflector = str(entry.get("reflector", ""))
         if reflector:
-            host_and_port(f"zones[{number}].reflector", reflector)
+            host_and_port(f"zones[{number}].reflector", reflector.removeprefix("grpc://"))
         zones.append(Zone(id=zone_id, title=str(entry.get("title", zone_id)), reflector=reflector))
     return tuple(zones)

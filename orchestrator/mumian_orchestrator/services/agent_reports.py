@@ -7,6 +7,7 @@ from mumian.agent.v1.agent_pb2 import AgentReport, Hello
 from mumian_orchestrator.services.agent_sessions import AgentSessions, Session
 from mumian_orchestrator.services.disconnections import Disconnections
 from mumian_orchestrator.services.fleet import Fleet
+from mumian_orchestrator.services.link_estimates import LinkEstimates
 from mumian_orchestrator.services.reconciler import Reconciler
 from mumian_orchestrator.services.scheduler import Scheduler
 
@@ -21,7 +22,9 @@ class AgentReports:
         disconnections: Disconnections,
         reconciler: Reconciler,
         scheduler: Scheduler,
+        estimates: LinkEstimates,
     ) -> None:
+        self._estimates = estimates
         self._fleet, self._sessions, self._disconnections = fleet, sessions, disconnections
         self._reconciler, self._scheduler = reconciler, scheduler
 
@@ -51,6 +54,7 @@ class AgentReports:
                 # A site speaks for links that end at itself, for no others.
                 own = [link for link in report.links.links if link.to_site_id == site_id]
                 self._fleet.set_links(own)
+                self._estimates.observe(own)
                 changed = bool(own)
             case "power":
                 changed |= self._fleet.set_power(site_id, report.power)

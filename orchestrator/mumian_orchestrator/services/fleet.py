@@ -115,7 +115,7 @@ class Fleet:
         self._engine.update(nodes=list(nodes), removed_node_ids=sorted(gone), booked=booked)
 
     def set_links(self, links: Sequence[Link]) -> None:
-        """Newest measurements."""
+        """The newest measurements, or estimates."""
         for link in links:
             self._links[link.from_id, link.to_site_id] = link
         self._engine.update(links=links)
@@ -241,7 +241,7 @@ class Fleet:
         return shown
 
     def link(self, from_id: str, to_site_id: str) -> Link | None:
-        """The newest measurement of one link."""
+        """What is known of one link."""
         return self._links.get((from_id, to_site_id))
 
     def _live(self, tenant_id: str | None) -> Iterator[Allocation]:

@@ -69,7 +69,7 @@ fn pairs<'a>(c: &Candidate<'a>, context: Context<'a>) -> impl Iterator<Item = Pa
         sites.map(move |(site, its_compute_us)| Pair {
             task_group: &latency.task_group,
             site,
-            rtt_p99_us: context.cluster.rtt_p99_us(at.site, site),
+            rtt_p99_us: context.cluster.rtt_p99_us(at.site, site, latency.measured_only),
             compute_us: if latency.is_own_promise { own_compute_us } else { its_compute_us },
             budget_us: latency.budget_us,
         })

@@ -22,12 +22,23 @@ impl Filter for LatencySlo {
 
     fn reason(&self, c: &Candidate<'_>) -> String {
         let Some(l) = c.latency() else { return String::new() };
+        if !l.link_known && l.rtt_p99_us > 0 {
+            let (rtt, error) = (ms(l.rtt_p99_us), ms(l.rtt_error_us));
+            return format!(
+                "the link from zone {} is not measured: {rtt} ms is an estimate, {error} of it error",
+                l.zone_id
+            );
+        }
         if !l.link_known {
             return format!("nobody has measured the link from zone {}", l.zone_id);
         }
         // The larger part is named: the client's time is the same everywhere.
         let part = if l.compute_us > l.rtt_p99_us { "compute" } else { "network" };
         let over = l.total_us.saturating_sub(l.budget_us);
-        format!("{} ms > {} ms, {} over: {part}", ms(l.total_us), ms(l.budget_us), ms(over))
+        let estimate = match l.rtt_error_us {
+            0 => String::new(),
+            error => format!(", of which {} are the error of an estimate", ms(error)),
+        };
+        format!("{} ms > {} ms, {} over: {part}{estimate}", ms(l.total_us), ms(l.budget_us), ms(over))
     }
 }

@@ -75,7 +75,7 @@ fn budget(trial: &Trial<'_>, spec: &api::JobSpec, group: usize, i: usize) -> Cha
     let mut rtt_us = BTreeSet::from([0]);
     for (s, site) in cluster.sites.iter().enumerate() {
         let peers = site.links.keys().filter_map(|from| cluster.find(from).ok());
-        rtt_us.extend(peers.filter_map(|peer| cluster.rtt_p99_us(peer as u32, s as u32)));
+        rtt_us.extend(peers.filter_map(|peer| cluster.rtt_p99_us(peer as u32, s as u32, false)));
     }
     let totals = rtt_us.iter().flat_map(|rtt| compute_us.iter().map(move |compute| rtt.saturating_add(*compute)));
     let longer: BTreeSet<u64> = totals.filter(|total| *total > budget_us).collect();

@@ -55,10 +55,13 @@ impl Task<'_> {
     }
 }
 
-/// The worse of the directions that are known; the newest link between two ends counts.
-fn rtt_us(fleet: &border::Delta, a: &str, b: &str) -> Option<u64> {
+/// The worse of the directions that are known; the newest link between two ends counts, but no estimate where
+/// only measured ones do.
+fn rtt_us(fleet: &border::Delta, a: &str, b: &str, measured_only: bool) -> Option<u64> {
     let newest = |from: &str, to: &str| fleet.links.iter().rev().find(|l| l.from_id == from && l.to_site_id == to);
-    let known = [newest(a, b), newest(b, a)].into_iter().flatten().map(|link| link.rtt_p99_us).max();
+    let counted = |link: &&api::Link| !(measured_only && link.source() == api::FigureSource::Modelled);
+    let known = [newest(a, b), newest(b, a)].into_iter().flatten().filter(counted);
+    let known = known.map(|link| link.rtt_p99_us).max();
     if a == b {
         Some(0)
     } else {
@@ -87,7 +90,9 @@ fn broken(fleet: &border::Delta, tasks: &[Task<'_>]) -> Vec<String> {
         for latency in &group.group_latencies {
             let others = tasks.iter().filter(|t| t.is_of(task.job_id, &latency.task_group));
             let mut others = others.filter(|t| (t.is_new || task.is_new) && !std::ptr::eq(*t, task));
-            let total = |t: &Task<'_>| rtt_us(fleet, &t.site.id, &task.site.id).map(|rtt| rtt + task.compute_us());
+            let measured_only = group.latency_slo.as_ref().is_some_and(|slo| slo.measured_only);
+            let rtt_us = |t: &Task<'_>| rtt_us(fleet, &t.site.id, &task.site.id, measured_only);
+            let total = |t: &Task<'_>| rtt_us(t).map(|rtt| rtt + task.compute_us());
             if others.any(|t| total(t).is_none_or(|total_us| total_us > latency.budget_us)) {
                 broken.push(format!("{latency:?} of {}", group.name));
             }

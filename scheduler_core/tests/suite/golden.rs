@@ -214,6 +214,9 @@ fn delta(lines: &[Line<'_>]) -> border::Delta {
                 to_site_id: line.ids[1].into(),
                 rtt_p99_us: line.us("rtt"),
                 bandwidth_kbps: line.number("bandwidth"),
+                // An estimate says how much of it is error.
+                source: line.text("error").map_or(api::FigureSource::Measured, |_| api::FigureSource::Modelled).into(),
+                rtt_error_us: line.text("error").map_or(0, us),
                 ..Default::default()
             }),
             "used" => delta.allocations.push(border::UsedResources {
@@ -379,6 +382,7 @@ fn group(line: &Line<'_>) -> api::TaskGroup {
             users: line.under("users.").map(|(zone, users)| (zone, users.parse().expect("a count"))).collect(),
             users_permille: line.number("share") as u32,
             soft_microcny_per_ms_hour: line.number("soft"),
+            measured_only: line.number("measured_only") > 0,
             ..Default::default()
         }),
         compute_time: Some(api::ComputeTime {

@@ -124,9 +124,14 @@ def links(session: Session, from_id: str) -> None:
             *(_used(link.bandwidth_kbps_allocated, link.bandwidth_kbps, 1000) for _ in limits),
             str(link.sample_count),
             figures.age(link.sample_time),
-            words.source(link.source),
+            _source(link),
         )
     session.console.print(made)
+
+
+def _source(link: Link) -> str:
+    error = f", {link.rtt_error_us / 1000:.2f} ms of it error" if link.rtt_error_us else ""
+    return f"{words.source(link.source)}{error}"
 
 
 def site_table(found: Sequence[Site]) -> Table:

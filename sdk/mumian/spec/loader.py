@@ -320,6 +320,7 @@ _LATENCY: dict[str, Reader] = {
     "users": scalars_by_key("users", WholeNumber(0, builder.USERS_MAX), "{tianhe: 3000, nansha: 500}"),
     "share": scalar("users_permille", quantities.share_permille),
     "patience": scalar("patience_ms", quantities.duration_ms),
+    "measured_only": truth("measured_only"),
     "soft_cny_per_ms_hour": scalar("soft_microcny_per_ms_hour", quantities.money_microcny),
 }
 _COMPUTE: dict[str, Reader] = {

@@ -42,17 +42,19 @@ def ports(config: AgentConfig) -> Iterator[Finding]:
         yield ok("reflector", f"{config.reflector_listen} (UDP) is free to answer probes")
     except ReflectorError as error:
         yield fail("reflector", str(error), "choose an address of this machine, and a port that is free")
+    if config.reflector_grpc_listen is not None:
+        yield _tcp("reflector.grpc", config.reflector_grpc_listen, "to answer probes")
     if config.ray_listen != LOOPBACK_ONLY:
-        yield _tcp("ray.listen", config.ray_listen)
+        yield _tcp("ray.listen", config.ray_listen, "for further nodes to join at")
 
 
-def _tcp(check: str, address: str) -> Finding:
+def _tcp(check: str, address: str, purpose: str) -> Finding:
     try:
         socket.create_server(host_and_port(address)).close()
     except OSError as error:
         advice = "choose an address of this machine, and a port that is free"
         return fail(check, f"{address} cannot be listened on: {error.strerror}", advice)
-    return ok(check, f"{address} is free for further nodes to join at")
+    return ok(check, f"{address} is free {purpose}")
 
 
 async def ray() -> AsyncIterator[Finding]:

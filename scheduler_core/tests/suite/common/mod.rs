@@ -93,10 +93,13 @@ pub fn node(site: usize, id: usize) -> impl Strategy<Value = api::Node> {
 
 pub fn link(site: usize) -> impl Strategy<Value = api::Link> {
     let from = select(vec!["z0", "z1", "s0", "s1", "s2"]);
-    (from, 1_u64..10, select(vec![0_u64, 10, 25])).prop_map(move |(from, ms, mbps)| api::Link {
+    let error_ms = select(vec![0_u64, 0, 1]);
+    (from, 1_u64..10, error_ms, select(vec![0_u64, 10, 25])).prop_map(move |(from, ms, error_ms, mbps)| api::Link {
         from_id: from.into(),
         to_site_id: format!("s{site}"),
         rtt_p99_us: ms * 1000,
+        rtt_error_us: error_ms * 1000,
+        source: if error_ms > 0 { api::FigureSource::Modelled } else { api::FigureSource::Measured }.into(),
         bandwidth_kbps: mbps * 1000,
         ..Default::default()
     })
@@ -139,14 +142,16 @@ pub fn resources() -> impl Strategy<Value = api::Resources> {
 pub fn latency_slo() -> impl Strategy<Value = api::LatencySlo> {
     let zones = select(vec![vec!["z0"], vec!["z0", "z1"]]);
     let share = select(vec![0_u32, 0, 400, 750, 1000]);
-    (4_u64..16, zones, prop::collection::btree_map(select(vec!["z0", "z1"]), 1_u32..4, 0..2), share, 0_u64..2).prop_map(
-        |(ms, zones, users, users_permille, soft)| api::LatencySlo {
+    let users = prop::collection::btree_map(select(vec!["z0", "z1"]), 1_u32..4, 0..2);
+    (4_u64..16, zones, users, share, 0_u64..2, any::<bool>()).prop_map(
+        |(ms, zones, users, users_permille, soft, measured_only)| api::LatencySlo {
             zone_ids: zones.into_iter().map(String::from).collect(),
             budget_us: ms * 1000,
             client_us: 1000,
             users: users.into_iter().map(|(zone, users)| (zone.to_string(), users)).collect(),
             users_permille,
             soft_microcny_per_ms_hour: soft * 700,
+            measured_only,
             ..Default::default()
         },
     )

@@ -92,7 +92,7 @@ class Hello(_message.Message):
     ALLOCATIONS_FIELD_NUMBER: _builtins.int
     NODES_FIELD_NUMBER: _builtins.int
     reflector: _builtins.str
-    """host:port where this site answers probes of its peers."""
+    """Where this site answers probes of its peers: host:port by UDP, or grpc://host:port."""
     @_builtins.property
     def site(self) -> _fleet_pb2.Site: ...
     @_builtins.property
@@ -532,7 +532,7 @@ class ProbeTarget(_message.Message):
     id: _builtins.str
     """zone or site"""
     address: _builtins.str
-    """host:port of its UDP reflector"""
+    """of its reflector: host:port by UDP, or grpc://host:port"""
     def __init__(
         self,
         *,

@@ -667,7 +667,7 @@ class Zone(_message.Message):
     id: _builtins.str
     title: _builtins.str
     reflector: _builtins.str
-    """host:port of the zone's UDP reflector."""
+    """Where the zone answers probes: host:port by UDP, or grpc://host:port."""
     def __init__(
         self,
         *,
@@ -698,6 +698,7 @@ class Link(_message.Message):
     SAMPLE_TIME_FIELD_NUMBER: _builtins.int
     BANDWIDTH_KBPS_FIELD_NUMBER: _builtins.int
     BANDWIDTH_KBPS_ALLOCATED_FIELD_NUMBER: _builtins.int
+    RTT_ERROR_US_FIELD_NUMBER: _builtins.int
     from_id: _builtins.str
     """zone or site"""
     to_site_id: _builtins.str
@@ -709,6 +710,10 @@ class Link(_message.Message):
     """What tasks may reserve of it together; 0: no limit known."""
     bandwidth_kbps_allocated: _builtins.int
     """What tasks have reserved of it. (coordinator)"""
+    rtt_error_us: _builtins.int
+    """Of an estimate (source: modelled): how much of rtt_p99_us is its error, with which promises count.
+    (coordinator)
+    """
     @_builtins.property
     def sample_time(self) -> _timestamp_pb2.Timestamp:
         """When the newest sample was taken, by the agent's clock."""
@@ -725,10 +730,11 @@ class Link(_message.Message):
         sample_time: _timestamp_pb2.Timestamp | None = ...,
         bandwidth_kbps: _builtins.int = ...,
         bandwidth_kbps_allocated: _builtins.int = ...,
+        rtt_error_us: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["sample_time", b"sample_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bandwidth_kbps", b"bandwidth_kbps", "bandwidth_kbps_allocated", b"bandwidth_kbps_allocated", "from_id", b"from_id", "rtt_p50_us", b"rtt_p50_us", "rtt_p99_us", b"rtt_p99_us", "sample_count", b"sample_count", "sample_time", b"sample_time", "source", b"source", "to_site_id", b"to_site_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bandwidth_kbps", b"bandwidth_kbps", "bandwidth_kbps_allocated", b"bandwidth_kbps_allocated", "from_id", b"from_id", "rtt_error_us", b"rtt_error_us", "rtt_p50_us", b"rtt_p50_us", "rtt_p99_us", b"rtt_p99_us", "sample_count", b"sample_count", "sample_time", b"sample_time", "source", b"source", "to_site_id", b"to_site_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -825,6 +825,7 @@ class LatencySlo(_message.Message):
     USERS_PERMILLE_FIELD_NUMBER: _builtins.int
     SOFT_MICROCNY_PER_MS_HOUR_FIELD_NUMBER: _builtins.int
     PATIENCE_MS_FIELD_NUMBER: _builtins.int
+    MEASURED_ONLY_FIELD_NUMBER: _builtins.int
     budget_us: _builtins.int
     client_us: _builtins.int
     """Time spent at the user's end whatever the site."""
@@ -838,6 +839,10 @@ class LatencySlo(_message.Message):
     patience_ms: _builtins.int
     """Of a hard promise to a service: when it has been broken for so long where a task runs, the task moves to
     where it holds, if there is such a place. 0 becomes 60000.
+    """
+    measured_only: _builtins.bool
+    """An estimate of a round trip does not count: a link without a fresh measurement is one that nobody has
+    measured, here and for the group_latencies of this group.
     """
     @_builtins.property
     def zone_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
@@ -855,10 +860,11 @@ class LatencySlo(_message.Message):
         users_permille: _builtins.int = ...,
         soft_microcny_per_ms_hour: _builtins.int = ...,
         patience_ms: _builtins.int = ...,
+        measured_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["budget_us", b"budget_us", "client_us", b"client_us", "patience_ms", b"patience_ms", "soft_microcny_per_ms_hour", b"soft_microcny_per_ms_hour", "users", b"users", "users_permille", b"users_permille", "zone_ids", b"zone_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["budget_us", b"budget_us", "client_us", b"client_us", "measured_only", b"measured_only", "patience_ms", b"patience_ms", "soft_microcny_per_ms_hour", b"soft_microcny_per_ms_hour", "users", b"users", "users_permille", b"users_permille", "zone_ids", b"zone_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 from mumian.agent.v1.agent_pb2 import AgentReport, AllocationStatusStored, RunAllocation
 from mumian.api.v1 import job_pb2
 from mumian_agent.adapters.grpc.coordinator_stream import Outbox
 from mumian_agent.agent import allocations
 from mumian_agent.agent.allocations import Allocations
 from mumian_agent.agent.ports import RunnerHandle, RunnerLostError
-from mumian_agent.domain.allocation import AllocationKey
+from mumian_agent.domain.allocation import AllocationKey, key_of
 from mumian_agent.runtime.identity import Identity, StateInUseError
 from mumian_agent.runtime.journal import Journal
 from mumian_agent.runtime.supervisor import Supervisor
@@ -94,14 +95,20 @@ class Site:
     """The allocations of an agent on a state folder, with its runners, which outlive it."""
 
     def __init__(
-        self, folder: Path, runners: LocalRunners | None = None, source: GivenBundles | None = None
+        self,
+        folder: Path,
+        runners: LocalRunners | None = None,
+        source: GivenBundles | None = None,
+        clock: Callable[[], Timestamp] = allocations.now,
     ) -> None:
         self.runners = runners or LocalRunners()
         self.outbox = Outbox()
         self.outbox.open()
         self.journal = Journal(folder)
         self.allocations = Allocations(
-            self.journal, self.runners, self.outbox, one_node(), accounts(), folders_of(folder, source)
+            *(self.journal, self.runners, self.outbox, one_node(), accounts()),
+            folders_of(folder, source),
+            clock=clock,
         )
 
     def state(self, run: RunAllocation) -> job_pb2.AllocationState.ValueType:
@@ -233,6 +240,52 @@ async def test_a_task_whose_runner_is_lost_is_a_failed_run(
         while "runner-0" in site.runners.all or site.state(run) != state:  # noqa: ASYNC110
             await asyncio.sleep(0.005)
     await site.allocations.interrupt()
+
+
+async def test_over_a_lost_runner_an_attempt_goes_on_from_when_it_first_ran(tmp_path: Path) -> None:
+    site, run = Site(tmp_path), run_of("a.main.0", "sleep", "100", max_restarts=1)
+    site.allocations.run(run)
+    await site.until(run, RUNNING)
+    first_ns = start_ns(site, run)
+    [runner] = site.runners.all.values()
+    runner.is_lost.set()
+    async with asyncio.timeout(120):
+        while runner in site.runners.all.values() or site.state(run) != RUNNING:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+    assert start_ns(site, run) == first_ns, "its receipt counts from here"
+    site.allocations.stop(key_of(run))
+    await site.until(run, CANCELLED)
+    assert start_ns(site, run) == first_ns
+
+
+async def test_the_time_in_which_a_site_was_stopped_is_not_charged(tmp_path: Path) -> None:
+    now_s = [1_800_000_000]
+
+    def clock() -> Timestamp:
+        return Timestamp(seconds=now_s[0])
+
+    site, run = Site(tmp_path, clock=clock), run_of("a.main.0", "sleep", "100")
+    site.allocations.run(run)
+    await site.until(run, RUNNING)
+    entry = site.allocations.newest_of("a.main.0")
+    assert entry is not None
+    now_s[0] = entry.status.start_time.seconds + 60
+    await site.allocations.interrupt()
+    now_s[0] += 3600
+    again = Site(tmp_path, clock=clock)
+    again.allocations.adopt()
+    again.allocations.welcome([run])
+    await again.until(run, RUNNING)
+    held_s = now_s[0] - start_ns(again, run) / 1e9
+    assert 59 <= held_s <= 60
+    again.allocations.stop(key_of(run))
+    await again.until(run, CANCELLED)
+
+
+def start_ns(site: Site, run: RunAllocation) -> int:
+    entry = site.allocations.newest_of(run.allocation.id)
+    assert entry is not None
+    return entry.status.start_time.ToNanoseconds()
 
 
 async def test_a_newer_attempt_takes_the_place_of_the_older(tmp_path: Path) -> None:

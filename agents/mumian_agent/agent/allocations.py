@@ -205,7 +205,7 @@ class Allocations:
         """The site stops: end all tasks, to be started again when it is back."""
         self._closing = True
         for entry in self.live():
-            entry.interrupted = True
+            entry.interrupted, entry.held_ms = True, self._held_ms(entry)
             self._journal.save(entry)
         held = list(self._held_by.items())
         for key, runner in held:
@@ -266,7 +266,11 @@ class Allocations:
             if not self._closing:
                 self._end(entry, job_pb2.ALLOCATION_STATE_CANCELLED, "stopped before it was started")
             return None
-        entry.runner, entry.interrupted = runner.name, False
+        if entry.held_ms:
+            # The time in which the site was stopped is nobody's to pay.
+            start_ms = self._clock().ToMilliseconds() - entry.held_ms
+            entry.status.start_time.FromMilliseconds(start_ms)
+        entry.runner, entry.interrupted, entry.held_ms = runner.name, False, 0
         # Before it is told: better look for a task in vain than have one run that nobody knows of.
         self._journal.save(entry)
         self._held_by[entry.key] = runner
@@ -375,7 +379,14 @@ class Allocations:
             contact=str(facts.contact),
             restart_count=entry.status.restart_count,
             modelled_uj=entry.modelled_uj,
+            start_unix_ns=entry.status.start_time.ToNanoseconds(),
         )
+
+    def _held_ms(self, entry: Entry) -> int:
+        """How long it has been held since it first ran."""
+        if not entry.status.HasField("start_time"):
+            return 0
+        return max(1, self._clock().ToMilliseconds() - entry.status.start_time.ToMilliseconds())
 
     def _take_over(self, entry: Entry, view: TaskView) -> None:
         """The task as its runner shows it, but for the energy: the runner's is the model's."""

@@ -36,6 +36,7 @@ class Entry:
     stop_requested: bool = False
     # The agent stopped with its site while this ran: to be started again, through no fault of the task.
     interrupted: bool = False
+    held_ms: int = 0  # when it was interrupted: how long it had been held since it first ran
     ended_here: bool = False  # somebody at the site wanted its end
     stored: bool = False  # the coordinator has its terminal state
 
@@ -137,6 +138,7 @@ def _to_json(entry: Entry) -> dict[str, Any]:
         "modelled_uj": entry.modelled_uj,
         "stop_requested": entry.stop_requested,
         "interrupted": entry.interrupted,
+        "held_ms": entry.held_ms,
         "ended_here": entry.ended_here,
         "stored": entry.stored,
     }
@@ -151,6 +153,7 @@ def _from_json(raw: dict[str, Any]) -> Entry:
         modelled_uj=raw["modelled_uj"],
         stop_requested=raw["stop_requested"],
         interrupted=raw["interrupted"],
+        held_ms=raw.get("held_ms", 0),
         ended_here=raw.get("ended_here", False),
         stored=raw["stored"],
     )

@@ -44,6 +44,8 @@ class Supervisor:
             restart_count=task.restart_count,
             it_energy_uj=task.modelled_uj,
         )
+        if task.start_unix_ns:
+            self._status.start_time.FromNanoseconds(task.start_unix_ns)
         self._version = 1
         self._changed = asyncio.Condition()
         self._stop = asyncio.Event()

@@ -26,6 +26,7 @@ class Task:
     contact: str  # the file in which the newest contact with the coordinator is noted
     restart_count: int = 0  # of this attempt, before this runner
     modelled_uj: int = 0  # energy of this attempt by the model, before this runner
+    start_unix_ns: int = 0  # when this attempt first ran, before this runner; 0: it has not
     own_folder: str = ""  # empty: it has none
     engine: str = ""  # the container engine's client; empty: there is none
 

@@ -264,7 +264,11 @@ class AllocationStatus(_message.Message):
     node_lost: _builtins.bool
     """Its node has left the site: the task is placed anew."""
     @_builtins.property
-    def start_time(self) -> _timestamp_pb2.Timestamp: ...
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """When the attempt first ran, over restarts and lost runners: what it is charged for counts from here.
+        After its site was stopped and started again it is later by the time in between.
+        """
+
     @_builtins.property
     def end_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
 from mumian_orchestrator.bench.sim.arrivals import Arrival
-from mumian_orchestrator.bench.sim.scenario import JobClass, NodeClass, Scenario, Site
+from mumian_orchestrator.bench.sim.jobs import TaskGroup
+from mumian_orchestrator.bench.sim.scenario import NodeClass, Scenario, Site
 
 MWS_PER_KWH = 3_600_000_000  # milliwatt-seconds
-Group = tuple[int, str, str]  # class, zone, site
+Group = tuple[int, int, str, str]  # class, task group, zone, site
 
 
 @dataclass(slots=True)
@@ -27,12 +28,17 @@ class Running:
 
 @dataclass(slots=True)
 class SiteAccount:
-    """Power and rent of what runs now, and what they have come to."""
+    """Power and rent of what runs now, and what they have come to.
+
+    Energy, carbon and money are those of the tasks, as on their receipts; what machines take by being on is
+    counted beside.
+    """
 
     site: Site
     pue_permille: int
     since_ms: int = 0
     it_power_mw: int = 0
+    idle_power_mw: int = 0
     rent_microcny_per_hour: int = 0
     cpu_milli: int = 0
     accelerator_milli: int = 0
@@ -40,9 +46,27 @@ class SiteAccount:
     facility_mws: float = 0.0
     carbon_g: float = 0.0
     energy_cny: float = 0.0
+    idle_facility_mws: float = 0.0
+    idle_carbon_g: float = 0.0
+    idle_cny: float = 0.0
     rent_cny: float = 0.0
     cpu_milli_s: float = 0.0
     accelerator_milli_s: float = 0.0
+    mbps: float = 0.0
+    is_lost: bool = False
+    tasks_of_node: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self.turn_on()
+
+    def turn_on(self) -> None:
+        """With nothing on it: the machines that do not sleep are on."""
+        self.is_lost = False
+        self.idle_power_mw = sum(g.count * g.idle_power_mw for g in self.site.nodes if not g.sleeps)
+
+    def turn_off(self) -> None:
+        """It is lost."""
+        self.is_lost, self.idle_power_mw = True, 0
 
     def advance(self, now_s: float) -> None:
         """Count up to now, at the figures of the hour in which it began; called at least once an hour."""
@@ -55,6 +79,10 @@ class SiteAccount:
         self.facility_mws += facility_mws
         self.carbon_g += facility_mws / MWS_PER_KWH * self.site.carbon_g_per_kwh[hour]
         self.energy_cny += facility_mws / MWS_PER_KWH * self.site.energy_kwh_cny[hour]
+        idle_mws = self.idle_power_mw * span_s * self.pue_permille / 1000
+        self.idle_facility_mws += idle_mws
+        self.idle_carbon_g += idle_mws / MWS_PER_KWH * self.site.carbon_g_per_kwh[hour]
+        self.idle_cny += idle_mws / MWS_PER_KWH * self.site.energy_kwh_cny[hour]
         self.rent_cny += self.rent_microcny_per_hour * span_s / 3600 / 1_000_000
         self.cpu_milli_s += self.cpu_milli * span_s
         self.accelerator_milli_s += self.accelerator_milli * span_s
@@ -114,6 +142,10 @@ class Account:
         """Whose task it is."""
         return self.tenants[self.scenario.jobs[task.job_class].tenant]
 
+    def group_of(self, task: Arrival) -> TaskGroup:
+        """What it asks for."""
+        return self.scenario.jobs[task.job_class].groups[task.group]
+
     def begin(self, running: Running, now_s: float, rtt_p99_us: dict[tuple[str, str], int]) -> None:
         """A task is up."""
         self._change(running, now_s, 1, rtt_p99_us)
@@ -122,7 +154,7 @@ class Account:
         tenant.starts += 1
         tenant.wait_sum_s += wait_s
         self.waits_s.append(wait_s)
-        if self.scenario.jobs[running.task.job_class].slo_budget_us:
+        if self.group_of(running.task).slo_budget_us:
             tenant.promised_task_s += wait_s
 
     def end(self, running: Running, now_s: float, rtt_p99_us: dict[tuple[str, str], int]) -> None:
@@ -137,7 +169,7 @@ class Account:
 
     def still_waits(self, task: Arrival, now_s: float) -> None:
         """It never got a place."""
-        if self.scenario.jobs[task.job_class].slo_budget_us:
+        if self.group_of(task).slo_budget_us:
             self.tenant_of(task).promised_task_s += now_s - task.at_s
 
     def count_promises(self, now_s: float, rtt_p99_us: dict[tuple[str, str], int]) -> None:
@@ -148,19 +180,28 @@ class Account:
     def _change(
         self, running: Running, now_s: float, by: int, rtt_p99_us: dict[tuple[str, str], int]
     ) -> None:
-        job = self.scenario.jobs[running.task.job_class]
+        task, want = running.task, self.group_of(running.task)
         site = self.sites[running.site_id]
         site.advance(now_s)
         machine = site.site.nodes[node_class_index(running.node_id)]
-        site.it_power_mw += by * power_mw(job, machine)
-        site.rent_microcny_per_hour += by * rent_microcny_per_hour(job, machine, site.site)
-        site.cpu_milli += by * job.cpu_milli
-        site.accelerator_milli += by * job.accelerator_milli
-        if job.slo_budget_us:
-            group = (running.task.job_class, running.task.zone, running.site_id)
+        site.it_power_mw += by * power_mw(want, machine)
+        site.rent_microcny_per_hour += by * rent_microcny_per_hour(want, machine, site.site)
+        site.cpu_milli += by * want.cpu_milli
+        site.accelerator_milli += by * want.accelerator_milli
+        site.mbps += by * want.mbps
+        if machine.sleeps:
+            self._wake_or_sleep(site, running.node_id, machine, by)
+        if want.slo_budget_us:
+            group = (task.job_class, task.group, task.zone, running.site_id)
             self.promised.setdefault(group, (0, now_s))
             self._count(group, now_s, rtt_p99_us)
             self.promised[group] = (self.promised[group][0] + by, now_s)
+
+    def _wake_or_sleep(self, site: SiteAccount, node_id: str, machine: NodeClass, by: int) -> None:
+        before = site.tasks_of_node[node_id]
+        site.tasks_of_node[node_id] = after = before + by
+        if not site.is_lost and (before == 0) != (after == 0):
+            site.idle_power_mw += machine.idle_power_mw if after else -machine.idle_power_mw
 
     def _count(self, group: Group, now_s: float, rtt_p99_us: dict[tuple[str, str], int]) -> None:
         running, since_s = self.promised[group]
@@ -168,7 +209,7 @@ class Account:
         spent = running * (now_s - since_s)
         tenant = self.tenants[job.tenant]
         tenant.promised_task_s += spent
-        if rtt_p99_us[group[1], group[2]] + job.compute_us + job.client_us <= job.slo_budget_us:
+        if job.groups[group[1]].keeps_promise(rtt_p99_us[group[2], group[3]]):
             tenant.kept_task_s += spent
         self.promised[group] = (running, now_s)
 
@@ -178,16 +219,16 @@ def node_class_index(node_id: str) -> int:
     return int(node_id.rpartition("/n")[2].partition("-")[0])
 
 
-def power_mw(job: JobClass, machine: NodeClass) -> int:
+def power_mw(want: TaskGroup, machine: NodeClass) -> int:
     """IT power of one task under full load."""
-    cpu = job.cpu_milli * machine.core_active_power_mw // 1000
-    return cpu + job.accelerator_milli * machine.accelerator_active_power_mw // 1000
+    cpu = want.cpu_milli * machine.core_active_power_mw // 1000
+    return cpu + want.accelerator_milli * machine.accelerator_active_power_mw // 1000
 
 
-def rent_microcny_per_hour(job: JobClass, machine: NodeClass, site: Site) -> int:
+def rent_microcny_per_hour(want: TaskGroup, machine: NodeClass, site: Site) -> int:
     """What the operator asks for one task."""
     return (
-        job.cpu_milli * site.cpu_core_hour_microcny // 1000
-        + job.memory_mib * site.memory_gib_hour_microcny // 1024
-        + job.accelerator_milli * machine.accelerator_hour_microcny // 1000
+        want.cpu_milli * site.cpu_core_hour_microcny // 1000
+        + want.memory_mib * site.memory_gib_hour_microcny // 1024
+        + want.accelerator_milli * machine.accelerator_hour_microcny // 1000
     )

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from mumian.api.v1.fleet_pb2 import Link, Site
-from mumian.api.v1.job_pb2 import JobSpec
+from mumian.api.v1.job_pb2 import JOB_KIND_GANG, JobSpec
 from mumian_core import Engine
 from mumian_core.v1 import engine_pb2
 
 from mumian_orchestrator.bench.sim import world
-from mumian_orchestrator.bench.sim.arrivals import Arrival
+from mumian_orchestrator.bench.sim.arrivals import Arrival, task_id
 from mumian_orchestrator.bench.sim.fields import ScenarioError
-from mumian_orchestrator.bench.sim.policies import Cluster, Policy
+from mumian_orchestrator.bench.sim.policies import Cluster, Policy, RunningTask
 from mumian_orchestrator.bench.sim.scenario import Scenario
 
 
@@ -97,18 +98,19 @@ class CoreBackend:
         if not tasks:
             return []
         self._evaluations += 1
-        jobs = [engine_pb2.PendingJob(job_id=task.id, spec=self._specs.of(task)) for task in tasks]
+        jobs = self._specs.pending(tasks)
         request = engine_pb2.PlaceRequest(
             evaluation_id=f"evaluation-{self._evaluations}",
             jobs=jobs,
             now_unix_s=world.EPOCH_UNIX_S + now_s,
         )
-        specs = {job.job_id: job.spec for job in jobs}
-        may_move: dict[str, JobSpec] = {}
+        about = _About({task.id for task in tasks}, {job.job_id: job.spec for job in jobs})
 
-        def movable_specs() -> Mapping[str, JobSpec]:
-            may_move.update((task_id, self._specs.of(task)) for task_id, task in movable().items())
-            return may_move
+        def movable_tasks() -> Sequence[RunningTask]:
+            found = [self._specs.running(task) for task in movable().values()]
+            about.movable.update(task.id for task in found)
+            about.specs.update((task.job_id, task.spec) for task in found)
+            return found
 
         cluster = Cluster(
             snapshot=self._engine.snapshot(),
@@ -117,17 +119,15 @@ class CoreBackend:
             rtt_p99_us=self._rtt_p99_us,
             carbon_kg_microcny=self._scenario.carbon_kg_microcny,
             typical=self._typical,
-            movable=movable_specs,
+            movable=movable_tasks,
             world_changes=self._world_changes,
         )
         start = time.perf_counter()
         plan = self._policy.place(cluster, request)
         self.decision_s += time.perf_counter() - start
-        return self._commit(plan, specs, may_move)
+        return self._commit(plan, about)
 
-    def _commit(
-        self, plan: engine_pb2.Plan, pending: Mapping[str, JobSpec], may_move: Mapping[str, JobSpec]
-    ) -> list[Placed]:
+    def _commit(self, plan: engine_pb2.Plan, about: _About) -> list[Placed]:
         """Book what the independent verifier accepts: in one go, or with moves in waves.
 
         In a wave, all that it places has room beside all that runs, as the coordinator's moves do: the old
@@ -135,20 +135,21 @@ class CoreBackend:
         """
         placed: list[Placed] = []
         left = list(plan.placements)
-        specs = {**may_move, **pending}
-        has_moves = any(placement.job_id in may_move for placement in left)
-        stranger = next((p.job_id for p in left if p.job_id not in specs), None)
+        ids = [about.task_id(placement) for placement in left]
+        has_moves = not about.movable.isdisjoint(ids)
+        known = about.pending | about.movable
+        stranger = next((i for i in ids if i not in known), None)
         if stranger is not None:
             raise ScenarioError(
                 f"policy {self._policy.name} placed {stranger}, which is neither in the request nor movable"
             )
         while left:
-            about = [
-                engine_pb2.PendingJob(job_id=job_id, spec=specs[job_id])
-                for job_id in dict.fromkeys(p.job_id for p in left)
-            ]
             check = engine_pb2.VerifyRequest(
-                plan=engine_pb2.Plan(evaluation_id=plan.evaluation_id, placements=left), jobs=about
+                plan=engine_pb2.Plan(evaluation_id=plan.evaluation_id, placements=left),
+                jobs=[
+                    engine_pb2.PendingJob(job_id=job_id, spec=about.specs[job_id])
+                    for job_id in dict.fromkeys(p.job_id for p in left)
+                ],
             )
             verdicts = engine_pb2.VerifyResponse.FromString(
                 self._engine.snapshot().verify(check.SerializeToString())
@@ -163,8 +164,8 @@ class CoreBackend:
             accepted = [p for p, verdict in zip(left, verdicts, strict=True) if verdict.accepted]
             if not accepted:
                 break  # the rest has no room beside what runs: it stays, or waits
-            self._apply(engine_pb2.Delta(allocations=[_used(placement, specs) for placement in accepted]))
-            placed += [_placed(placement) for placement in accepted]
+            self._apply(engine_pb2.Delta(allocations=[about.used(placement) for placement in accepted]))
+            placed += [about.placed(placement) for placement in accepted]
             left = refused
         return placed
 
@@ -173,19 +174,41 @@ class CoreBackend:
         self._engine.apply(delta.SerializeToString())
 
 
-def _used(placement: engine_pb2.Placement, specs: Mapping[str, JobSpec]) -> engine_pb2.UsedResources:
-    spec = specs[placement.job_id]
-    return engine_pb2.UsedResources(
-        allocation_id=placement.job_id,  # that of a task that moves is replaced
-        node_id=placement.node_id,
-        resources=spec.task_groups[0].resources,
-        devices=placement.devices,
-        job_id=placement.job_id,
-        task_group="main",
-        priority=spec.priority,
-    )
+@dataclass(slots=True)
+class _About:
+    """What a decision is about: the tasks that may be placed and moved, and their jobs."""
+
+    pending: set[str]
+    specs: dict[str, JobSpec]
+    movable: set[str] = field(default_factory=set)
+
+    def task_id(self, placement: engine_pb2.Placement) -> str:
+        """Whose place it is; of a job that nobody has named: the job's id."""
+        spec = self.specs.get(placement.job_id)
+        group = 0 if spec is None else group_number(spec, placement.task_group)
+        return task_id(placement.job_id, group, placement.task_index)
+
+    def placed(self, placement: engine_pb2.Placement) -> Placed:
+        """The same for the simulation."""
+        devices = tuple((share.device_index, share.milli) for share in placement.devices)
+        return Placed(self.task_id(placement), placement.site_id, placement.node_id, devices)
+
+    def used(self, placement: engine_pb2.Placement) -> engine_pb2.UsedResources:
+        """The same for the engine."""
+        spec = self.specs[placement.job_id]
+        return engine_pb2.UsedResources(
+            allocation_id=self.task_id(placement),  # that of a task that moves is replaced
+            node_id=placement.node_id,
+            resources=spec.task_groups[group_number(spec, placement.task_group)].resources,
+            devices=placement.devices,
+            job_id=placement.job_id,
+            task_group=placement.task_group,
+            task_index=placement.task_index,
+            priority=spec.priority,
+            gang=spec.kind == JOB_KIND_GANG,
+        )
 
 
-def _placed(placement: engine_pb2.Placement) -> Placed:
-    devices = tuple((share.device_index, share.milli) for share in placement.devices)
-    return Placed(placement.job_id, placement.site_id, placement.node_id, devices)
+def group_number(spec: JobSpec, name: str) -> int:
+    """Which of its job's groups has that name; of none: the first."""
+    return next((n for n, group in enumerate(spec.task_groups) if group.name == name), 0)

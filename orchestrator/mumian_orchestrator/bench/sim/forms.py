@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from mumian_orchestrator.bench.sim.scenario import Event, JobClass, NodeClass, Scenario, Site
+from mumian_orchestrator.bench.sim.jobs import JobClass
+from mumian_orchestrator.bench.sim.scenario import Event, NodeClass, Scenario, Site
 
 
 def short_form(scenario: Scenario) -> Scenario:
@@ -26,7 +27,7 @@ def window(scenario: Scenario, from_h: int, hours: float) -> Scenario:
 
 
 def scaled(scenario: Scenario, share: float) -> Scenario:
-    """A share of the nodes of each class, at least one, and of the arrivals.
+    """A share of the nodes of each class, at least one, of the uplinks and of the arrivals.
 
     A trace keeps every so-manieth task.
     """
@@ -34,11 +35,18 @@ def scaled(scenario: Scenario, share: float) -> Scenario:
         return scenario
     return dataclasses.replace(
         scenario,
-        sites=tuple(
-            dataclasses.replace(site, nodes=tuple(_fewer(group, share) for group in site.nodes))
-            for site in scenario.sites
-        ),
+        sites=tuple(_smaller(site, share) for site in scenario.sites),
         jobs=tuple(_fewer_arrivals(job, share) for job in scenario.jobs),
+    )
+
+
+def _smaller(site: Site, share: float) -> Site:
+    most = site.more_nodes_max
+    return dataclasses.replace(
+        site,
+        uplink_mbps=site.uplink_mbps * share,
+        more_nodes_max=None if most is None else round(most * share),
+        nodes=tuple(_fewer(group, share) for group in site.nodes),
     )
 
 
@@ -62,6 +70,7 @@ def _site_from(site: Site, from_h: int) -> Site:
         temperature_c=_turned(site.temperature_c, from_h),
         energy_kwh_cny=_turned(site.energy_kwh_cny, from_h),
         carbon_g_per_kwh=_turned(site.carbon_g_per_kwh, from_h),
+        uplink_others=_turned(site.uplink_others, from_h),
     )
 
 

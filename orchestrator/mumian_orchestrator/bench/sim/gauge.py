@@ -9,6 +9,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from mumian.api.v1.fleet_pb2 import Node, Site
+from mumian.api.v1.job_pb2 import JOB_KIND_GANG
 from mumian.api.v1.resources_pb2 import DeviceShare
 from mumian_core import Engine
 from mumian_core.v1 import engine_pb2, optimize_pb2
@@ -100,43 +101,41 @@ class Gauge:
         nodes = [*self._nodes, *more_nodes]
         delta = engine_pb2.Delta(reset=True, sites=sites, nodes=nodes, links=messages)
         for entry in running:
-            spec = self._specs.of(entry.task)
+            task = self._specs.running(entry.task)
             delta.allocations.add(
-                allocation_id=entry.task.id,
+                allocation_id=task.id,
                 node_id=entry.node_id,
-                resources=spec.task_groups[0].resources,
+                resources=self._specs.group_of(entry.task).resources,
                 devices=[DeviceShare(device_index=i, milli=milli) for i, milli in entry.devices_milli],
-                job_id=entry.task.id,
-                task_group="main",
-                priority=spec.priority,
+                job_id=task.job_id,
+                task_group=task.task_group,
+                task_index=task.task_index,
+                priority=task.spec.priority,
+                gang=task.spec.kind == JOB_KIND_GANG,
             )
         engine.apply(delta.SerializeToString())
         policy = engine_pb2.Policy(
             objective=engine_pb2.OBJECTIVE_COST, carbon_kg_microcny=self._scenario.carbon_kg_microcny
         )
-        in_play = {entry.task.id: self._specs.of(entry.task) for entry in movable}
-        request = whole_fleet_request("gauge", in_play, policy)
-        for task in waiting:
-            request.jobs.add(job_id=task.id, spec=self._specs.of(task))
+        in_play = [self._specs.running(entry.task) for entry in movable]
+        request = whole_fleet_request("gauge", in_play, self._specs.pending(waiting), policy)
         request.stop.rounds_max, request.stop.threads = rounds, 1
         return optimize_pb2.OptimizeResponse.FromString(
             engine.snapshot().optimize(request.SerializeToString())
         )
 
     def _keeps_promise(self, running: Running, rtt_p99_us: dict[tuple[str, str], int]) -> bool:
-        job = self._scenario.jobs[running.task.job_class]
-        return not job.slo_budget_us or (
-            rtt_p99_us[running.task.zone, running.site_id] + job.compute_us + job.client_us
-            <= job.slo_budget_us
-        )
+        group = self._scenario.jobs[running.task.job_class].groups[running.task.group]
+        return group.keeps_promise(rtt_p99_us[running.task.zone, running.site_id])
 
     def _fragments(self, running: Collection[Running]) -> tuple[float, float | None]:
         sites = {site.id: Site(id=site.id) for site in self._scenario.sites}
         rooms = {node.id: Room.empty(node, sites[node.site_id]) for node in self._nodes}
         for entry in running:
-            job, room = self._scenario.jobs[entry.task.job_class], rooms[entry.node_id]
-            room.cpu_milli -= job.cpu_milli
-            room.memory_mib -= job.memory_mib
+            group = self._scenario.jobs[entry.task.job_class].groups[entry.task.group]
+            room = rooms[entry.node_id]
+            room.cpu_milli -= group.cpu_milli
+            room.memory_mib -= group.memory_mib
             for index, milli in entry.devices_milli:
                 room.devices_milli[index] -= milli
         cores = cores_lost = devices = devices_lost = 0.0

@@ -96,26 +96,36 @@ def _answer(
             for p in sorted(planner.moment.best_of_housed.prices, key=lambda p: -p.microcny_per_hour)
             if p.microcny_per_hour > 0
         ][:20],
+        "sites_without_room": planner.full_sites(),
         "proposals": proposals,
     }
     if more:
-        answer["demand"] = {"tasks": len(more), "ways": _ways(planner, nodes[: _WAYS_TRIED * top], status)}
+        answer["demand"] = {"tasks": len(more), "ways": _ways(planner, nodes, _WAYS_TRIED * top, status)}
     return answer
 
 
-def _ways(planner: Planner, nodes: Sequence[Worth], status: Status) -> list[dict[str, object]]:
-    """For each class of nodes that helps: how many it takes that all tasks have a place."""
+def _ways(planner: Planner, nodes: Sequence[Worth], most: int, status: Status) -> list[dict[str, object]]:
+    """For each class of nodes that helps: how many it takes that all tasks have a place. Where none has room
+    for enough: several together.
+    """
     if not planner.moment.best.found.unplaced_task_count:
         cost = planner.moment.best.found.cost_microcny_per_hour / _MICROCNY
         return [{"what": "what there is", "nodes": 0, "cny_per_hour": round(cost, 2)}]
     ways = []
-    for worth in nodes:
+    for worth in nodes[:most]:
         assert isinstance(worth.addition, Nodes)
         status.update(f"how many nodes at {worth.addition.site_id}")
         found = planner.least_nodes(worth.addition.site_id, worth.addition.node_class)
         if found is not None:
             what = f"nodes of class {worth.addition.node_class} at {worth.addition.site_id}"
             ways.append({"what": what, "nodes": found[0], "cny_per_hour": round(found[1], 2)})
+    if not ways:
+        status.update("nodes at several sites")
+        mixed = planner.mix(nodes)
+        if mixed is not None:
+            chosen, cost = mixed
+            what = " and ".join(map(str, chosen))
+            ways.append({"what": what, "nodes": sum(n.count for n in chosen), "cny_per_hour": round(cost, 2)})
     return sorted(ways, key=lambda way: (way["nodes"], way["cny_per_hour"]))
 
 
@@ -146,6 +156,10 @@ def _print(answer: Mapping[str, object], console: Console) -> None:
         f"{answer['without_a_place_at_best']} have no place; the rest costs "
         f"{answer['cny_per_hour_at_best']} CNY an hour."
     )
+    full = answer["sites_without_room"]
+    assert isinstance(full, list)
+    if full:
+        console.print(f"One more node would pay at {', '.join(full)}, which have no room for any.")
     proposals = answer["proposals"]
     assert isinstance(proposals, list)
     if not proposals:
@@ -183,6 +197,6 @@ def _print(answer: Mapping[str, object], console: Console) -> None:
         for way in wanted["ways"]:
             table.add_row(way["what"], str(way["nodes"]), f"{way['cny_per_hour']:,.2f}")
         if not wanted["ways"]:
-            table.add_row("no number of nodes of one class", "-", "-")
+            table.add_row("no number of nodes for which there is room", "-", "-")
         console.print(table)
     console.print(str(answer["machine"]))

@@ -17,12 +17,13 @@ from mumian_core.v1 import optimize_pb2
 
 from mumian_orchestrator.bench.sim import world
 from mumian_orchestrator.bench.sim.account import Running
-from mumian_orchestrator.bench.sim.arrivals import Arrival
+from mumian_orchestrator.bench.sim.arrivals import Arrival, tasks_of
 from mumian_orchestrator.bench.sim.fields import ScenarioError
 from mumian_orchestrator.bench.sim.gauge import Gauge
 from mumian_orchestrator.bench.sim.record import Record, record
 from mumian_orchestrator.bench.sim.runner import Run
-from mumian_orchestrator.bench.sim.scenario import JobClass, NodeClass, Scenario
+from mumian_orchestrator.bench.sim.jobs import JobClass
+from mumian_orchestrator.bench.sim.scenario import NodeClass, Scenario
 
 NODES_MOST = 4096
 _ROUNDS = 20
@@ -118,24 +119,39 @@ class Planner:
         self._sites, self._rtt_p99_us = made.world()
         self._running, waiting = made.running_tasks(), [*made.waiting_tasks(), *demand]
         best = self._best(waiting)
-        with_place = {placement.job_id for placement in best.plan.placements}
-        housed = [task for task in waiting if task.id in with_place]
+        with_place = {(p.job_id, p.task_group, p.task_index) for p in best.plan.placements}
+        housed = [task for task in waiting if self._named(task) in with_place]
         best_of_housed = self._best(housed) if len(housed) < len(waiting) else best
         self.moment = Moment(busiest.at_s, self._running, waiting, best, housed, best_of_housed)
 
     def nodes(self, count: int) -> list[Worth]:
-        """So many nodes of each class whose resources have a price, the most worth first; see `check`."""
+        """So many nodes of each class whose resources have a price, the most worth first; see `check`.
+
+        Where a site has no room for so many: as many as it has room for.
+        """
         rank, money = _prices(self.moment.best), _prices(self.moment.best_of_housed)
-        found = [
-            Worth(
-                Nodes(site.id, number, count),
-                count * _worth_microcny(group, site.id, rank),
-                count * _worth_microcny(group, site.id, money) / _MICROCNY,
-            )
+        found = []
+        for site in self._scenario.sites:
+            fits = count if site.more_nodes_max is None else min(count, site.more_nodes_max)
+            for number, group in enumerate(site.nodes):
+                worth = Worth(
+                    Nodes(site.id, number, fits),
+                    fits * _worth_microcny(group, site.id, rank),
+                    fits * _worth_microcny(group, site.id, money) / _MICROCNY,
+                )
+                if worth.rank or worth.predicted_cny_per_hour:
+                    found.append(worth)
+        return _ordered(found)
+
+    def full_sites(self) -> list[str]:
+        """Where one more node would pay, and there is no room for any."""
+        prices = _prices(self.moment.best)
+        return [
+            site.id
             for site in self._scenario.sites
-            for number, group in enumerate(site.nodes)
+            if site.more_nodes_max == 0
+            and any(_worth_microcny(group, site.id, prices) for group in site.nodes)
         ]
-        return _ordered(worth for worth in found if worth.rank or worth.predicted_cny_per_hour)
 
     def links(self) -> list[Worth]:
         """Every link that keeps some promise once it takes half the time, and does not now; see `check`."""
@@ -172,27 +188,70 @@ class Planner:
         """The whole scenario with the addition, under our policy."""
         return record(Run(addition.added(self._scenario), readings=0), self._seed)
 
-    def least_nodes(self, site_id: str, node_class: int) -> tuple[int, float] | None:
+    def least_nodes(
+        self, site_id: str, node_class: int, beside: Sequence[Nodes] = ()
+    ) -> tuple[int, float] | None:
         """How many more nodes of a class it takes that every task has a place, and what all then costs in CNY
-        an hour; None: no number of them helps.
+        an hour; None: no number of them helps, or there is no room for so many.
+
+        Args:
+            beside: nodes that are added too.
         """
-        low, high = 0, 1
-        while (cost := self._cost_of_all(site_id, node_class, high)) is None:
-            low, high = high, 2 * high
-            if low >= NODES_MOST:
+        most = self._room(site_id) - sum(nodes.count for nodes in beside if nodes.site_id == site_id)
+        low, high = 0, min(1, most)
+        while (cost := self._cost_of_all(site_id, node_class, high, beside)) is None:
+            if high >= most:
                 return None
+            low, high = high, min(2 * high, most)
         while high - low > 1:
             middle = (low + high) // 2
-            found = self._cost_of_all(site_id, node_class, middle)
+            found = self._cost_of_all(site_id, node_class, middle, beside)
             if found is None:
                 low = middle
             else:
                 high, cost = middle, found
         return high, cost
 
-    def _cost_of_all(self, site_id: str, node_class: int, count: int) -> float | None:
-        answer = self._best(self.moment.waiting, self._messages(Nodes(site_id, node_class, count)))
+    def mix(self, worths: Sequence[Worth]) -> tuple[list[Nodes], float] | None:
+        """Nodes at several sites, each filled as far as it has room, in the order given, and what all then
+        costs in CNY an hour; None: even all of them together leave a task without a place.
+        """
+        chosen: list[Nodes] = []
+        left = self.moment.best.found.unplaced_task_count
+        for worth in worths:
+            assert isinstance(worth.addition, Nodes)
+            site_id, node_class = worth.addition.site_id, worth.addition.node_class
+            free = self._room(site_id) - sum(n.count for n in chosen if n.site_id == site_id)
+            if free <= 0:
+                continue
+            found = self.least_nodes(site_id, node_class, chosen)
+            if found is not None:
+                return [*chosen, Nodes(site_id, node_class, found[0])], found[1]
+            all_of_them = Nodes(site_id, node_class, min(free, NODES_MOST))
+            still = self._unplaced([*chosen, all_of_them])
+            if still < left:
+                chosen, left = [*chosen, all_of_them], still
+        return None
+
+    def _room(self, site_id: str) -> int:
+        most = next(site.more_nodes_max for site in self._scenario.sites if site.id == site_id)
+        return NODES_MOST if most is None else most
+
+    def _cost_of_all(
+        self, site_id: str, node_class: int, count: int, beside: Sequence[Nodes]
+    ) -> float | None:
+        answer = self._best_with([*beside, Nodes(site_id, node_class, count)])
         return None if answer.found.unplaced_task_count else _cost_microcny(answer) / _MICROCNY
+
+    def _unplaced(self, nodes: Sequence[Nodes]) -> int:
+        return self._best_with(nodes).found.unplaced_task_count
+
+    def _best_with(self, nodes: Sequence[Nodes]) -> optimize_pb2.OptimizeResponse:
+        return self._best(self.moment.waiting, [m for entry in nodes for m in self._messages(entry)])
+
+    def _named(self, task: Arrival) -> tuple[str, str, int]:
+        job = self._scenario.jobs[task.job_class]
+        return task.job_id, job.groups[task.group].name, task.task_index
 
     def _best(
         self,
@@ -213,9 +272,10 @@ class Planner:
 
     def _links_that_matter(self) -> Iterator[Link]:
         promises = {
-            (zone, job.slo_budget_us - job.compute_us - job.client_us)
+            (zone, group.slo_budget_us - group.compute_us - group.client_us)
             for job in self._scenario.jobs
-            if job.slo_budget_us
+            for group in job.groups
+            if group.slo_budget_us
             for zone in job.zones
         }
         for (zone, site_id), rtt_us in self._rtt_p99_us.items():
@@ -240,7 +300,7 @@ def _ordered(worths: Iterable[Worth]) -> list[Worth]:
 
 
 def demand(scenario: Scenario, text: str) -> list[Arrival]:
-    """Tasks that come on top: CLASS=COUNT, or CLASS=COUNT@ZONE.
+    """The tasks of so many jobs that come on top: CLASS=COUNT, or CLASS=COUNT@ZONE.
 
     Raises:
         ScenarioError: it is not so written, or names what the scenario does not have.
@@ -260,8 +320,11 @@ def demand(scenario: Scenario, text: str) -> list[Arrival]:
     job = scenario.jobs[numbers[name]]
     places = [zone] if zone else _in_turn(job, int(count))
     return [
-        Arrival(0.0, numbers[name], -1 - number, places[number % len(places)], job.run_time_s)
+        task
         for number in range(int(count))
+        for task in tasks_of(
+            job, Arrival(0.0, numbers[name], -1 - number, places[number % len(places)], job.run_time_s)
+        )
     ]
 
 

@@ -11,10 +11,11 @@ import yaml
 
 from mumian_orchestrator.bench.sim.datasets import expanded
 from mumian_orchestrator.bench.sim.fields import Fields, ScenarioError
+from mumian_orchestrator.bench.sim.jobs import JobClass, read_job
 from mumian_orchestrator.bench.sim.sources import Source, read_sources
 
 TIERS = {"city": 1, "edge": 2, "hub": 3}
-EVENTS = {"site_loss": "site", "link_cut": "link", "heat": "site"}
+EVENTS = {"site_loss": "site", "link_cut": "link", "heat": "site", "congestion": "site"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +30,20 @@ class Zone:
 
 @dataclass(frozen=True, slots=True)
 class NodeClass:
-    """Alike machines of a site."""
+    """Alike machines of a site.
+
+    Args:
+        idle_power_mw: of one machine that is on, whatever runs on it.
+        sleeps: a machine on which nothing runs is off.
+    """
 
     count: int
     arch: str
     cores: int
     memory_gib: int
     core_active_power_mw: int
+    idle_power_mw: int
+    sleeps: bool
     accelerator_model: str
     accelerator_count: int
     accelerator_active_power_mw: int
@@ -47,6 +55,11 @@ class Site:
     """One site. Its PUE grows by `pue_permille_per_c` for each degree above `pue_free_cooling_c`.
 
     All that is by hour has 24 values.
+
+    Args:
+        uplink_mbps: what its links to all zones carry together; 0: no limit, so they are never congested.
+        uplink_others: the share of it that others fill.
+        more_nodes_max: how many more machines it has room and power for; None: any number.
     """
 
     id: str
@@ -63,6 +76,9 @@ class Site:
     carbon_g_per_kwh: tuple[float, ...]
     cpu_core_hour_microcny: int
     memory_gib_hour_microcny: int
+    uplink_mbps: float
+    uplink_others: tuple[float, ...]
+    more_nodes_max: int | None
     nodes: tuple[NodeClass, ...]
 
     def pue_at(self, hour: int, extra_c: float = 0.0) -> int:
@@ -72,49 +88,10 @@ class Site:
 
 
 @dataclass(frozen=True, slots=True)
-class JobClass:
-    """Alike jobs of one task each.
-
-    Args:
-        accelerator_models: those that it accepts; none named: any.
-        per_hour: mean arrivals by hour of the day.
-        trace_s, trace_run_times_s: in place of drawn arrivals and, where given, run times.
-        run_time_s: mean of an exponential distribution, or (`is_run_time_fixed`) of every task.
-        start_s: from its place to its first second of work: fetching, starting. It holds its room meanwhile.
-        slo_budget_us: 0: no latency promise. The users of each job are in one of `zones`, drawn evenly; a
-            zone that is named twice is drawn twice as often.
-        is_movable: a running task may be moved, as the coordinator moves services. By default those with a
-            latency promise: sessions, not batch work.
-    """
-
-    name: str
-    tenant: str
-    priority: int
-    cpu_milli: int
-    memory_mib: int
-    accelerator_milli: int
-    accelerator_models: tuple[str, ...]
-    per_hour: tuple[float, ...]
-    trace_s: tuple[float, ...]
-    trace_run_times_s: tuple[float, ...]
-    run_time_s: float
-    is_run_time_fixed: bool
-    start_s: float
-    zones: tuple[str, ...]
-    slo_budget_us: int
-    compute_us: int
-    client_us: int
-    is_movable: bool
-
-    @property
-    def arrivals_a_day(self) -> float:
-        """On average; of a trace: all of it."""
-        return len(self.trace_s) or sum(self.per_hour)
-
-
-@dataclass(frozen=True, slots=True)
 class Event:
-    """Something that goes wrong for a while: a site is lost, a zone's link is cut, or a site is warmer."""
+    """Something that goes wrong for a while: a site is lost, a zone's link is cut, a site is warmer, or
+    others fill more of its uplink.
+    """
 
     kind: str
     at_s: int
@@ -122,6 +99,7 @@ class Event:
     site: str
     zone: str
     extra_c: float
+    extra_share: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +114,7 @@ class ShortForm:
 @dataclass(frozen=True, slots=True)
 class Scenario:
     """One file. Round trips follow from distances: fixed + per km x km, and p99 = p50 x factor; those of
-    `links_rtt_p99_us`, by zone and site, are as they are.
+    `links_rtt_p99_us`, by zone and site, are as they are. A site's load comes on top; see `congestion.py`.
     """
 
     name: str
@@ -146,6 +124,7 @@ class Scenario:
     rtt_fixed_us: float
     rtt_us_per_km: float
     rtt_p99_factor: float
+    rtt_queue_us: float
     carbon_kg_microcny: int
     zones: tuple[Zone, ...]
     sites: tuple[Site, ...]
@@ -218,10 +197,11 @@ def read(raw: object) -> Scenario:
         rtt_fixed_us=rtt.number("fixed_us"),
         rtt_us_per_km=rtt.number("us_per_km"),
         rtt_p99_factor=rtt.number("p99_factor", least=1.0),
+        rtt_queue_us=rtt.number("queue_us", 0.0),
         carbon_kg_microcny=top.whole("carbon_kg_microcny", 80_000),
         zones=zones,
         sites=sites,
-        jobs=top.items("jobs", lambda f: _job(f, {zone.id: zone for zone in zones})),
+        jobs=top.items("jobs", lambda f: read_job(f, {zone.id: zone for zone in zones})),
         events=top.items("events", lambda f: _event(f, site_ids, zone_ids), least=0),
         links_rtt_p99_us=dict(top.items("links", lambda f: _link(f, site_ids, zone_ids), least=0)),
         short=_short(Fields(top.take("short", {}), "short")),
@@ -274,6 +254,9 @@ def _site(f: Fields) -> Site:
         carbon_g_per_kwh=f.day("carbon_g_per_kwh"),
         cpu_core_hour_microcny=f.whole("cpu_core_hour_microcny"),
         memory_gib_hour_microcny=f.whole("memory_gib_hour_microcny", 0),
+        uplink_mbps=f.number("uplink_mbps", 0.0),
+        uplink_others=f.day("uplink_others", 0.0),
+        more_nodes_max=f.whole("more_nodes_max", 0) if f.has("more_nodes_max") else None,
         nodes=f.items("nodes", _node_class),
     )
 
@@ -292,48 +275,12 @@ def _node_class(f: Fields) -> NodeClass:
         cores=f.whole("cores", least=1),
         memory_gib=f.whole("memory_gib", least=1),
         core_active_power_mw=f.whole("core_active_power_mw"),
+        idle_power_mw=f.whole("idle_power_mw", 0),
+        sleeps=f.whole("sleeps", 0) == 1,
         accelerator_model=f.text("accelerator_model") if accelerators else "",
         accelerator_count=accelerators,
         accelerator_active_power_mw=f.whole("accelerator_active_power_mw") if accelerators else 0,
         accelerator_hour_microcny=f.whole("accelerator_hour_microcny") if accelerators else 0,
-    )
-
-
-def _job(f: Fields, zones: Mapping[str, Zone]) -> JobClass:
-    arrivals = Fields(f.take("arrivals"), f.at("arrivals"))
-    trace, run_times = arrivals.numbers("at_s"), arrivals.numbers("run_s")
-    per_hour = (0.0,) * 24 if trace else arrivals.day("per_hour")
-    arrivals.end()
-    if run_times and len(run_times) != len(trace):
-        raise ScenarioError(
-            f"{arrivals.at('run_s')} has {len(run_times)} values for {len(trace)} of at_s; give one each"
-        )
-    order = sorted(range(len(trace)), key=lambda index: trace[index])
-    accelerator_milli = f.whole("accelerator_milli", 0)
-    if accelerator_milli > 1000 and accelerator_milli % 1000:
-        raise ScenarioError(
-            f"{f.at('accelerator_milli')} ({accelerator_milli}) must be at most 1000, or whole thousands"
-        )
-    slo_budget_us = round(1000 * f.number("slo_budget_ms", 0.0))
-    return JobClass(
-        name=f.text("name"),
-        tenant=f.text("tenant"),
-        priority=f.whole("priority", 50, least=1),
-        cpu_milli=f.whole("cpu_milli", least=1),
-        memory_mib=f.whole("memory_mib", least=1),
-        accelerator_milli=accelerator_milli,
-        accelerator_models=f.texts("accelerator_models"),
-        per_hour=per_hour,
-        trace_s=tuple(trace[index] for index in order),
-        trace_run_times_s=tuple(run_times[index] for index in order) if run_times else (),
-        run_time_s=1.0 if run_times else f.number("run_time_s", least=1.0),
-        is_run_time_fixed=f.whole("run_time_fixed", 0) == 1,
-        start_s=f.number("start_s", 0.0),
-        zones=tuple(id_ for id_ in f.names("zones", zones) for _ in range(zones[id_].users)),
-        slo_budget_us=slo_budget_us,
-        compute_us=round(1000 * f.number("compute_ms", 0.0)),
-        client_us=round(1000 * f.number("client_ms", 0.0)),
-        is_movable=f.whole("movable", int(slo_budget_us > 0)) == 1,
     )
 
 
@@ -361,4 +308,5 @@ def _event(f: Fields, sites: dict[str, object], zones: dict[str, object]) -> Eve
     if zone:
         f.known("zone", zone, zones)
     extra_c = f.number("extra_c") if kind == "heat" else 0.0
-    return Event(kind, round(at_h * 3600), round((at_h + for_h) * 3600), site, zone, extra_c)
+    extra_share = f.number("extra_share") if kind == "congestion" else 0.0
+    return Event(kind, round(at_h * 3600), round((at_h + for_h) * 3600), site, zone, extra_c, extra_share)

@@ -18,7 +18,7 @@ from mumian_orchestrator.adapters.memory.key_value import MemoryCluster, MemoryK
 from mumian_orchestrator.adapters.memory.virtual_time import VirtualClock
 from mumian_orchestrator.bench.sim import world
 from mumian_orchestrator.bench.sim.arrivals import Arrival
-from mumian_orchestrator.bench.sim.core_backend import Placed
+from mumian_orchestrator.bench.sim.core_backend import Placed, group_number
 from mumian_orchestrator.bench.sim.scenario import Scenario
 from mumian_orchestrator.main.composition import Services, compose
 from mumian_orchestrator.main.config import Config
@@ -83,7 +83,7 @@ class ServicesBackend:
         self._scenario, self._specs, self._services = scenario, specs, services
         self._agents: dict[str, _Agent] = {}
         self._allocations: dict[str, job_pb2.Allocation] = {}
-        self._tasks: dict[str, str] = {}  # by job id
+        self._jobs: dict[str, Arrival] = {}  # the first task of each job, by the coordinator's id
         self.decision_s = 0.0
 
     async def end(self, now_s: int, ended: Sequence[str]) -> None:
@@ -134,9 +134,11 @@ class ServicesBackend:
         for task_id in lost:
             del self._allocations[task_id]  # nobody is there to tell the coordinator
         for task in arrived:
+            if task.group or task.task_index:
+                continue  # its job is there
             tenant = self._scenario.jobs[task.job_class].tenant
-            job = await self._services.admission.create(tenant, task.id, self._specs.of(task))
-            self._tasks[job.id] = task.id
+            job = await self._services.admission.create(tenant, task.job_id, self._specs.of(task))
+            self._jobs[job.id] = task
         await asyncio.sleep(_SETTLED_S)
         placed = [self._start(a) for agent in self._agents.values() for a in self._taken(agent)]
         self.decision_s += time.perf_counter() - start
@@ -147,11 +149,13 @@ class ServicesBackend:
         return started
 
     def _start(self, allocation: job_pb2.Allocation) -> Placed:
-        task_id = self._tasks[allocation.job_id]
-        self._allocations[task_id] = allocation
+        first = self._jobs[allocation.job_id]
+        number = group_number(self._specs.of(first), allocation.task_group)
+        task = first._replace(group=number, task_index=allocation.task_index)
+        self._allocations[task.id] = allocation
         self._agents[allocation.site_id].status(allocation.id, job_pb2.ALLOCATION_STATE_RUNNING)
         devices = tuple((share.device_index, share.milli) for share in allocation.devices)
-        return Placed(task_id, allocation.site_id, allocation.node_id, devices)
+        return Placed(task.id, allocation.site_id, allocation.node_id, devices)
 
 
 @asynccontextmanager

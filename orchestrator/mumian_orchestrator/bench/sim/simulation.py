@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
@@ -12,6 +11,7 @@ from mumian.api.v1.fleet_pb2 import Site
 from mumian_orchestrator.bench.sim import world
 from mumian_orchestrator.bench.sim.account import Account, Running
 from mumian_orchestrator.bench.sim.arrivals import Arrival, arrivals
+from mumian_orchestrator.bench.sim.congestion import queues_us
 from mumian_orchestrator.bench.sim.core_backend import Backend, Placed
 from mumian_orchestrator.bench.sim.gauge import Gauge, Reading
 from mumian_orchestrator.bench.sim.scenario import Event, Scenario
@@ -29,7 +29,7 @@ class Sample:
 
     Args:
         inside_slo: since the sample before; None: nothing was under a promise.
-        meter_kw: by site.
+        meter_kw: by site, with machines that are on.
     """
 
     at_s: int
@@ -63,6 +63,7 @@ class Simulation:
     _lost: list[tuple[float, Arrival]] = field(default_factory=list)
     _rtt_p99_us: dict[tuple[str, str], int] = field(default_factory=dict)
     _sites: list[Site] = field(default_factory=list)
+    _queue_us: dict[str, int] = field(default_factory=dict)
     _gauge: Gauge | None = None
     _promises_sampled: tuple[float, float] = (0.0, 0.0)
 
@@ -93,7 +94,7 @@ class Simulation:
                 batch.append(upcoming)
                 self.account.tenant_of(upcoming).arrived += 1
                 upcoming = next(coming, None)
-            waiting = list(itertools.islice(self._waiting.values(), WAITING_AT_ONCE))
+            waiting = self._oldest_waiting()
             for task in batch:
                 self._waiting[task.id] = task
             for placed in await self.backend.decide(now_s, lost, waiting, batch, self._movable):
@@ -107,6 +108,15 @@ class Simulation:
                 self._read(now_s)
             progress(now_s)
         self._finish(now_s)
+
+    def _oldest_waiting(self) -> list[Arrival]:
+        """Those that are asked about; of the last job all tasks, as a gang is placed whole."""
+        found: list[Arrival] = []
+        for task in self._waiting.values():
+            if len(found) >= WAITING_AT_ONCE and task.job_id != found[-1].job_id:
+                break
+            found.append(task)
+        return found
 
     def _movable(self) -> dict[str, Arrival]:
         return {
@@ -171,7 +181,7 @@ class Simulation:
                 self.waiting,
                 sum(site.cpu_milli for site in sites.values()) / cores,
                 share,
-                {i: s.it_power_mw * s.pue_permille / 1e9 for i, s in sites.items()},
+                {i: (s.it_power_mw + s.idle_power_mw) * s.pue_permille / 1e9 for i, s in sites.items()},
             )
         )
 
@@ -204,10 +214,13 @@ class Simulation:
         turned = [
             e for e in self.scenario.events if before_s < e.at_s <= now_s or before_s < e.end_s <= now_s
         ]
-        if now_s % 3600 and not turned:
-            return []
         active = [e for e in self.scenario.events if e.at_s <= now_s < e.end_s]
-        rtt_p99_us = world.links(self.scenario, [(e.zone, e.site) for e in active if e.kind == "link_cut"])
+        queue_us = queues_us(self.scenario, self.account.sites, now_s, active)
+        if now_s % 3600 and not turned and queue_us == self._queue_us:
+            return []
+        self._queue_us = queue_us
+        cut = [(e.zone, e.site) for e in active if e.kind == "link_cut"]
+        rtt_p99_us = world.links(self.scenario, cut, queue_us)
         if self._rtt_p99_us:
             self.account.count_promises(now_s, self._rtt_p99_us)
         changed = {k: rtt for k, rtt in rtt_p99_us.items() if self._rtt_p99_us.get(k) != rtt}
@@ -220,6 +233,10 @@ class Simulation:
             account.advance(now_s)
             account.pue_permille = site.pue_at(now_s // 3600, _extra_c(active, site.id))
             is_lost = site.id in lost_sites
+            if is_lost and not account.is_lost:
+                account.turn_off()
+            elif account.is_lost and not is_lost:
+                account.turn_on()
             message = world.site_message(site, hours, account.pue_permille, now_s // 3600, is_lost=is_lost)
             sites.append(message)
         self._sites = sites

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from itertools import groupby
 
 from mumian.api.v1 import fleet_pb2, job_pb2
 from mumian.api.v1.resources_pb2 import Accelerator, AcceleratorRequest, Resources
+from mumian_core.v1 import engine_pb2
 
 from mumian_orchestrator.bench.sim.arrivals import Arrival
-from mumian_orchestrator.bench.sim.scenario import JobClass, NodeClass, Scenario, Site, Zone
+from mumian_orchestrator.bench.sim.jobs import JobClass, TaskGroup
+from mumian_orchestrator.bench.sim.policies.base import RunningTask
+from mumian_orchestrator.bench.sim.scenario import NodeClass, Scenario, Site, Zone
 
 # The virtual clock's zero: 2026-01-01 00:00 UTC, as in `adapters.memory.virtual_time`.
 EPOCH_UNIX_S = 1_767_225_600
@@ -87,44 +91,61 @@ def _node(site: Site, group: NodeClass, node_id: str) -> fleet_pb2.Node:
     return node
 
 
-def links(scenario: Scenario, cut: Iterable[tuple[str, str]]) -> dict[tuple[str, str], int]:
-    """Round trip p99 in microseconds by zone and site; of those that are cut, 10 s."""
-    gone = set(cut)
-    return {
-        (zone.id, site.id): _CUT_RTT_US if (zone.id, site.id) in gone else rtt_p99_us(scenario, zone, site)
+def links(
+    scenario: Scenario, cut: Iterable[tuple[str, str]], queue_us: Mapping[str, int] | None = None
+) -> dict[tuple[str, str], int]:
+    """Round trip p99 in microseconds by zone and site; of those that are cut, 10 s. Between sites too where
+    a job has limits between its groups.
+
+    Args:
+        queue_us: what waiting at a site's uplink adds.
+    """
+    gone, more_us = set(cut), queue_us or {}
+    found = {
+        (zone.id, site.id): _CUT_RTT_US
+        if (zone.id, site.id) in gone
+        else rtt_p99_us(scenario, zone, site) + more_us.get(site.id, 0)
         for zone in scenario.zones
         for site in scenario.sites
     }
+    if any(group.near for job in scenario.jobs for group in job.groups):
+        found |= {
+            (a.id, b.id): rtt_p99_us(scenario, a, b)
+            for a in scenario.sites
+            for b in scenario.sites
+            if a.id != b.id
+        }
+    return found
 
 
 def link_messages(by_pair: dict[tuple[str, str], int], factor: float) -> list[fleet_pb2.Link]:
     """The same as reports."""
     return [
         fleet_pb2.Link(
-            from_id=zone,
+            from_id=begin,
             to_site_id=site,
             rtt_p50_us=round(rtt / factor),
             rtt_p99_us=rtt,
             source=fleet_pb2.FIGURE_SOURCE_MODELLED,
             sample_count=1,
         )
-        for (zone, site), rtt in by_pair.items()
+        for (begin, site), rtt in by_pair.items()
     ]
 
 
-def rtt_p99_us(scenario: Scenario, zone: Zone, site: Site) -> int:
+def rtt_p99_us(scenario: Scenario, begin: Zone | Site, end: Site) -> int:
     """What the scenario says of the link, or what follows from the distance."""
-    if (zone.id, site.id) in scenario.links_rtt_p99_us:
-        return scenario.links_rtt_p99_us[zone.id, site.id]
-    p50_us = scenario.rtt_fixed_us + scenario.rtt_us_per_km * distance_km(zone, site)
+    if (begin.id, end.id) in scenario.links_rtt_p99_us:
+        return scenario.links_rtt_p99_us[begin.id, end.id]
+    p50_us = scenario.rtt_fixed_us + scenario.rtt_us_per_km * distance_km(begin, end)
     return round(p50_us * scenario.rtt_p99_factor)
 
 
-def distance_km(zone: Zone, site: Site) -> float:
+def distance_km(begin: Zone | Site, end: Site) -> float:
     """Along the great circle, by the haversine formula."""
-    lat_a, lat_b = math.radians(zone.latitude), math.radians(site.latitude)
+    lat_a, lat_b = math.radians(begin.latitude), math.radians(end.latitude)
     half_lat = (lat_b - lat_a) / 2
-    half_lon = math.radians(site.longitude - zone.longitude) / 2
+    half_lon = math.radians(end.longitude - begin.longitude) / 2
     a = math.sin(half_lat) ** 2 + math.cos(lat_a) * math.cos(lat_b) * math.sin(half_lon) ** 2
     return 2 * _EARTH_RADIUS_KM * math.asin(math.sqrt(a))
 
@@ -143,28 +164,66 @@ class Specs:
             self._made[key] = job_spec(self._jobs[task.job_class], task.zone)
         return self._made[key]
 
-    def typical(self) -> list[tuple[job_pb2.TaskGroup, float]]:
-        """What the classes ask for, and each one's share of all arrivals."""
-        counts = [job.arrivals_a_day for job in self._jobs]
+    def group_of(self, task: Arrival) -> job_pb2.TaskGroup:
+        """What its task group asks for."""
+        return self.of(task).task_groups[task.group]
+
+    def running(self, task: Arrival) -> RunningTask:
+        """It as a task that may move."""
+        spec = self.of(task)
+        return RunningTask(task.id, task.job_id, spec, spec.task_groups[task.group].name, task.task_index)
+
+    def pending(self, tasks: Iterable[Arrival]) -> list[engine_pb2.PendingJob]:
+        """Tasks that want a place, as jobs; those of a job must come one after another."""
         return [
-            (job_spec(job, job.zones[0]).task_groups[0], count / (sum(counts) or 1))
-            for job, count in zip(self._jobs, counts, strict=True)
+            self._pending_job(job_id, list(of_job))
+            for job_id, of_job in groupby(tasks, lambda task: task.job_id)
         ]
+
+    def _pending_job(self, job_id: str, tasks: list[Arrival]) -> engine_pb2.PendingJob:
+        spec = self.of(tasks[0])
+        pending = engine_pb2.PendingJob(job_id=job_id, spec=spec)
+        if len(tasks) < sum(group.count for group in spec.task_groups):
+            for number, of_group in groupby(tasks, lambda task: task.group):
+                pending.pending.add(
+                    task_group=spec.task_groups[number].name, task_indexes=[task.task_index for task in of_group]
+                )
+        return pending
+
+    def typical(self) -> list[tuple[job_pb2.TaskGroup, float]]:
+        """What the groups of the classes ask for, and each one's share of all tasks that arrive."""
+        counted = [
+            (job_spec(job, job.zones[0]).task_groups[number], job.arrivals_a_day * group.count)
+            for job in self._jobs
+            for number, group in enumerate(job.groups)
+        ]
+        total = sum(count for _, count in counted) or 1
+        return [(group, count / total) for group, count in counted]
 
 
 def job_spec(job: JobClass, zone: str) -> job_pb2.JobSpec:
-    """One task of a class, for users in a zone."""
-    resources = Resources(cpu_milli=job.cpu_milli, memory_mib=job.memory_mib)
-    if job.accelerator_milli:
+    """A job of a class, for users in a zone."""
+    kind = job_pb2.JOB_KIND_GANG if job.is_gang else job_pb2.JOB_KIND_BATCH
+    groups = [_group_spec(group, zone) for group in job.groups]
+    return job_pb2.JobSpec(name=job.name, kind=kind, priority=job.priority, task_groups=groups)
+
+
+def _group_spec(group: TaskGroup, zone: str) -> job_pb2.TaskGroup:
+    resources = Resources(cpu_milli=group.cpu_milli, memory_mib=group.memory_mib)
+    if group.accelerator_milli:
         resources.accelerators.CopyFrom(
-            AcceleratorRequest(milli=job.accelerator_milli, models=job.accelerator_models)
+            AcceleratorRequest(milli=group.accelerator_milli, models=group.accelerator_models)
         )
-    group = job_pb2.TaskGroup(name="main", count=1, resources=resources)
-    group.command.argv.append("true")
-    if job.slo_budget_us:
-        group.latency_slo.zone_ids.append(zone)
-        group.latency_slo.budget_us, group.latency_slo.client_us = job.slo_budget_us, job.client_us
-    group.compute_time.default_us = job.compute_us
-    return job_pb2.JobSpec(
-        name=job.name, kind=job_pb2.JOB_KIND_BATCH, priority=job.priority, task_groups=[group]
-    )
+    spec = job_pb2.TaskGroup(name=group.name, count=group.count, resources=resources)
+    spec.command.argv.append("true")
+    if group.slo_budget_us:
+        spec.latency_slo.zone_ids.append(zone)
+        spec.latency_slo.budget_us, spec.latency_slo.client_us = group.slo_budget_us, group.client_us
+    spec.compute_time.default_us = group.compute_us
+    for spread in group.spreads:
+        spec.spreads.add(topology=spread.topology, max_tasks=spread.max_tasks)
+    for apart in group.apart_from:
+        spec.apart_from.add(topology=apart.topology, task_group=apart.group)
+    for near in group.near:
+        spec.group_latencies.add(task_group=near.group, budget_us=near.budget_us)
+    return spec

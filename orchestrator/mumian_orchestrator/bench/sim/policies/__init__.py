@@ -10,7 +10,7 @@ from pathlib import Path
 from mumian_core.v1 import engine_pb2
 
 from mumian_orchestrator.bench.sim.fields import ScenarioError
-from mumian_orchestrator.bench.sim.policies.base import Cluster, Policy
+from mumian_orchestrator.bench.sim.policies.base import Cluster, Policy, RunningTask
 from mumian_orchestrator.bench.sim.policies.books import Room, Task
 from mumian_orchestrator.bench.sim.policies.engine import (
     CARBON_ABOVE_ALL_MICROCNY,
@@ -22,7 +22,7 @@ from mumian_orchestrator.bench.sim.policies.round_robin import RoundRobin
 from mumian_orchestrator.bench.sim.policies.scan import ScanPolicy
 from mumian_orchestrator.bench.sim.policies.scores import BestFit, FirstFit, LeastAllocated, MostAllocated
 
-__all__ = ["POLICIES", "Cluster", "Policy", "Room", "ScanPolicy", "Task", "policy"]
+__all__ = ["POLICIES", "Cluster", "Policy", "Room", "RunningTask", "ScanPolicy", "Task", "policy"]
 
 POLICIES: Mapping[str, Callable[[str], Policy]] = {
     "ours": lambda name: EnginePolicy(name, engine_pb2.OBJECTIVE_COST),

@@ -13,6 +13,17 @@ from mumian_core.v1 import engine_pb2
 
 
 @dataclass(frozen=True, slots=True)
+class RunningTask:
+    """A task at its place. `id` is that of its allocation too."""
+
+    id: str
+    job_id: str
+    spec: JobSpec
+    task_group: str
+    task_index: int
+
+
+@dataclass(frozen=True, slots=True)
 class Cluster:
     """What a policy may look at when it decides.
 
@@ -21,7 +32,7 @@ class Cluster:
         sites: by id, as they are now: PUE, prices, carbon, health.
         rtt_p99_us: by zone and site.
         typical: what the scenario's classes ask for, and the share of arrivals that is of the class.
-        movable: gives the spec of each task that runs and may be moved, by its job id.
+        movable: gives each task that runs and may be moved.
         world_changes: how often sites or links have changed; the same number means that they have not.
     """
 
@@ -31,7 +42,7 @@ class Cluster:
     rtt_p99_us: Mapping[tuple[str, str], int]
     carbon_kg_microcny: int
     typical: Sequence[tuple[TaskGroup, float]]
-    movable: Callable[[], Mapping[str, JobSpec]]
+    movable: Callable[[], Sequence[RunningTask]]
     world_changes: int
 
     def sites_for(self, group: TaskGroup) -> frozenset[str]:
@@ -63,5 +74,5 @@ class Policy(ABC):
         there is room beside what runs; without moves, all of it must be right.
         """
 
-    def ended(self, job_ids: Sequence[str]) -> None:  # noqa: B027 - only policies with books care
+    def ended(self, task_ids: Sequence[str]) -> None:  # noqa: B027 - only policies with books care
         """These tasks have left their nodes. For policies that keep books of their own."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -41,6 +42,17 @@ class Task:
             frozenset(want.accelerators.models),
             site_ids,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One task that wants a place."""
+
+    id: str
+    job_id: str
+    group: str
+    index: int
+    task: Task
 
 
 @dataclass(slots=True)
@@ -88,6 +100,8 @@ def each_and_count(accelerator_milli: int) -> tuple[int, int]:
 
 @dataclass(slots=True)
 class _Held:
+    job_id: str
+    group: str
     number: int
     task: Task
     devices: list[int]
@@ -99,28 +113,38 @@ class Books:
     def __init__(self, cluster: Cluster) -> None:
         self.rooms = [Room.empty(node, cluster.sites[node.site_id]) for node in cluster.nodes]
         self._held: dict[str, _Held] = {}
+        self._of_job: defaultdict[str, dict[str, _Held]] = defaultdict(dict)
 
     def see(self, cluster: Cluster) -> None:
         """Sites have changed."""
         for room in self.rooms:
             room.site = cluster.sites[room.node.site_id]
 
-    def take(self, job_id: str, number: int, task: Task, devices: list[int]) -> list[DeviceShare]:
+    def where(self, job_id: str) -> list[tuple[str, Room]]:
+        """The group of each task of a job that has its place, and where that is."""
+        return [(held.group, self.rooms[held.number]) for held in self._of_job[job_id].values()]
+
+    def take(self, wanted: Wanted, number: int, devices: list[int]) -> list[DeviceShare]:
         """Book a task on the node of that number."""
+        task = wanted.task
         room = self.rooms[number]
         room.cpu_milli -= task.cpu_milli
         room.memory_mib -= task.memory_mib
         each, _ = each_and_count(task.accelerator_milli)
         for device in devices:
             room.devices_milli[device] -= each
-        self._held[job_id] = _Held(number, task, devices)
+        held = _Held(wanted.job_id, wanted.group, number, task, devices)
+        self._held[wanted.id] = self._of_job[wanted.job_id][wanted.id] = held
         return [DeviceShare(device_index=device, milli=each) for device in devices]
 
-    def give_back(self, job_ids: Sequence[str]) -> list[int]:
+    def give_back(self, task_ids: Sequence[str]) -> list[int]:
         """Cross tasks out; the numbers of the nodes that have more room now."""
         numbers = []
-        for job_id in job_ids:
-            held = self._held.pop(job_id)
+        for task_id in task_ids:
+            held = self._held.pop(task_id)
+            del self._of_job[held.job_id][task_id]
+            if not self._of_job[held.job_id]:
+                del self._of_job[held.job_id]
             room = self.rooms[held.number]
             room.cpu_milli += held.task.cpu_milli
             room.memory_mib += held.task.memory_mib

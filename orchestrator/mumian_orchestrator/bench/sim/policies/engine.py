@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 
-from mumian.api.v1.job_pb2 import JobSpec
 from mumian_core.v1 import engine_pb2, optimize_pb2
 
-from mumian_orchestrator.bench.sim.policies.base import Cluster, Policy
+from mumian_orchestrator.bench.sim.policies.base import Cluster, Policy, RunningTask
 
 # For 1 kg: a million yuan, so that no other term matters.
 CARBON_ABOVE_ALL_MICROCNY = 10**12
@@ -59,8 +58,7 @@ class ReoptimisingPolicy(EnginePolicy):
             migration_microcny=_MIGRATION_MICROCNY,
             migration_horizon_h=_MIGRATION_HORIZON_H,
         )
-        asked = whole_fleet_request(request.evaluation_id, cluster.movable(), policy)
-        asked.jobs.extend(request.jobs)
+        asked = whole_fleet_request(request.evaluation_id, cluster.movable(), request.jobs, policy)
         asked.moves_max = MOVES_MAX
         # Rounds, not seconds: the same run gives the same plan on any machine.
         asked.stop.rounds_max, asked.stop.threads = _ROUNDS, 1
@@ -71,12 +69,26 @@ class ReoptimisingPolicy(EnginePolicy):
 
 
 def whole_fleet_request(
-    evaluation_id: str, running: Mapping[str, JobSpec], policy: engine_pb2.Policy
+    evaluation_id: str,
+    running: Iterable[RunningTask],
+    pending: Iterable[engine_pb2.PendingJob],
+    policy: engine_pb2.Policy,
 ) -> optimize_pb2.OptimizeRequest:
-    """All running tasks in play, by job id, which in the twin is the allocation's id too."""
+    """All these in play: what runs may move, and what is pending wants a place."""
     request = optimize_pb2.OptimizeRequest(evaluation_id=evaluation_id, policy=policy)
-    for job_id, spec in running.items():
-        # An entry without tasks: none is pending. No entry would mean all.
-        request.jobs.add(job_id=job_id, spec=spec, pending=[engine_pb2.PendingTasks(task_group="main")])
-        request.running.add(allocation_id=job_id, job_id=job_id, task_group="main", task_index=0)
+    wanting = list(pending)
+    named = {job.job_id for job in wanting}
+    for task in running:
+        if task.job_id not in named:
+            named.add(task.job_id)
+            # An entry without tasks: none is pending. No entry would mean all.
+            none = engine_pb2.PendingTasks(task_group=task.spec.task_groups[0].name)
+            request.jobs.add(job_id=task.job_id, spec=task.spec, pending=[none])
+        request.running.add(
+            allocation_id=task.id,
+            job_id=task.job_id,
+            task_group=task.task_group,
+            task_index=task.task_index,
+        )
+    request.jobs.extend(wanting)
     return request

@@ -35,6 +35,12 @@ TITLES: Mapping[str, tuple[str, str]] = {
     "pue": ("PUE", "energy at the meter / IT energy, over all sites"),
     "carbon_kg": ("CO2, kg", "energy at the meter x carbon of its grid and hour"),
     "energy_cny": ("Energy, CNY", "energy at the meter x tariff of its hour"),
+    "idle_kwh": (
+        "Idle energy, kWh",
+        "at the meter, of machines that are on, whatever runs; beside the tasks' energy, and on no receipt",
+    ),
+    "idle_carbon_kg": ("Idle CO2, kg", "of that energy"),
+    "idle_cny": ("Idle energy, CNY", "of that energy"),
     "rent_cny": ("Rent, CNY", "what the operators ask for cores, memory and devices"),
     "cny": ("Cost, CNY", "rent and energy"),
     "cny_per_core_hour": (
@@ -95,6 +101,9 @@ def figures(simulation: Simulation) -> dict[str, object]:
         "pue": round(facility_mws / it_mws, 4) if it_mws else None,
         "carbon_kg": round(sum(s.carbon_g for s in sites) / 1000, 6),
         "energy_cny": round(sum(s.energy_cny for s in sites), 2),
+        "idle_kwh": round(sum(s.idle_facility_mws for s in sites) / MWS_PER_KWH, 6),
+        "idle_carbon_kg": round(sum(s.idle_carbon_g for s in sites) / 1000, 6),
+        "idle_cny": round(sum(s.idle_cny for s in sites), 2),
         "rent_cny": round(sum(s.rent_cny for s in sites), 2),
         "cny": round(cny, 2),
         "cny_per_core_hour": round(cny / (core_s / 3_600_000), 6) if core_s else None,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from mumian_orchestrator.bench.sim.arrivals import Arrival
 from mumian_orchestrator.bench.sim.jobs import TaskGroup
+from mumian_orchestrator.bench.sim.links import Links, Pair
 from mumian_orchestrator.bench.sim.scenario import NodeClass, Scenario, Site
 
 MWS_PER_KWH = 3_600_000_000  # milliwatt-seconds
@@ -52,7 +53,6 @@ class SiteAccount:
     rent_cny: float = 0.0
     cpu_milli_s: float = 0.0
     accelerator_milli_s: float = 0.0
-    mbps: float = 0.0
     is_lost: bool = False
     tasks_of_node: Counter[str] = field(default_factory=Counter)
 
@@ -114,6 +114,7 @@ class Account:
     tenants: defaultdict[str, TenantAccount] = field(default_factory=lambda: defaultdict(TenantAccount))
     lost: int = 0
     moves: int = 0
+    mbps: defaultdict[Pair, float] = field(default_factory=lambda: defaultdict(float))  # of what runs
     waits_s: list[float] = field(default_factory=list)
     # Running tasks with a promise, by class, zone and site, and when they were counted last.
     promised: dict[Group, tuple[int, float]] = field(default_factory=dict)
@@ -146,9 +147,9 @@ class Account:
         """What it asks for."""
         return self.scenario.jobs[task.job_class].groups[task.group]
 
-    def begin(self, running: Running, now_s: float, rtt_p99_us: dict[tuple[str, str], int]) -> None:
+    def begin(self, running: Running, now_s: float, links: Links) -> None:
         """A task is up."""
-        self._change(running, now_s, 1, rtt_p99_us)
+        self._change(running, now_s, 1, links)
         tenant = self.tenant_of(running.task)
         wait_s = now_s - running.task.at_s
         tenant.starts += 1
@@ -157,14 +158,14 @@ class Account:
         if self.group_of(running.task).slo_budget_us:
             tenant.promised_task_s += wait_s
 
-    def end(self, running: Running, now_s: float, rtt_p99_us: dict[tuple[str, str], int]) -> None:
+    def end(self, running: Running, now_s: float, links: Links) -> None:
         """It ends, or is lost."""
-        self._change(running, now_s, -1, rtt_p99_us)
+        self._change(running, now_s, -1, links)
 
-    def move(self, old: Running, new: Running, now_s: float, rtt_p99_us: dict[tuple[str, str], int]) -> None:
+    def move(self, old: Running, new: Running, now_s: float, links: Links) -> None:
         """It goes on at another place."""
-        self._change(old, now_s, -1, rtt_p99_us)
-        self._change(new, now_s, 1, rtt_p99_us)
+        self._change(old, now_s, -1, links)
+        self._change(new, now_s, 1, links)
         self.moves += 1
 
     def still_waits(self, task: Arrival, now_s: float) -> None:
@@ -172,14 +173,12 @@ class Account:
         if self.group_of(task).slo_budget_us:
             self.tenant_of(task).promised_task_s += now_s - task.at_s
 
-    def count_promises(self, now_s: float, rtt_p99_us: dict[tuple[str, str], int]) -> None:
+    def count_promises(self, now_s: float, links: Links) -> None:
         """Count all running tasks up to now by the round trips that held until now."""
         for group in self.promised:
-            self._count(group, now_s, rtt_p99_us)
+            self._count(group, now_s, links)
 
-    def _change(
-        self, running: Running, now_s: float, by: int, rtt_p99_us: dict[tuple[str, str], int]
-    ) -> None:
+    def _change(self, running: Running, now_s: float, by: int, links: Links) -> None:
         task, want = running.task, self.group_of(running.task)
         site = self.sites[running.site_id]
         site.advance(now_s)
@@ -188,13 +187,14 @@ class Account:
         site.rent_microcny_per_hour += by * rent_microcny_per_hour(want, machine, site.site)
         site.cpu_milli += by * want.cpu_milli
         site.accelerator_milli += by * want.accelerator_milli
-        site.mbps += by * want.mbps
+        if want.mbps:
+            self.mbps[task.zone, running.site_id] += by * want.mbps
         if machine.sleeps:
             self._wake_or_sleep(site, running.node_id, machine, by)
         if want.slo_budget_us:
             group = (task.job_class, task.group, task.zone, running.site_id)
             self.promised.setdefault(group, (0, now_s))
-            self._count(group, now_s, rtt_p99_us)
+            self._count(group, now_s, links)
             self.promised[group] = (self.promised[group][0] + by, now_s)
 
     def _wake_or_sleep(self, site: SiteAccount, node_id: str, machine: NodeClass, by: int) -> None:
@@ -203,13 +203,13 @@ class Account:
         if not site.is_lost and (before == 0) != (after == 0):
             site.idle_power_mw += machine.idle_power_mw if after else -machine.idle_power_mw
 
-    def _count(self, group: Group, now_s: float, rtt_p99_us: dict[tuple[str, str], int]) -> None:
+    def _count(self, group: Group, now_s: float, links: Links) -> None:
         running, since_s = self.promised[group]
         job = self.scenario.jobs[group[0]]
         spent = running * (now_s - since_s)
         tenant = self.tenants[job.tenant]
         tenant.promised_task_s += spent
-        if job.groups[group[1]].keeps_promise(rtt_p99_us[group[2], group[3]]):
+        if job.groups[group[1]].keeps_promise(links[group[2], group[3]].rtt_p99_us):
             tenant.kept_task_s += spent
         self.promised[group] = (running, now_s)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
-from mumian.api.v1.fleet_pb2 import Link, Site
+from mumian.api.v1.fleet_pb2 import Site
 from mumian.api.v1.job_pb2 import JOB_KIND_GANG, JobSpec
 from mumian_core import Engine
 from mumian_core.v1 import engine_pb2
@@ -15,6 +15,7 @@ from mumian_core.v1 import engine_pb2
 from mumian_orchestrator.bench.sim import world
 from mumian_orchestrator.bench.sim.arrivals import Arrival, task_id
 from mumian_orchestrator.bench.sim.fields import ScenarioError
+from mumian_orchestrator.bench.sim.links import Links, LinkState, Pair, link_messages
 from mumian_orchestrator.bench.sim.policies import Cluster, Policy, RunningTask
 from mumian_orchestrator.bench.sim.scenario import Scenario
 
@@ -37,7 +38,7 @@ class Backend(Protocol):
     async def end(self, now_s: int, ended: Sequence[str]) -> None:
         """These tasks have ended by themselves since the last tick."""
 
-    async def change(self, now_s: int, sites: Sequence[Site], rtt_p99_us: dict[tuple[str, str], int]) -> None:
+    async def change(self, now_s: int, sites: Sequence[Site], links: Links) -> None:
         """The world is different from now on."""
 
     async def decide(
@@ -62,7 +63,7 @@ class CoreBackend:
         self._engine = Engine()
         self._evaluations = self._world_changes = 0
         self._sites: dict[str, Site] = {}
-        self._rtt_p99_us: dict[tuple[str, str], int] = {}
+        self._links: dict[Pair, LinkState] = {}
         self._nodes = [node for site in scenario.sites for node in world.node_messages(site)]
         self._typical = specs.typical()
         self.decision_s = 0.0
@@ -73,13 +74,13 @@ class CoreBackend:
             self._policy.ended(ended)
             self._apply(engine_pb2.Delta(removed_allocation_ids=ended))
 
-    async def change(self, now_s: int, sites: Sequence[Site], rtt_p99_us: dict[tuple[str, str], int]) -> None:  # noqa: ARG002
+    async def change(self, now_s: int, sites: Sequence[Site], links: Links) -> None:  # noqa: ARG002
         """One delta."""
         first = not self._sites
         self._world_changes += 1
-        self._rtt_p99_us.update(rtt_p99_us)
+        self._links.update(links)
         self._sites.update((site.id, site) for site in sites)
-        messages: list[Link] = world.link_messages(rtt_p99_us, self._scenario.rtt_p99_factor)
+        messages = link_messages(links, self._scenario.rtt_p99_factor)
         self._apply(
             engine_pb2.Delta(reset=first, sites=sites, nodes=self._nodes if first else (), links=messages)
         )
@@ -116,7 +117,7 @@ class CoreBackend:
             snapshot=self._engine.snapshot(),
             nodes=self._nodes,
             sites=self._sites,
-            rtt_p99_us=self._rtt_p99_us,
+            links=self._links,
             carbon_kg_microcny=self._scenario.carbon_kg_microcny,
             typical=self._typical,
             movable=movable_tasks,
@@ -196,14 +197,16 @@ class _About:
     def used(self, placement: engine_pb2.Placement) -> engine_pb2.UsedResources:
         """The same for the engine."""
         spec = self.specs[placement.job_id]
+        group = spec.task_groups[group_number(spec, placement.task_group)]
         return engine_pb2.UsedResources(
             allocation_id=self.task_id(placement),  # that of a task that moves is replaced
             node_id=placement.node_id,
-            resources=spec.task_groups[group_number(spec, placement.task_group)].resources,
+            resources=group.resources,
             devices=placement.devices,
             job_id=placement.job_id,
             task_group=placement.task_group,
             task_index=placement.task_index,
+            zone_traffic=group.zone_traffic,
             priority=spec.priority,
             gang=spec.kind == JOB_KIND_GANG,
         )

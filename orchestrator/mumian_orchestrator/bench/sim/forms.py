@@ -27,7 +27,7 @@ def window(scenario: Scenario, from_h: int, hours: float) -> Scenario:
 
 
 def scaled(scenario: Scenario, share: float) -> Scenario:
-    """A share of the nodes of each class, at least one, of the uplinks and of the arrivals.
+    """A share of the nodes of each class, at least one, of the bandwidths and of the arrivals.
 
     A trace keeps every so-manieth task.
     """
@@ -44,7 +44,7 @@ def _smaller(site: Site, share: float) -> Site:
     most = site.more_nodes_max
     return dataclasses.replace(
         site,
-        uplink_mbps=site.uplink_mbps * share,
+        link_mbps=site.link_mbps * share,
         more_nodes_max=None if most is None else round(most * share),
         nodes=tuple(_fewer(group, share) for group in site.nodes),
     )
@@ -70,7 +70,7 @@ def _site_from(site: Site, from_h: int) -> Site:
         temperature_c=_turned(site.temperature_c, from_h),
         energy_kwh_cny=_turned(site.energy_kwh_cny, from_h),
         carbon_g_per_kwh=_turned(site.carbon_g_per_kwh, from_h),
-        uplink_others=_turned(site.uplink_others, from_h),
+        link_others=_turned(site.link_others, from_h),
     )
 
 

@@ -17,6 +17,7 @@ from mumian_core.v1 import engine_pb2, optimize_pb2
 from mumian_orchestrator.bench.sim import world
 from mumian_orchestrator.bench.sim.account import Running
 from mumian_orchestrator.bench.sim.arrivals import Arrival
+from mumian_orchestrator.bench.sim.links import Links, link_messages
 from mumian_orchestrator.bench.sim.policies.books import Room, Task
 from mumian_orchestrator.bench.sim.policies.engine import whole_fleet_request
 from mumian_orchestrator.bench.sim.policies.fgd import fragment_milli
@@ -66,12 +67,12 @@ class Gauge:
         self,
         now_s: int,
         sites: Sequence[Site],
-        rtt_p99_us: dict[tuple[str, str], int],
+        links: Links,
         running: Collection[Running],
     ) -> Reading:
         """How things stand. Tasks whose promise is broken where they are stay out of cost and bound."""
-        kept = [r for r in running if self._keeps_promise(r, rtt_p99_us)]
-        answer = self.optimise(sites, rtt_p99_us, running, kept, rounds=1)
+        kept = [r for r in running if self._keeps_promise(r, links)]
+        answer = self.optimise(sites, links, running, kept, rounds=1)
         core_fragments, device_fragments = self._fragments(running)
         return Reading(
             now_s,
@@ -84,7 +85,7 @@ class Gauge:
     def optimise(
         self,
         sites: Sequence[Site],
-        rtt_p99_us: dict[tuple[str, str], int],
+        links: Links,
         running: Collection[Running],
         movable: Collection[Running],
         waiting: Collection[Arrival] = (),
@@ -97,19 +98,20 @@ class Gauge:
         Moves cost nothing. The rest of what is running stays.
         """
         engine = Engine()
-        messages = world.link_messages(rtt_p99_us, self._scenario.rtt_p99_factor)
+        messages = link_messages(links, self._scenario.rtt_p99_factor)
         nodes = [*self._nodes, *more_nodes]
         delta = engine_pb2.Delta(reset=True, sites=sites, nodes=nodes, links=messages)
         for entry in running:
-            task = self._specs.running(entry.task)
+            task, group = self._specs.running(entry.task), self._specs.group_of(entry.task)
             delta.allocations.add(
                 allocation_id=task.id,
                 node_id=entry.node_id,
-                resources=self._specs.group_of(entry.task).resources,
+                resources=group.resources,
                 devices=[DeviceShare(device_index=i, milli=milli) for i, milli in entry.devices_milli],
                 job_id=task.job_id,
                 task_group=task.task_group,
                 task_index=task.task_index,
+                zone_traffic=group.zone_traffic,
                 priority=task.spec.priority,
                 gang=task.spec.kind == JOB_KIND_GANG,
             )
@@ -124,9 +126,9 @@ class Gauge:
             engine.snapshot().optimize(request.SerializeToString())
         )
 
-    def _keeps_promise(self, running: Running, rtt_p99_us: dict[tuple[str, str], int]) -> bool:
+    def _keeps_promise(self, running: Running, links: Links) -> bool:
         group = self._scenario.jobs[running.task.job_class].groups[running.task.group]
-        return group.keeps_promise(rtt_p99_us[running.task.zone, running.site_id])
+        return group.keeps_promise(links[running.task.zone, running.site_id].rtt_p99_us)
 
     def _fragments(self, running: Collection[Running]) -> tuple[float, float | None]:
         sites = {site.id: Site(id=site.id) for site in self._scenario.sites}

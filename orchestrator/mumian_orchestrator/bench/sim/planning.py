@@ -20,9 +20,10 @@ from mumian_orchestrator.bench.sim.account import Running
 from mumian_orchestrator.bench.sim.arrivals import Arrival, tasks_of
 from mumian_orchestrator.bench.sim.fields import ScenarioError
 from mumian_orchestrator.bench.sim.gauge import Gauge
+from mumian_orchestrator.bench.sim.jobs import JobClass
+from mumian_orchestrator.bench.sim.links import Links
 from mumian_orchestrator.bench.sim.record import Record, record
 from mumian_orchestrator.bench.sim.runner import Run
-from mumian_orchestrator.bench.sim.jobs import JobClass
 from mumian_orchestrator.bench.sim.scenario import NodeClass, Scenario
 
 NODES_MOST = 4096
@@ -116,7 +117,7 @@ class Planner:
         busiest = max(self.before.samples[1:], key=lambda s: (s.waiting, s.core_share, -s.at_s))
         until = dataclasses.replace(scenario, duration_s=busiest.at_s)
         made = Run(until, readings=0).simulate(seed)
-        self._sites, self._rtt_p99_us = made.world()
+        self._sites, self._links = made.world()
         self._running, waiting = made.running_tasks(), [*made.waiting_tasks(), *demand]
         best = self._best(waiting)
         with_place = {(p.job_id, p.task_group, p.task_index) for p in best.plan.placements}
@@ -257,15 +258,21 @@ class Planner:
         self,
         waiting: Sequence[Arrival],
         more: Sequence[Node] = (),
-        links: dict[tuple[str, str], int] | None = None,
+        links: Links | None = None,
     ) -> optimize_pb2.OptimizeResponse:
-        rtt_p99_us = self._rtt_p99_us if links is None else links
         return self._gauge.optimise(
-            self._sites, rtt_p99_us, self._running, self._running, waiting, more, rounds=_ROUNDS
+            self._sites,
+            self._links if links is None else links,
+            self._running,
+            self._running,
+            waiting,
+            more,
+            rounds=_ROUNDS,
         )
 
-    def _with(self, link: Link) -> dict[tuple[str, str], int]:
-        return {**self._rtt_p99_us, (link.zone, link.site_id): link.rtt_p99_us}
+    def _with(self, link: Link) -> Links:
+        pair = (link.zone, link.site_id)
+        return {**self._links, pair: self._links[pair]._replace(rtt_p99_us=link.rtt_p99_us)}
 
     def _messages(self, nodes: Nodes) -> list[Node]:
         return world.more_node_messages(self._scenario, nodes.site_id, nodes.node_class, nodes.count)
@@ -278,7 +285,8 @@ class Planner:
             if group.slo_budget_us
             for zone in job.zones
         }
-        for (zone, site_id), rtt_us in self._rtt_p99_us.items():
+        for (zone, site_id), state in self._links.items():
+            rtt_us = state.rtt_p99_us
             if any(name == zone and rtt_us / 2 <= left_us < rtt_us for name, left_us in promises):
                 yield Link(zone, site_id, round(rtt_us / 2))
 

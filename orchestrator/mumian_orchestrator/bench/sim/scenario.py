@@ -57,8 +57,8 @@ class Site:
     All that is by hour has 24 values.
 
     Args:
-        uplink_mbps: what its links to all zones carry together; 0: no limit, so they are never congested.
-        uplink_others: the share of it that others fill.
+        link_mbps: what its link to each zone carries; 0: no limit, so it is never congested.
+        link_others: the share of it that others fill.
         more_nodes_max: how many more machines it has room and power for; None: any number.
     """
 
@@ -76,8 +76,8 @@ class Site:
     carbon_g_per_kwh: tuple[float, ...]
     cpu_core_hour_microcny: int
     memory_gib_hour_microcny: int
-    uplink_mbps: float
-    uplink_others: tuple[float, ...]
+    link_mbps: float
+    link_others: tuple[float, ...]
     more_nodes_max: int | None
     nodes: tuple[NodeClass, ...]
 
@@ -90,7 +90,7 @@ class Site:
 @dataclass(frozen=True, slots=True)
 class Event:
     """Something that goes wrong for a while: a site is lost, a zone's link is cut, a site is warmer, or
-    others fill more of its uplink.
+    others fill more of its links.
     """
 
     kind: str
@@ -114,7 +114,10 @@ class ShortForm:
 @dataclass(frozen=True, slots=True)
 class Scenario:
     """One file. Round trips follow from distances: fixed + per km x km, and p99 = p50 x factor; those of
-    `links_rtt_p99_us`, by zone and site, are as they are. A site's load comes on top; see `congestion.py`.
+    `links_rtt_p99_us`, by zone and site, are as they are. Load comes on top; see `links.py`.
+
+    Args:
+        reservable_share: of a link's bandwidth, what others and the tasks that reserve it may fill together.
     """
 
     name: str
@@ -125,6 +128,7 @@ class Scenario:
     rtt_us_per_km: float
     rtt_p99_factor: float
     rtt_queue_us: float
+    reservable_share: float
     carbon_kg_microcny: int
     zones: tuple[Zone, ...]
     sites: tuple[Site, ...]
@@ -198,6 +202,7 @@ def read(raw: object) -> Scenario:
         rtt_us_per_km=rtt.number("us_per_km"),
         rtt_p99_factor=rtt.number("p99_factor", least=1.0),
         rtt_queue_us=rtt.number("queue_us", 0.0),
+        reservable_share=rtt.number("reservable_share", 0.8),
         carbon_kg_microcny=top.whole("carbon_kg_microcny", 80_000),
         zones=zones,
         sites=sites,
@@ -254,8 +259,8 @@ def _site(f: Fields) -> Site:
         carbon_g_per_kwh=f.day("carbon_g_per_kwh"),
         cpu_core_hour_microcny=f.whole("cpu_core_hour_microcny"),
         memory_gib_hour_microcny=f.whole("memory_gib_hour_microcny", 0),
-        uplink_mbps=f.number("uplink_mbps", 0.0),
-        uplink_others=f.day("uplink_others", 0.0),
+        link_mbps=f.number("link_mbps", 0.0),
+        link_others=f.day("link_others", 0.0),
         more_nodes_max=f.whole("more_nodes_max", 0) if f.has("more_nodes_max") else None,
         nodes=f.items("nodes", _node_class),
     )

@@ -19,6 +19,7 @@ from mumian_orchestrator.adapters.memory.virtual_time import VirtualClock
 from mumian_orchestrator.bench.sim import world
 from mumian_orchestrator.bench.sim.arrivals import Arrival
 from mumian_orchestrator.bench.sim.core_backend import Placed, group_number
+from mumian_orchestrator.bench.sim.links import Links, link_messages
 from mumian_orchestrator.bench.sim.scenario import Scenario
 from mumian_orchestrator.main.composition import Services, compose
 from mumian_orchestrator.main.config import Config
@@ -96,9 +97,7 @@ class ServicesBackend:
             self._agents[allocation.site_id].status(allocation.id, job_pb2.ALLOCATION_STATE_SUCCEEDED)
         await asyncio.sleep(_SETTLED_S)
 
-    async def change(
-        self, now_s: int, sites: Sequence[fleet_pb2.Site], rtt_p99_us: dict[tuple[str, str], int]
-    ) -> None:
+    async def change(self, now_s: int, sites: Sequence[fleet_pb2.Site], links: Links) -> None:
         """The agents join, and later report their meters and links."""
         await _sleep_until(now_s)
         for site, declared in zip(sites, self._scenario.sites, strict=True):
@@ -113,8 +112,8 @@ class ServicesBackend:
                 await agent.join(site, world.node_messages(declared))
             else:
                 agent.report(agent_pb2.AgentReport(power=agent_pb2.PowerReport(pue=site.pue)))
-            messages = world.link_messages(
-                {pair: rtt for pair, rtt in rtt_p99_us.items() if pair[1] == site.id},
+            messages = link_messages(
+                {pair: state for pair, state in links.items() if pair[1] == site.id},
                 self._scenario.rtt_p99_factor,
             )
             if messages:

@@ -11,9 +11,9 @@ from mumian.api.v1.fleet_pb2 import Site
 from mumian_orchestrator.bench.sim import world
 from mumian_orchestrator.bench.sim.account import Account, Running
 from mumian_orchestrator.bench.sim.arrivals import Arrival, arrivals
-from mumian_orchestrator.bench.sim.congestion import queues_us
 from mumian_orchestrator.bench.sim.core_backend import Backend, Placed
 from mumian_orchestrator.bench.sim.gauge import Gauge, Reading
+from mumian_orchestrator.bench.sim.links import Links, LinkState, Pair, links_at
 from mumian_orchestrator.bench.sim.scenario import Event, Scenario
 
 # The oldest that wait are asked about again at each tick; the rest stays in line.
@@ -61,9 +61,8 @@ class Simulation:
     _waiting: dict[str, Arrival] = field(default_factory=dict)
     _turns: list[tuple[float, str]] = field(default_factory=list)  # when tasks are up, and when they end
     _lost: list[tuple[float, Arrival]] = field(default_factory=list)
-    _rtt_p99_us: dict[tuple[str, str], int] = field(default_factory=dict)
+    _links: dict[Pair, LinkState] = field(default_factory=dict)
     _sites: list[Site] = field(default_factory=list)
-    _queue_us: dict[str, int] = field(default_factory=dict)
     _gauge: Gauge | None = None
     _promises_sampled: tuple[float, float] = (0.0, 0.0)
 
@@ -138,9 +137,9 @@ class Simulation:
         """All that waits for a place."""
         return list(self._waiting.values())
 
-    def world(self) -> tuple[list[Site], dict[tuple[str, str], int]]:
-        """Sites and round trips as they are."""
-        return self._sites, self._rtt_p99_us
+    def world(self) -> tuple[list[Site], Links]:
+        """Sites and links as they are."""
+        return self._sites, self._links
 
     def _begin(self, placed: Placed, now_s: int) -> None:
         task = self._waiting.pop(placed.task_id)
@@ -158,16 +157,16 @@ class Simulation:
 
     def _up(self, running: Running) -> None:
         running.is_up = True
-        self.account.begin(running, running.up_s, self._rtt_p99_us)
+        self.account.begin(running, running.up_s, self._links)
 
     def _move(self, placed: Placed, now_s: int) -> None:
         old = self._running[placed.task_id]
         new = replace(old, site_id=placed.site_id, node_id=placed.node_id, devices_milli=placed.devices_milli)
         self._running[placed.task_id] = new
-        self.account.move(old, new, now_s, self._rtt_p99_us)
+        self.account.move(old, new, now_s, self._links)
 
     def _sample(self, now_s: int) -> None:
-        self.account.count_promises(now_s, self._rtt_p99_us)
+        self.account.count_promises(now_s, self._links)
         kept_s, promised_s = self.account.kept_task_s, self.account.promised_task_s
         spent_s = promised_s - self._promises_sampled[1]
         share = (kept_s - self._promises_sampled[0]) / spent_s if spent_s > 0 else None
@@ -188,7 +187,7 @@ class Simulation:
     def _read(self, now_s: int) -> None:
         if self._gauge is None:
             self._gauge = Gauge(self.scenario)
-        reading = self._gauge.read(now_s, self._sites, self._rtt_p99_us, self._running.values())
+        reading = self._gauge.read(now_s, self._sites, self._links, self._running.values())
         self.readings.append(reading)
 
     def _turn_tasks(self, now_s: int) -> list[str]:
@@ -204,7 +203,7 @@ class Simulation:
                 self._up(running)
             else:
                 del self._running[task_id]
-                self.account.end(running, at_s, self._rtt_p99_us)
+                self.account.end(running, at_s, self._links)
                 ended.append(task_id)
         return ended
 
@@ -215,16 +214,16 @@ class Simulation:
             e for e in self.scenario.events if before_s < e.at_s <= now_s or before_s < e.end_s <= now_s
         ]
         active = [e for e in self.scenario.events if e.at_s <= now_s < e.end_s]
-        queue_us = queues_us(self.scenario, self.account.sites, now_s, active)
-        if now_s % 3600 and not turned and queue_us == self._queue_us:
+        is_hour = not now_s % 3600
+        if not (is_hour or turned or self._has_limited_links):
             return []
-        self._queue_us = queue_us
-        cut = [(e.zone, e.site) for e in active if e.kind == "link_cut"]
-        rtt_p99_us = world.links(self.scenario, cut, queue_us)
-        if self._rtt_p99_us:
-            self.account.count_promises(now_s, self._rtt_p99_us)
-        changed = {k: rtt for k, rtt in rtt_p99_us.items() if self._rtt_p99_us.get(k) != rtt}
-        self._rtt_p99_us = rtt_p99_us
+        links = links_at(self.scenario, now_s, active, self.account.mbps)
+        changed = {pair: state for pair, state in links.items() if self._links.get(pair) != state}
+        if not (is_hour or turned or changed):
+            return []
+        if self._links:
+            self.account.count_promises(now_s, self._links)
+        self._links = links
         lost_sites = {e.site for e in active if e.kind == "site_loss"}
         hours = -(-self.scenario.duration_s // 3600) + 1
         sites = []
@@ -243,13 +242,17 @@ class Simulation:
         await self.backend.change(now_s, sites, changed)
         return self._lose_tasks(lost_sites, now_s)
 
+    @property
+    def _has_limited_links(self) -> bool:
+        return bool(self.scenario.rtt_queue_us) and any(site.link_mbps for site in self.scenario.sites)
+
     def _lose_tasks(self, site_ids: set[str], now_s: int) -> list[str]:
         gone = [r for r in self._running.values() if r.site_id in site_ids] if site_ids else []
         for running in gone:
             del self._running[running.task.id]
             task = running.task
             if running.is_up:
-                self.account.end(running, now_s, self._rtt_p99_us)
+                self.account.end(running, now_s, self._links)
                 task = task._replace(at_s=now_s)
             self.account.lost += 1
             self._lost.append((now_s + LOST_AFTER_S, task))
@@ -263,7 +266,7 @@ class Simulation:
         self._lost = [(due_s, task) for due_s, task in self._lost if due_s > now_s]
 
     def _finish(self, now_s: int) -> None:
-        self.account.count_promises(now_s, self._rtt_p99_us)
+        self.account.count_promises(now_s, self._links)
         for site in self.account.sites.values():
             site.advance(now_s)
         starting = [running.task for running in self._running.values() if not running.is_up]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from itertools import groupby
 
 from mumian.api.v1 import fleet_pb2, job_pb2
@@ -13,12 +12,10 @@ from mumian_core.v1 import engine_pb2
 from mumian_orchestrator.bench.sim.arrivals import Arrival
 from mumian_orchestrator.bench.sim.jobs import JobClass, TaskGroup
 from mumian_orchestrator.bench.sim.policies.base import RunningTask
-from mumian_orchestrator.bench.sim.scenario import NodeClass, Scenario, Site, Zone
+from mumian_orchestrator.bench.sim.scenario import NodeClass, Scenario, Site
 
 # The virtual clock's zero: 2026-01-01 00:00 UTC, as in `adapters.memory.virtual_time`.
 EPOCH_UNIX_S = 1_767_225_600
-_EARTH_RADIUS_KM = 6371.0
-_CUT_RTT_US = 10_000_000  # the protocol has no message that takes a link away; nothing is promised over 10 s
 _MICROCNY = 1_000_000
 
 
@@ -91,65 +88,6 @@ def _node(site: Site, group: NodeClass, node_id: str) -> fleet_pb2.Node:
     return node
 
 
-def links(
-    scenario: Scenario, cut: Iterable[tuple[str, str]], queue_us: Mapping[str, int] | None = None
-) -> dict[tuple[str, str], int]:
-    """Round trip p99 in microseconds by zone and site; of those that are cut, 10 s. Between sites too where
-    a job has limits between its groups.
-
-    Args:
-        queue_us: what waiting at a site's uplink adds.
-    """
-    gone, more_us = set(cut), queue_us or {}
-    found = {
-        (zone.id, site.id): _CUT_RTT_US
-        if (zone.id, site.id) in gone
-        else rtt_p99_us(scenario, zone, site) + more_us.get(site.id, 0)
-        for zone in scenario.zones
-        for site in scenario.sites
-    }
-    if any(group.near for job in scenario.jobs for group in job.groups):
-        found |= {
-            (a.id, b.id): rtt_p99_us(scenario, a, b)
-            for a in scenario.sites
-            for b in scenario.sites
-            if a.id != b.id
-        }
-    return found
-
-
-def link_messages(by_pair: dict[tuple[str, str], int], factor: float) -> list[fleet_pb2.Link]:
-    """The same as reports."""
-    return [
-        fleet_pb2.Link(
-            from_id=begin,
-            to_site_id=site,
-            rtt_p50_us=round(rtt / factor),
-            rtt_p99_us=rtt,
-            source=fleet_pb2.FIGURE_SOURCE_MODELLED,
-            sample_count=1,
-        )
-        for (begin, site), rtt in by_pair.items()
-    ]
-
-
-def rtt_p99_us(scenario: Scenario, begin: Zone | Site, end: Site) -> int:
-    """What the scenario says of the link, or what follows from the distance."""
-    if (begin.id, end.id) in scenario.links_rtt_p99_us:
-        return scenario.links_rtt_p99_us[begin.id, end.id]
-    p50_us = scenario.rtt_fixed_us + scenario.rtt_us_per_km * distance_km(begin, end)
-    return round(p50_us * scenario.rtt_p99_factor)
-
-
-def distance_km(begin: Zone | Site, end: Site) -> float:
-    """Along the great circle, by the haversine formula."""
-    lat_a, lat_b = math.radians(begin.latitude), math.radians(end.latitude)
-    half_lat = (lat_b - lat_a) / 2
-    half_lon = math.radians(end.longitude - begin.longitude) / 2
-    a = math.sin(half_lat) ** 2 + math.cos(lat_a) * math.cos(lat_b) * math.sin(half_lon) ** 2
-    return 2 * _EARTH_RADIUS_KM * math.asin(math.sqrt(a))
-
-
 class Specs:
     """The job spec of each class and zone, made once."""
 
@@ -186,7 +124,8 @@ class Specs:
         if len(tasks) < sum(group.count for group in spec.task_groups):
             for number, of_group in groupby(tasks, lambda task: task.group):
                 pending.pending.add(
-                    task_group=spec.task_groups[number].name, task_indexes=[task.task_index for task in of_group]
+                    task_group=spec.task_groups[number].name,
+                    task_indexes=[task.task_index for task in of_group],
                 )
         return pending
 
@@ -224,6 +163,8 @@ def _group_spec(group: TaskGroup, zone: str) -> job_pb2.TaskGroup:
         spec.spreads.add(topology=spread.topology, max_tasks=spread.max_tasks)
     for apart in group.apart_from:
         spec.apart_from.add(topology=apart.topology, task_group=apart.group)
+    if group.mbps:
+        spec.zone_traffic.add(zone_id=zone, bandwidth_kbps=round(1000 * group.mbps))
     for near in group.near:
         spec.group_latencies.add(task_group=near.group, budget_us=near.budget_us)
     return spec

@@ -11,6 +11,8 @@ from mumian.api.v1.job_pb2 import JobSpec, TaskGroup
 from mumian_core import Snapshot
 from mumian_core.v1 import engine_pb2
 
+from mumian_orchestrator.bench.sim.links import Links
+
 
 @dataclass(frozen=True, slots=True)
 class RunningTask:
@@ -30,7 +32,7 @@ class Cluster:
     Args:
         nodes: all machines, in order of declaration.
         sites: by id, as they are now: PUE, prices, carbon, health.
-        rtt_p99_us: by zone and site.
+        links: by zone and site, as they are now; between sites too where jobs have limits between groups.
         typical: what the scenario's classes ask for, and the share of arrivals that is of the class.
         movable: gives each task that runs and may be moved.
         world_changes: how often sites or links have changed; the same number means that they have not.
@@ -39,7 +41,7 @@ class Cluster:
     snapshot: Snapshot
     nodes: Sequence[Node]
     sites: Mapping[str, Site]
-    rtt_p99_us: Mapping[tuple[str, str], int]
+    links: Links
     carbon_kg_microcny: int
     typical: Sequence[tuple[TaskGroup, float]]
     movable: Callable[[], Sequence[RunningTask]]
@@ -55,7 +57,9 @@ class Cluster:
             if site.health == HEALTH_READY
             and (
                 not slo.budget_us
-                or all(self.rtt_p99_us[zone, site_id] + spent_us <= slo.budget_us for zone in slo.zone_ids)
+                or all(
+                    self.links[zone, site_id].rtt_p99_us + spent_us <= slo.budget_us for zone in slo.zone_ids
+                )
             )
         )
 

@@ -19,8 +19,8 @@ Allowed = Callable[[Room], bool]
 class BookedPolicy(Policy):
     """Each task sees those before it, by priority and then in order; of a gang all are placed, or none.
 
-    It keeps the scenario's hard constraints (room, reachability, latency, the limits between the tasks of a
-    job), so that only the choice differs.
+    It keeps the scenario's hard constraints (room, reachability, latency, bandwidth, the limits between the
+    tasks of a job), so that only the choice differs.
     """
 
     def __init__(self, name: str) -> None:
@@ -73,12 +73,11 @@ class BookedPolicy(Policy):
     def _place_job(
         self, books: Books, cluster: Cluster, job: engine_pb2.PendingJob
     ) -> list[engine_pb2.Placement]:
-        is_gang, limited = job.spec.kind == JOB_KIND_GANG, has_limits(job.spec)
+        is_gang = job.spec.kind == JOB_KIND_GANG
         placements: list[engine_pb2.Placement] = []
         taken: list[str] = []
         for wanted in self._wanted(cluster, job):
-            allowed = self._allowed(books, cluster, job, wanted) if limited else None
-            number = self.choose(books, wanted.task, allowed)
+            number = self.choose(books, wanted.task, self._allowed(books, cluster, job, wanted))
             if number is None:
                 if is_gang:
                     self.changed(books.give_back(taken))
@@ -100,9 +99,18 @@ class BookedPolicy(Policy):
             self.changed([number])
         return placements
 
-    def _allowed(self, books: Books, cluster: Cluster, job: engine_pb2.PendingJob, wanted: Wanted) -> Allowed:
-        placed = books.where(job.job_id)
-        return lambda room: allows(job.spec, wanted.group, room, placed, cluster.rtt_p99_us)
+    def _allowed(
+        self, books: Books, cluster: Cluster, job: engine_pb2.PendingJob, wanted: Wanted
+    ) -> Allowed | None:
+        """What a node has to keep beside room and latency; None: nothing."""
+        limited = has_limits(job.spec)
+        if not limited and not wanted.task.traffic:
+            return None
+        placed = books.where(job.job_id) if limited else ()
+        return lambda room: (
+            books.fits_links(wanted.task, room.node.site_id, cluster.links)
+            and (not limited or allows(job.spec, wanted.group, room, placed, cluster.links))
+        )
 
     def _wanted(self, cluster: Cluster, job: engine_pb2.PendingJob) -> Iterator[Wanted]:
         """The tasks of a job that want a place."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,6 +10,7 @@ from mumian.api.v1.fleet_pb2 import Node, Site
 from mumian.api.v1.job_pb2 import TaskGroup
 from mumian.api.v1.resources_pb2 import DeviceShare
 
+from mumian_orchestrator.bench.sim.links import Links, Pair
 from mumian_orchestrator.bench.sim.policies.base import Cluster
 
 WHOLE_MILLI = 1000
@@ -23,6 +24,7 @@ class Task:
         accelerator_milli: of all devices together: a share of one, or whole thousands.
         accelerator_models: those that it accepts; none named: any.
         site_ids: the sites that are reachable and keep its latency promise.
+        traffic: what it reserves of the link from each zone, in kbit/s.
     """
 
     cpu_milli: int
@@ -30,6 +32,7 @@ class Task:
     accelerator_milli: int = 0
     accelerator_models: frozenset[str] = frozenset()
     site_ids: frozenset[str] = frozenset()
+    traffic: tuple[tuple[str, int], ...] = ()
 
     @classmethod
     def of(cls, group: TaskGroup, site_ids: frozenset[str] = frozenset()) -> Task:
@@ -41,6 +44,7 @@ class Task:
             want.accelerators.milli,
             frozenset(want.accelerators.models),
             site_ids,
+            tuple((entry.zone_id, entry.bandwidth_kbps) for entry in group.zone_traffic),
         )
 
 
@@ -113,12 +117,21 @@ class Books:
     def __init__(self, cluster: Cluster) -> None:
         self.rooms = [Room.empty(node, cluster.sites[node.site_id]) for node in cluster.nodes]
         self._held: dict[str, _Held] = {}
+        self._reserved_kbps: Counter[Pair] = Counter()
         self._of_job: defaultdict[str, dict[str, _Held]] = defaultdict(dict)
 
     def see(self, cluster: Cluster) -> None:
         """Sites have changed."""
         for room in self.rooms:
             room.site = cluster.sites[room.node.site_id]
+
+    def fits_links(self, task: Task, site_id: str, links: Links) -> bool:
+        """Whether what the task reserves is still free on its links to a site."""
+        return all(
+            not (limit := links[zone, site_id].bandwidth_kbps)
+            or self._reserved_kbps[zone, site_id] + kbps <= limit
+            for zone, kbps in task.traffic
+        )
 
     def where(self, job_id: str) -> list[tuple[str, Room]]:
         """The group of each task of a job that has its place, and where that is."""
@@ -133,6 +146,7 @@ class Books:
         each, _ = each_and_count(task.accelerator_milli)
         for device in devices:
             room.devices_milli[device] -= each
+        self._reserve(task, room, 1)
         held = _Held(wanted.job_id, wanted.group, number, task, devices)
         self._held[wanted.id] = self._of_job[wanted.job_id][wanted.id] = held
         return [DeviceShare(device_index=device, milli=each) for device in devices]
@@ -151,5 +165,10 @@ class Books:
             each, _ = each_and_count(held.task.accelerator_milli)
             for device in held.devices:
                 room.devices_milli[device] += each
+            self._reserve(held.task, room, -1)
             numbers.append(held.number)
         return numbers
+
+    def _reserve(self, task: Task, room: Room, by: int) -> None:
+        for zone, kbps in task.traffic:
+            self._reserved_kbps[zone, room.node.site_id] += by * kbps

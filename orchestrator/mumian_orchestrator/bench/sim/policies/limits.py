@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from mumian.api.v1.job_pb2 import TOPOLOGY_NODE, TOPOLOGY_SITE, JobSpec, TaskGroup, Topology
 
+from mumian_orchestrator.bench.sim.links import Links
 from mumian_orchestrator.bench.sim.policies.books import Room
 
 # Tasks of the job that have their place: the group of each, and where that is.
@@ -17,9 +18,7 @@ def has_limits(spec: JobSpec) -> bool:
     return any(group.spreads or group.apart_from or group.group_latencies for group in spec.task_groups)
 
 
-def allows(
-    spec: JobSpec, name: str, room: Room, placed: Placed, rtt_p99_us: Mapping[tuple[str, str], int]
-) -> bool:
+def allows(spec: JobSpec, name: str, room: Room, placed: Placed, links: Links) -> bool:
     """Whether a task of the named group may come here, as the others are placed."""
     groups = {group.name: group for group in spec.task_groups}
     own = groups[name]
@@ -27,7 +26,7 @@ def allows(
         all(_count(spread.topology, [name], room, placed) < spread.max_tasks for spread in own.spreads)
         and all(not _count(topology, [other], room, placed) for topology, other in _apart(groups, name))
         and all(
-            _is_near(own, groups[other], room.node.site_id, there.node.site_id, rtt_p99_us)
+            _is_near(own, groups[other], room.node.site_id, there.node.site_id, links)
             for other, there in placed
         )
     )
@@ -57,8 +56,8 @@ def _apart(groups: Mapping[str, TaskGroup], name: str) -> list[tuple[Topology.Va
     return said + of_others
 
 
-def _is_near(a: TaskGroup, b: TaskGroup, at: str, to: str, rtt_p99_us: Mapping[tuple[str, str], int]) -> bool:
-    network_us = 0 if at == to else max(rtt_p99_us[at, to], rtt_p99_us[to, at])
+def _is_near(a: TaskGroup, b: TaskGroup, at: str, to: str, links: Links) -> bool:
+    network_us = 0 if at == to else max(links[at, to].rtt_p99_us, links[to, at].rtt_p99_us)
     return all(
         network_us + one.compute_time.default_us <= near.budget_us
         for one, other in ((a, b), (b, a))

@@ -13,6 +13,7 @@ from mumian.api.v1.fleet_pb2 import TIER_HUB, Link, Node, Prices, Site, Zone
 from mumian.api.v1.job_pb2 import (
     JOB_KIND_GANG,
     JOB_KIND_SERVICE,
+    TOPOLOGY_SITE,
     Allocation,
     Job,
     JobSpec,
@@ -113,7 +114,8 @@ def test_a_replay_of_the_last_hours_begins_with_what_ran_then() -> None:
 def test_promises_sites_and_what_nobody_measured_are_kept() -> None:
     raw = scenario_of(recording([job(1, 0, [(5, 65)], has_promise=True)]), "replay", 10).raw
     scenario = read(raw)
-    assert (scenario.jobs[0].slo_budget_us, scenario.jobs[0].client_us) == (20_000, 9_000)
+    [group] = scenario.jobs[0].groups
+    assert (group.slo_budget_us, group.client_us) == (20_000, 9_000)
     assert scenario.links_rtt_p99_us == {("tianhe", "near"): 3000, ("tianhe", "hub"): 10_000_000}
     assert (scenario.sites[0].pue_permille, scenario.sites[1].pue_permille) == (1300, 1000)
     assert all(source.kind in ("recorded", "assumed") for source in scenario.sources)
@@ -121,12 +123,25 @@ def test_promises_sites_and_what_nobody_measured_are_kept() -> None:
 
 
 def test_what_the_twin_cannot_replay_is_told() -> None:
-    gang = job(1, 0, [(0, 10)], kind=JOB_KIND_GANG, jurisdictions=["CN"])
-    gang.spec.task_groups[0].count = 2
-    imported = scenario_of(recording([gang, job(2, 0, [(0, 5)], kind=JOB_KIND_SERVICE)]), "replay", 10)
-    assert any("gangs" in told for told in imported.left_out)
-    assert any("jurisdictions" in told for told in imported.left_out)
+    of_china = job(1, 0, [(0, 10)], jurisdictions=["CN"])
+    imported = scenario_of(recording([of_china, job(2, 0, [(0, 5)], kind=JOB_KIND_SERVICE)]), "replay", 10)
+    assert imported.left_out == ("1 jobs have jurisdictions; it is left out",)
     assert [job_class["movable"] for job_class in imported.raw["jobs"]] == [0, 1]  # type: ignore[attr-defined]
+
+
+def test_a_gang_with_limits_is_replayed_whole() -> None:
+    gang = job(1, 0, [(0, 10)], kind=JOB_KIND_GANG)
+    workers = gang.spec.task_groups[0]
+    workers.count = 2
+    workers.spreads.add(topology=TOPOLOGY_SITE, max_tasks=1)
+    workers.zone_traffic.add(zone_id="tianhe", bandwidth_kbps=5000)
+    gang.allocations.add(task_group="main", task_index=1, start_time=at(0), end_time=at(20))
+    imported = scenario_of(recording([gang]), "replay", 10)
+    assert imported.left_out == ()
+    of_bank = the_class(imported.raw)
+    assert of_bank["arrivals"]["run_s"] == [20], "as long as the longest of its tasks"
+    run = Run(read(imported.raw), readings=0).simulate(0, keeps_placements=True)
+    assert sorted(placed.site_id for placed in run.placements) == ["hub", "near"]
 
 
 async def test_jobs_of_a_backup_file_take_the_place_of_those_of_the_coordinator(tmp_path: Path) -> None:

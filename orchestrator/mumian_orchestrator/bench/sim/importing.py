@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import NamedTuple
@@ -13,28 +13,44 @@ from mumian.api.v1.fleet_pb2 import Link, Node, Site, Tier
 from mumian.api.v1.job_pb2 import JOB_KIND_GANG, JOB_KIND_SERVICE, Allocation, Job, TaskGroup
 
 from mumian_orchestrator.bench.sim.fields import ScenarioError
+from mumian_orchestrator.bench.sim.jobs import TOPOLOGIES
 from mumian_orchestrator.bench.sim.recording import Recording
 
 _HOUR_S = 3600
 _MICROCNY = 1_000_000
+_TOPOLOGIES = {number: name for name, number in TOPOLOGIES.items()}
+_Run = tuple[float, float | None]  # when it was wanted, in Unix seconds, and how long it ran; None: never
 _UNMEASURED_MS = 10_000.0  # nothing is promised over 10 s
 _TIERS: Mapping[int, str] = {Tier.TIER_CITY: "city", Tier.TIER_HUB: "hub"}
 
 
-class _Kind(NamedTuple):
-    """What makes two tasks alike."""
+class _Group(NamedTuple):
+    """A task group, as far as the twin knows them; what says where other tasks may be is in scenario form."""
 
-    tenant: str
-    priority: int
+    name: str
+    tasks: int
     cpu_milli: int
     memory_mib: int
     accelerator_milli: int
     accelerator_models: tuple[str, ...]
-    zones: tuple[str, ...]
     slo_budget_us: int
     compute_us: int
     client_us: int
+    mbps: float
+    spreads: tuple[tuple[str, int], ...]
+    apart_from: tuple[tuple[str, str], ...]
+    near: tuple[tuple[str, int], ...]
+
+
+class _Kind(NamedTuple):
+    """What makes two jobs alike."""
+
+    tenant: str
+    priority: int
+    is_gang: bool
     is_service: bool
+    zones: tuple[str, ...]
+    groups: tuple[_Group, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,23 +184,25 @@ def _rtt_ms(link: Link | None) -> float:
 def _jobs(
     recording: Recording, start_s: int, zones: list[str], left_out: Counter[str]
 ) -> list[dict[str, object]]:
-    tasks: dict[_Kind, list[tuple[float, float | None]]] = defaultdict(list)
+    runs: dict[_Kind, list[_Run]] = defaultdict(list)
     starts: dict[_Kind, list[float]] = defaultdict(list)
     for job in recording.jobs:
-        for group in job.spec.task_groups:
-            kind = _kind(job, group, zones, left_out)
+        for kind, groups in _kinds(job, zones, left_out):
+            names = {group.name for group in groups}
             starts[kind] += [
                 max(0.0, (a.start_time.ToNanoseconds() - a.create_time.ToNanoseconds()) / 1e9)
                 for a in job.allocations
-                if a.task_group == group.name and a.HasField("start_time") and a.HasField("create_time")
+                if a.task_group in names and a.HasField("start_time") and a.HasField("create_time")
             ]
-            for at_s, run_s in _tasks(job, group, recording.end_unix_s):
+            found = [run for group in groups for run in _tasks(job, group, recording.end_unix_s)]
+            # Tasks that are bound to one another are one entry: they run as long as the longest of them.
+            for at_s, run_s in _longest(found) if _is_bound(job) else found:
                 if at_s + (run_s or math.inf) <= start_s:
                     continue  # over before the start
                 begun = max(0.0, start_s - at_s)
-                tasks[kind].append((max(0.0, at_s - start_s), None if run_s is None else run_s - begun))
-    found = []
-    for number, (kind, entries) in enumerate(sorted(tasks.items())):
+                runs[kind].append((max(0.0, at_s - start_s), None if run_s is None else run_s - begun))
+    classes = []
+    for number, (kind, entries) in enumerate(sorted(runs.items())):
         known = [run_s for _, run_s in entries if run_s is not None]
         if not known:
             left_out["tasks never started, nor did any like them; nobody knows how long they run"] += len(
@@ -192,62 +210,124 @@ def _jobs(
             )
             continue
         typical_s = fmean(known)
+        groups_raw = [_group_raw(group) for group in kind.groups]
         job_class: dict[str, object] = {
             "name": f"{kind.tenant}-{number}",
             "tenant": kind.tenant,
             "priority": kind.priority,
-            "cpu_milli": kind.cpu_milli,
-            "memory_mib": kind.memory_mib,
-            "accelerator_milli": kind.accelerator_milli,
-            "accelerator_models": list(kind.accelerator_models),
-            "zones": list(kind.zones),
-            "slo_budget_ms": kind.slo_budget_us / 1000,
-            "compute_ms": kind.compute_us / 1000,
-            "client_ms": kind.client_us / 1000,
+            "kind": "gang" if kind.is_gang else "batch",
+            "zones": list(kind.zones or zones),
             "movable": int(kind.is_service),
             "start_s": round(fmean(starts[kind]), 3) if starts[kind] else 0,
             "arrivals": {
                 "at_s": [round(at_s, 3) for at_s, _ in entries],
                 "run_s": [round(typical_s if run_s is None else run_s, 3) for _, run_s in entries],
             },
+            "groups": groups_raw,
         }
-        found.append(job_class)
-    return found
+        classes.append(job_class)
+    return classes
 
 
-def _kind(job: Job, group: TaskGroup, zones: list[str], left_out: Counter[str]) -> _Kind:
-    slo, want = group.latency_slo, group.resources
-    is_soft = slo.soft_microcny_per_ms_hour > 0
-    users = tuple(zone for zone in slo.zone_ids if zone in zones)
-    if is_soft:
-        left_out["groups have a soft latency promise; it is left out"] += 1
-    elif len(users) > 1:
-        left_out["groups promise latency to several zones at once; each task keeps it to one of them"] += 1
-    if job.spec.kind == JOB_KIND_GANG:
-        left_out["groups are of gangs; their tasks are placed one by one"] += 1
+def _is_bound(job: Job) -> bool:
+    """Whether where or when a task starts depends on the job's other tasks."""
+    return job.spec.kind == JOB_KIND_GANG or any(
+        group.spreads or group.apart_from or group.group_latencies for group in job.spec.task_groups
+    )
+
+
+def _longest(found: list[_Run]) -> list[_Run]:
+    known = [run_s for _, run_s in found if run_s is not None]
+    return [(found[0][0], max(known) if known else None)] if found else []
+
+
+def _kinds(job: Job, zones: list[str], left_out: Counter[str]) -> Iterator[tuple[_Kind, Sequence[TaskGroup]]]:
+    """What the job is like: as a whole where its tasks are bound to one another, else one for each group,
+    whose tasks are jobs of their own in the twin.
+    """
     for field in ("jurisdictions", "operators_allowed", "operators_denied", "pue_max_permille"):
         if getattr(job.spec, field):
-            left_out[f"groups are of jobs with {field}; it is left out"] += 1
-    for field in ("spreads", "apart_from", "group_latencies", "zone_traffic", "labels", "archs"):
-        if getattr(group, field):
-            left_out[f"groups have {field}; it is left out"] += 1
-    has_promise = bool(slo.budget_us and users and not is_soft)
+            left_out[f"jobs have {field}; it is left out"] += 1
+    groups = list(job.spec.task_groups)
+    if not _is_bound(job):
+        for group in groups:
+            made = _group(group, zones, left_out)._replace(name="main", tasks=1)
+            yield _kind(job, [made], _users(group, zones)), [group]
+        return
+    users = next((users for group in groups if (users := _users(group, zones))), ())
+    if any(_users(group, zones) not in ((), users) for group in groups):
+        told = "jobs have groups with users in different zones; all are taken to be in those of the first"
+        left_out[told] += 1
+    yield _kind(job, [_group(group, zones, left_out) for group in groups], users), groups
+
+
+def _kind(job: Job, groups: Sequence[_Group], users: tuple[str, ...]) -> _Kind:
     return _Kind(
         tenant=job.tenant_id or "default",
         priority=job.spec.priority or 50,
+        is_gang=job.spec.kind == JOB_KIND_GANG,
+        is_service=job.spec.kind == JOB_KIND_SERVICE,
+        zones=users,
+        groups=tuple(groups),
+    )
+
+
+def _users(group: TaskGroup, zones: list[str]) -> tuple[str, ...]:
+    """The zones that it promises latency to, or sends traffic to."""
+    named = [*group.latency_slo.zone_ids, *(entry.zone_id for entry in group.zone_traffic)]
+    return tuple(zone for zone in dict.fromkeys(named) if zone in zones)
+
+
+def _group(group: TaskGroup, zones: list[str], left_out: Counter[str]) -> _Group:
+    slo, want = group.latency_slo, group.resources
+    is_soft = slo.soft_microcny_per_ms_hour > 0
+    users = _users(group, zones)
+    if is_soft:
+        left_out["groups have a soft latency promise; it is left out"] += 1
+    elif len(users) > 1:
+        left_out["groups have users in several zones at once; each task serves one of them"] += 1
+    for field in ("labels", "archs"):
+        if getattr(group, field):
+            left_out[f"groups have {field}; it is left out"] += 1
+    has_promise = bool(slo.budget_us and users and not is_soft)
+    return _Group(
+        name=group.name,
+        tasks=max(1, group.count),
         cpu_milli=max(1, want.cpu_milli),
         memory_mib=max(1, want.memory_mib),
         accelerator_milli=want.accelerators.milli,
         accelerator_models=tuple(want.accelerators.models),
-        zones=users or tuple(zones),
         slo_budget_us=slo.budget_us if has_promise else 0,
         compute_us=group.compute_time.default_us,
         client_us=slo.client_us if has_promise else 0,
-        is_service=job.spec.kind == JOB_KIND_SERVICE,
+        mbps=max((entry.bandwidth_kbps for entry in group.zone_traffic), default=0) / 1000,
+        spreads=tuple((_TOPOLOGIES[s.topology], s.max_tasks) for s in group.spreads),
+        apart_from=tuple((_TOPOLOGIES[a.topology], a.task_group) for a in group.apart_from),
+        near=tuple((near.task_group, near.budget_us) for near in group.group_latencies),
     )
 
 
-def _tasks(job: Job, group: TaskGroup, end_unix_s: float) -> Iterator[tuple[float, float | None]]:
+def _group_raw(group: _Group) -> dict[str, object]:
+    """As a scenario file says it."""
+    raw: dict[str, object] = {
+        "name": group.name,
+        "count": group.tasks,
+        "cpu_milli": group.cpu_milli,
+        "memory_mib": group.memory_mib,
+        "accelerator_milli": group.accelerator_milli,
+        "accelerator_models": list(group.accelerator_models),
+        "slo_budget_ms": group.slo_budget_us / 1000,
+        "compute_ms": group.compute_us / 1000,
+        "client_ms": group.client_us / 1000,
+        "mbps": group.mbps,
+        "spreads": [{"topology": topology, "max_tasks": most} for topology, most in group.spreads],
+        "apart_from": [{"topology": topology, "group": other} for topology, other in group.apart_from],
+        "near": [{"group": other, "budget_ms": budget_us / 1000} for other, budget_us in group.near],
+    }
+    return {name: value for name, value in raw.items() if value}
+
+
+def _tasks(job: Job, group: TaskGroup, end_unix_s: float) -> Iterator[_Run]:
     """When each task of a group was wanted and how long it ran; None: it never started."""
     created_s = job.create_time.ToNanoseconds() / 1e9
     by_task: dict[int, list[Allocation]] = defaultdict(list)

@@ -241,13 +241,14 @@ class Planner:
     def _cost_of_all(
         self, site_id: str, node_class: int, count: int, beside: Sequence[Nodes]
     ) -> float | None:
-        answer = self._best_with([*beside, Nodes(site_id, node_class, count)])
+        answer = self.best_with([*beside, Nodes(site_id, node_class, count)])
         return None if answer.found.unplaced_task_count else _cost_microcny(answer) / _MICROCNY
 
     def _unplaced(self, nodes: Sequence[Nodes]) -> int:
-        return self._best_with(nodes).found.unplaced_task_count
+        return self.best_with(nodes).found.unplaced_task_count
 
-    def _best_with(self, nodes: Sequence[Nodes]) -> optimize_pb2.OptimizeResponse:
+    def best_with(self, nodes: Sequence[Nodes]) -> optimize_pb2.OptimizeResponse:
+        """The moment, arranged anew with these too."""
         return self._best(self.moment.waiting, [m for entry in nodes for m in self._messages(entry)])
 
     def _named(self, task: Arrival) -> tuple[str, str, int]:

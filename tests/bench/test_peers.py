@@ -10,7 +10,11 @@ from random import Random
 from typing import Any
 
 import pytest
+import yaml
 from mumian_core import Engine
+from mumian_orchestrator.bench.sim.report.figures import figures
+from mumian_orchestrator.bench.sim.runner import Run
+from mumian_orchestrator.bench.sim.scenario import read
 
 from bench.global_placement.instance import Size, generate
 from bench.global_placement.pairs import ask_engine
@@ -71,3 +75,21 @@ def test_on_an_instance_of_the_engine_a_solver_finds_the_optimum_and_the_engine_
     run = run_peer(solver, instance, table, engine.snapshot(), seconds=30, threads=1)
     assert run.accepted
     assert run.objective == run.bound == optimum(model)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_a_solver_as_a_policy_of_the_twin_is_accepted_by_the_verifier_and_costs_no_more_than_ours(
+    solver: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    raw = yaml.safe_load((ROOT / "bench/scenarios/small.yaml").read_text())
+    raw.update(events=[], duration_h=0.5)
+    for job in raw["jobs"]:  # all at once, so that placing them jointly is the whole question
+        job["arrivals"] = {"at_s": [0] * 12}
+    found = {
+        name: figures(Run(read(raw), name, readings=1).simulate(1)) for name in ("ours-reoptimised", solver)
+    }
+    for name, figure in found.items():
+        assert (figure["arrived"], figure["waiting_at_end"]) == (24, 0), name
+    assert found[solver]["cny"] <= found["ours-reoptimised"]["cny"]  # type: ignore[operator]
+    assert found[solver]["gap_to_bound"] < 0.01  # type: ignore[operator]

@@ -10,12 +10,19 @@ from typing import Any
 
 import pytest
 import yaml
+from mumian_core import Engine
+from mumian_core.v1 import engine_pb2
+from mumian_orchestrator.bench.sim import world
+from mumian_orchestrator.bench.sim.arrivals import Arrival
 from mumian_orchestrator.bench.sim.fields import ScenarioError
+from mumian_orchestrator.bench.sim.forms import scaled, short_form
+from mumian_orchestrator.bench.sim.links import link_messages, links_at
 from mumian_orchestrator.bench.sim.planning import Nodes, Planner, demand
-from mumian_orchestrator.bench.sim.policies import POLICIES
+from mumian_orchestrator.bench.sim.policies import POLICIES, Room, Task
+from mumian_orchestrator.bench.sim.policies.solver import cost_microcny_per_hour
 from mumian_orchestrator.bench.sim.report.figures import figures
 from mumian_orchestrator.bench.sim.runner import Run
-from mumian_orchestrator.bench.sim.scenario import Scenario, read
+from mumian_orchestrator.bench.sim.scenario import Scenario, load, read
 from mumian_orchestrator.bench.sim.simulation import Simulation
 
 SCENARIOS = Path(__file__).parents[2] / "bench/scenarios"
@@ -35,7 +42,8 @@ JOBS = """
 - {name: training, tenant: lab, kind: gang, count: 3, cpu_milli: 12000, memory_mib: 16384,
    arrivals: {per_hour: 1}, run_time_s: 1800, near: [{group: main, budget_ms: 1}]}
 - {name: copies, tenant: bank, count: 3, cpu_milli: 2000, memory_mib: 1024, arrivals: {per_hour: 6},
-   run_time_s: 86400, run_time_fixed: 1, spreads: [{topology: operator, max_tasks: 2}, {topology: site, max_tasks: 1}]}
+   run_time_s: 86400, run_time_fixed: 1,
+   spreads: [{topology: operator, max_tasks: 2}, {topology: site, max_tasks: 1}]}
 """
 
 
@@ -134,6 +142,29 @@ def test_no_policy_reserves_more_of_a_link_than_there_is(policy: str) -> None:
     found = figures(run(read(raw), policy))
     # 200 x (0.8 - 0.25) = 110 Mbit/s: two at a time, so two after one hour and two after the next.
     assert (found["running_at_end"], found["waiting_at_end"]) == (2, 2)
+
+
+def test_the_solvers_count_the_same_money_as_the_engine() -> None:
+    scenario = scaled(short_form(load(SCENARIOS / "guangzhou.yaml")), 0.02)
+    specs, sites = world.Specs(scenario), [world.site_message(s, 3, s.pue_at(0)) for s in scenario.sites]
+    nodes = [node for site in scenario.sites for node in world.node_messages(site)]
+    links = link_messages(links_at(scenario, 0, [], {}), scenario.rtt_p99_factor)
+    engine = Engine()
+    engine.apply(engine_pb2.Delta(reset=True, sites=sites, nodes=nodes, links=links).SerializeToString())
+    tasks = [Arrival(0.0, number, 0, job.zones[0], 60.0) for number, job in enumerate(scenario.jobs)]
+    request = engine_pb2.PlaceRequest(
+        evaluation_id="e", jobs=specs.pending(tasks), now_unix_s=world.EPOCH_UNIX_S
+    )
+    request.policy.carbon_kg_microcny = scenario.carbon_kg_microcny
+    plan = engine_pb2.Plan.FromString(engine.snapshot().place(request.SerializeToString()))
+    assert len(plan.placements) == len(tasks)
+    by_job = {task.job_id: Task.of(specs.group_of(task)) for task in tasks}
+    rooms = {node.id: Room.empty(node, next(s for s in sites if s.id == node.site_id)) for node in nodes}
+    for placed in plan.placements:
+        ours = cost_microcny_per_hour(
+            by_job[placed.job_id], rooms[placed.node_id], scenario.carbon_kg_microcny
+        )
+        assert ours == pytest.approx(placed.cost.total_microcny_per_hour, abs=3), placed.job_id
 
 
 def test_new_demand_is_served_with_the_room_that_sites_have() -> None:

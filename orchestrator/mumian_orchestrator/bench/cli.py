@@ -10,6 +10,7 @@ from mumian_orchestrator.bench.rtt.command import rtt
 from mumian_orchestrator.bench.sim.command import compare, sim
 from mumian_orchestrator.bench.sim.import_command import import_
 from mumian_orchestrator.bench.sim.plan_command import plan_capacity
+from mumian_orchestrator.bench.sim.what_if_command import what_if
 from mumian_orchestrator.bench.submit import submit
 
 
@@ -26,6 +27,7 @@ main.add_command(plan_capacity)
 main.add_command(rtt)
 main.add_command(sim)
 main.add_command(submit)
+main.add_command(what_if)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from rich.progress import Progress
 
 from mumian_orchestrator.bench.sim.fields import ScenarioError
 from mumian_orchestrator.bench.sim.forms import scaled, short_form, window
-from mumian_orchestrator.bench.sim.policies import POLICIES, policy
+from mumian_orchestrator.bench.sim.policies import POLICIES, SOLVERS, policy
 from mumian_orchestrator.bench.sim.record import Record, record
 from mumian_orchestrator.bench.sim.report import tables
 from mumian_orchestrator.bench.sim.report.page import page
@@ -92,7 +92,8 @@ def sim(
     "--policies",
     default="ours,ours-reoptimised,nearest,cheapest,greenest,random",
     show_default=True,
-    help=f"Of {', '.join(POLICIES)}, and Python files; all: every one of them.",
+    help=f"Of {', '.join(POLICIES)}; all: every one of these; {' and '.join(SOLVERS)} (after `make peers`); "
+    "and Python files.",
 )
 @click.option("--seeds", type=click.IntRange(1, 1000), default=3, show_default=True)
 @_SHORT

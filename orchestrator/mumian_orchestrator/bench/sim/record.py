@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 
 from mumian_orchestrator.bench.sim.gauge import Reading
+from mumian_orchestrator.bench.sim.policies import policy
 from mumian_orchestrator.bench.sim.report.figures import figures
 from mumian_orchestrator.bench.sim.runner import Progress, Run
 from mumian_orchestrator.bench.sim.simulation import Sample
@@ -68,7 +69,7 @@ def record(run: Run, seed: int, progress: Progress | None = None) -> Record:
     tasks = made.account.arrived
     return Record(
         scenario=run.scenario.name,
-        policy=run.policy_name,
+        policy=policy(run.policy_name).name,
         seed=seed,
         mode=run.mode,
         nodes=run.scenario.node_count,

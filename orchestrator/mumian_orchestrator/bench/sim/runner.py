@@ -40,6 +40,8 @@ class Run:
     def __post_init__(self) -> None:
         if self.mode == "services" and self.policy_name != "ours":
             raise ScenarioError(f"--policy ({self.policy_name}) runs with --mode core only")
+        if self.mode == "services" and any(event.kind == "drain" for event in self.scenario.events):
+            raise ScenarioError("events of kind drain run with --mode core only")
 
     def simulate(
         self, seed: int, progress: Progress | None = None, *, keeps_placements: bool = False

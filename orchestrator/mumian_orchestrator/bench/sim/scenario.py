@@ -15,7 +15,7 @@ from mumian_orchestrator.bench.sim.jobs import JobClass, read_job
 from mumian_orchestrator.bench.sim.sources import Source, read_sources
 
 TIERS = {"city": 1, "edge": 2, "hub": 3}
-EVENTS = {"site_loss": "site", "link_cut": "link", "heat": "site", "congestion": "site"}
+EVENTS = {"site_loss": "site", "link_cut": "link", "heat": "site", "congestion": "site", "drain": "site"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,16 +90,16 @@ class Site:
 @dataclass(frozen=True, slots=True)
 class Event:
     """Something that goes wrong for a while: a site is lost, a zone's link is cut, a site is warmer, or
-    others fill more of its links.
+    others fill more of its links; or somebody drains the site: what runs goes on, and nothing more comes.
     """
 
     kind: str
     at_s: int
     end_s: int
     site: str
-    zone: str
-    extra_c: float
-    extra_share: float
+    zone: str = ""
+    extra_c: float = 0.0
+    extra_share: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +190,7 @@ def read(raw: object) -> Scenario:
     sources = read_sources(top, raw)
     zones = top.items("zones", _zone)
     is_rented = top.whole("rent_counts", 1) == 1
-    sites = top.items("sites", lambda f: _site(f) if is_rented else _owned(_site(f)))
+    sites = top.items("sites", lambda f: read_site(f) if is_rented else _owned(read_site(f)))
     zone_ids, site_ids = _by_id(zones, "zones"), _by_id(sites, "sites")
     rtt = Fields(top.take("rtt"), "rtt")
     scenario = Scenario(
@@ -241,7 +241,12 @@ def _zone(f: Fields) -> Zone:
     )
 
 
-def _site(f: Fields) -> Site:
+def read_site(f: Fields) -> Site:
+    """One entry of `sites`.
+
+    Raises:
+        ScenarioError: a field is wrong.
+    """
     tier = f.text("tier", "edge")
     f.known("tier", tier, TIERS)
     return Site(

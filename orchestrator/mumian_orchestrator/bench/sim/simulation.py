@@ -6,7 +6,7 @@ import heapq
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from mumian.api.v1.fleet_pb2 import Site
+from mumian.api.v1.fleet_pb2 import HEALTH_DRAINING, HEALTH_READY, HEALTH_UNREACHABLE, Health, Site
 
 from mumian_orchestrator.bench.sim import world
 from mumian_orchestrator.bench.sim.account import Account, Running
@@ -135,7 +135,7 @@ class Simulation:
 
     def waiting_tasks(self) -> list[Arrival]:
         """All that waits for a place."""
-        return list(self._waiting.values())
+        return [*self._waiting.values(), *(task for _, task in self._lost)]
 
     def world(self) -> tuple[list[Site], Links]:
         """Sites and links as they are."""
@@ -236,7 +236,8 @@ class Simulation:
                 account.turn_off()
             elif account.is_lost and not is_lost:
                 account.turn_on()
-            message = world.site_message(site, hours, account.pue_permille, now_s // 3600, is_lost=is_lost)
+            health = _health(active, site.id)
+            message = world.site_message(site, hours, account.pue_permille, now_s // 3600, health)
             sites.append(message)
         self._sites = sites
         await self.backend.change(now_s, sites, changed)
@@ -272,6 +273,13 @@ class Simulation:
         starting = [running.task for running in self._running.values() if not running.is_up]
         for task in [*self._waiting.values(), *(task for _, task in self._lost), *starting]:
             self.account.still_waits(task, now_s)
+
+
+def _health(active: list[Event], site_id: str) -> Health.ValueType:
+    kinds = {event.kind for event in active if event.site == site_id}
+    if "site_loss" in kinds:
+        return HEALTH_UNREACHABLE
+    return HEALTH_DRAINING if "drain" in kinds else HEALTH_READY
 
 
 def _extra_c(active: list[Event], site_id: str) -> float:

@@ -20,7 +20,11 @@ _MICROCNY = 1_000_000
 
 
 def site_message(
-    site: Site, hours: int, pue_permille: int, hour: int = 0, *, is_lost: bool = False
+    site: Site,
+    hours: int,
+    pue_permille: int,
+    hour: int = 0,
+    health: fleet_pb2.Health.ValueType = fleet_pb2.HEALTH_READY,
 ) -> fleet_pb2.Site:
     """What an agent declares at an hour of the run, with prices and carbon of every hour of it."""
     message = fleet_pb2.Site(
@@ -29,7 +33,7 @@ def site_message(
         tier=fleet_pb2.Tier.Name(site.tier),  # type: ignore[arg-type]
         jurisdiction=site.jurisdiction,
         carbon_g_per_kwh=round(site.carbon_g_per_kwh[hour % 24]),
-        health=fleet_pb2.HEALTH_UNREACHABLE if is_lost else fleet_pb2.HEALTH_READY,
+        health=health,
     )
     message.pue.average_permille = message.pue.marginal_permille = pue_permille
     message.pue.source = fleet_pb2.FIGURE_SOURCE_MODELLED

@@ -21,8 +21,9 @@ from mumian_orchestrator.bench.sim.policies.fgd import FragmentationGradientDesc
 from mumian_orchestrator.bench.sim.policies.round_robin import RoundRobin
 from mumian_orchestrator.bench.sim.policies.scan import ScanPolicy
 from mumian_orchestrator.bench.sim.policies.scores import BestFit, FirstFit, LeastAllocated, MostAllocated
+from mumian_orchestrator.bench.sim.policies.solver import SolverPolicy
 
-__all__ = ["POLICIES", "Cluster", "Policy", "Room", "RunningTask", "ScanPolicy", "Task", "policy"]
+__all__ = ["POLICIES", "SOLVERS", "Cluster", "Policy", "Room", "RunningTask", "ScanPolicy", "Task", "policy"]
 
 POLICIES: Mapping[str, Callable[[str], Policy]] = {
     "ours": lambda name: EnginePolicy(name, engine_pb2.OBJECTIVE_COST),
@@ -38,6 +39,8 @@ POLICIES: Mapping[str, Callable[[str], Policy]] = {
     "fgd": FragmentationGradientDescent,
     "round-robin": RoundRobin,
 }
+# They need a checkout with its solvers, and small scenarios.
+SOLVERS: Mapping[str, Callable[[str], Policy]] = {"cp-sat": SolverPolicy, "highs": SolverPolicy}
 
 
 def policy(name: str) -> Policy:
@@ -48,10 +51,10 @@ def policy(name: str) -> Policy:
     """
     if name.endswith(".py"):
         return _from_file(Path(name))
-    if name not in POLICIES:
-        known = ", ".join(POLICIES)
-        raise ScenarioError(f"policy ({name}) is unknown; known: {known}, or a file ending in .py")
-    return POLICIES[name](name)
+    known = {**POLICIES, **SOLVERS}
+    if name not in known:
+        raise ScenarioError(f"policy ({name}) is unknown; known: {', '.join(known)}, or a file ending in .py")
+    return known[name](name)
 
 
 def _from_file(path: Path) -> Policy:

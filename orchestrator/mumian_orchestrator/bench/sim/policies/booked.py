@@ -76,28 +76,31 @@ class BookedPolicy(Policy):
         is_gang = job.spec.kind == JOB_KIND_GANG
         placements: list[engine_pb2.Placement] = []
         taken: list[str] = []
-        for wanted in self._wanted(cluster, job):
+        for wanted in self.wanted(cluster, job):
             number = self.choose(books, wanted.task, self._allowed(books, cluster, job, wanted))
             if number is None:
                 if is_gang:
                     self.changed(books.give_back(taken))
                     return []
                 continue
-            room = books.rooms[number]
-            chosen = self.devices(room, wanted.task) if wanted.task.accelerator_milli else []
             taken.append(wanted.id)
-            placements.append(
-                engine_pb2.Placement(
-                    job_id=job.job_id,
-                    task_group=wanted.group,
-                    task_index=wanted.index,
-                    site_id=room.node.site_id,
-                    node_id=room.node.id,
-                    devices=books.take(wanted, number, chosen),
-                )
-            )
-            self.changed([number])
+            placements.append(self.booked(books, wanted, number))
         return placements
+
+    def booked(self, books: Books, wanted: Wanted, number: int) -> engine_pb2.Placement:
+        """The task on the node of that number, where it fits."""
+        room = books.rooms[number]
+        chosen = self.devices(room, wanted.task) if wanted.task.accelerator_milli else []
+        placement = engine_pb2.Placement(
+            job_id=wanted.job_id,
+            task_group=wanted.group,
+            task_index=wanted.index,
+            site_id=room.node.site_id,
+            node_id=room.node.id,
+            devices=books.take(wanted, number, chosen),
+        )
+        self.changed([number])
+        return placement
 
     def _allowed(
         self, books: Books, cluster: Cluster, job: engine_pb2.PendingJob, wanted: Wanted
@@ -112,7 +115,7 @@ class BookedPolicy(Policy):
             and (not limited or allows(job.spec, wanted.group, room, placed, cluster.links))
         )
 
-    def _wanted(self, cluster: Cluster, job: engine_pb2.PendingJob) -> Iterator[Wanted]:
+    def wanted(self, cluster: Cluster, job: engine_pb2.PendingJob) -> Iterator[Wanted]:
         """The tasks of a job that want a place."""
         pending = {entry.task_group: entry.task_indexes for entry in job.pending}
         for number, group in enumerate(job.spec.task_groups):

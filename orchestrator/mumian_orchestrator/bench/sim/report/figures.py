@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
-from mumian_orchestrator.bench.sim.account import MWS_PER_KWH, Account
+from mumian_orchestrator.bench.sim.account import MWS_PER_KWH
 from mumian_orchestrator.bench.sim.simulation import Simulation
 
 Figures = Mapping[str, object]
@@ -54,7 +55,7 @@ TITLES: Mapping[str, tuple[str, str]] = {
     ),
     "fairness_jain": (
         "Fairness",
-        "Jain's index over the tenants' shares of tasks that found a place; 1 is even",
+        "Jain's index over the tenants' shares of tasks that have or had a place; 1 is even",
     ),
 }
 SHARES = {
@@ -64,6 +65,7 @@ SHARES = {
     "core_fragments",
     "device_fragments",
     "gap_to_bound",
+    "placed_share",
 }
 
 
@@ -78,6 +80,11 @@ def figures(simulation: Simulation) -> dict[str, object]:
     it_mws, facility_mws = sum(s.it_mws for s in sites), sum(s.facility_mws for s in sites)
     cny = sum(s.energy_cny + s.rent_cny for s in sites)
     kept = account.kept_task_s / account.promised_task_s if account.promised_task_s else 1.0
+    waiting = Counter(scenario.jobs[task.job_class].tenant for task in simulation.waiting_tasks())
+    placed = {
+        name: round(1 - waiting[name] / tenant.arrived, 6) if tenant.arrived else None
+        for name, tenant in account.tenants.items()
+    }
     fragments = [r.device_fragments for r in simulation.readings if r.device_fragments is not None]
     return {
         "inside_slo": round(kept, 6),
@@ -109,7 +116,7 @@ def figures(simulation: Simulation) -> dict[str, object]:
         "cny_per_core_hour": round(cny / (core_s / 3_600_000), 6) if core_s else None,
         "moves": account.moves,
         "gap_to_bound": _mean([r.gap for r in simulation.readings]),
-        "fairness_jain": round(_jain(account), 6),
+        "fairness_jain": round(_jain([share for share in placed.values() if share is not None]), 6),
         "sites": {
             site_id: {
                 "meter_kwh": round(s.facility_mws / MWS_PER_KWH, 6),
@@ -128,6 +135,8 @@ def figures(simulation: Simulation) -> dict[str, object]:
             name: {
                 "arrived": tenant.arrived,
                 "starts": tenant.starts,
+                "waiting_at_end": waiting[name],
+                "placed_share": placed[name],
                 "wait_mean_s": round(tenant.wait_sum_s / max(1, tenant.starts), 3),
                 "inside_slo": None if tenant.inside_slo is None else round(tenant.inside_slo, 6),
             }
@@ -140,8 +149,7 @@ def _mean(values: Sequence[float]) -> float | None:
     return round(fmean(values), 6) if values else None
 
 
-def _jain(account: Account) -> float:
-    """Jain's index over the tenants' shares of placed tasks: 1 when all get the same share."""
-    shares = [t.starts / t.arrived for t in account.tenants.values() if t.arrived]
+def _jain(shares: Sequence[float]) -> float:
+    """Jain's index (Jain, Chiu and Hawe 1984): 1 when all get the same share."""
     squares = sum(share * share for share in shares)
     return sum(shares) ** 2 / (len(shares) * squares) if squares else 1.0

@@ -10,7 +10,7 @@ from mumian_orchestrator.bench.sim.record import Record, machine
 from mumian_orchestrator.bench.sim.report.charts import bar_chart, line_chart
 from mumian_orchestrator.bench.sim.report.figures import TITLES
 from mumian_orchestrator.bench.sim.report.summary import COMPARED, Row, rows
-from mumian_orchestrator.bench.sim.report.tables import title, told
+from mumian_orchestrator.bench.sim.report.tables import heading_of, title, told
 from mumian_orchestrator.bench.sim.scenario import Scenario
 from mumian_orchestrator.bench.sim.sources import Source
 
@@ -35,7 +35,7 @@ _BARS = (
 )
 # Lower is better but for these; and a best one is not marked where it says nothing.
 _HIGHER_IS_BETTER = {"inside_slo", "starts", "fairness_jain"}
-_NO_BEST = {"cpu_utilisation", "moves"}
+_NO_BEST = {"cpu_utilisation", "accelerator_utilisation", "moves"}
 
 
 def page(scenarios: Mapping[str, Scenario], records: Sequence[Record]) -> str:
@@ -245,7 +245,7 @@ def _detail(record: Record) -> str:
         entries = record.figures[kind]
         assert isinstance(entries, Mapping)
         columns = list(next(iter(entries.values())))
-        head = "".join(f"<th>{escape(TITLES[c][0] if c in TITLES else c)}</th>" for c in columns)
+        head = "".join(f"<th>{escape(heading_of(c))}</th>" for c in columns)
         body = "".join(
             f"<tr><th>{escape(name)}</th>"
             + "".join(f"<td>{told(column, entry[column])}</td>" for column in columns)

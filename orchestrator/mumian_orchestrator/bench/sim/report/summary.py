@@ -18,7 +18,9 @@ COMPARED = (
     "cpu_utilisation",
     "core_fragments",
     "device_fragments",
+    "accelerator_utilisation",
     "meter_kwh",
+    "idle_kwh",
     "pue",
     "carbon_kg",
     "cny",
@@ -48,13 +50,13 @@ class Row:
     values: Mapping[str, Value | None]
 
 
-def rows(records: Sequence[Record]) -> list[Row]:
-    """By scenario and policy, in the records' order."""
+def rows(records: Sequence[Record], names: Sequence[str] = COMPARED) -> list[Row]:
+    """By scenario and policy, in the records' order; of the figures of these names."""
     groups: dict[tuple[str, str], list[Record]] = defaultdict(list)
     for one in records:
         groups[one.scenario, one.policy].append(one)
     return [
-        Row(scenario, policy, tuple(r.seed for r in group), {name: _value(name, group) for name in COMPARED})
+        Row(scenario, policy, tuple(r.seed for r in group), {name: _value(name, group) for name in names})
         for (scenario, policy), group in groups.items()
     ]
 

@@ -8,14 +8,14 @@ import json
 from collections.abc import Mapping, Sequence
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from mumian_orchestrator.bench.sim.record import Record, machine
 from mumian_orchestrator.bench.sim.report.figures import SHARES, TITLES
 from mumian_orchestrator.bench.sim.report.summary import Row, Value
 
 TITLE_OF_DECISION = "Decision, µs a task"
-# What a terminal and the docs have room for.
+# What the docs have room for; a terminal shows some more, in several tables if need be.
 _NARROW = (
     "inside_slo",
     "starts",
@@ -32,9 +32,17 @@ _NARROW = (
 )
 
 
+_TERMINAL = (*_NARROW, "core_fragments", "device_fragments", "idle_kwh", "pue", "fairness_jain")
+
+
 def title(name: str) -> str:
     """Of a figure, for people."""
     return TITLES[name][0] if name in TITLES else TITLE_OF_DECISION
+
+
+def heading_of(column: str) -> str:
+    """Of a figure of a site or a tenant."""
+    return TITLES[column][0] if column in TITLES else column.replace("_", " ").capitalize()
 
 
 def told(name: str, value: Value | float | None) -> str:
@@ -53,12 +61,30 @@ def print_comparison(rows: Sequence[Row], console: Console) -> None:
     """A table for each scenario."""
     for scenario in dict.fromkeys(row.scenario for row in rows):
         chosen = [row for row in rows if row.scenario == scenario]
-        table = Table(
-            "policy", *map(title, _NARROW), title=f"{scenario}, mean of {len(chosen[0].seeds)} seeds"
-        )
-        for row in chosen:
-            table.add_row(row.policy, *(told(name, row.values[name]) for name in _NARROW))
-        console.print(table)
+        heading: str | None = f"{scenario}, mean of {len(chosen[0].seeds)} seeds"
+        for names in _parts(chosen, console.width):
+            table = Table(Column("policy", no_wrap=True), *map(title, names), title=heading)
+            for row in chosen:
+                table.add_row(row.policy, *(told(name, row.values[name]) for name in names))
+            console.print(table)
+            heading = None
+
+
+def _parts(rows: Sequence[Row], width: int) -> list[list[str]]:
+    """The figures in as many tables as it takes that none is wider than the terminal."""
+    border = 3
+    first = max(len(row.policy) for row in rows) + border + 1
+    parts: list[list[str]] = []
+    left = 0
+    for name in _TERMINAL:
+        cells = [told(name, row.values[name]) for row in rows]
+        needed = max(map(len, [*title(name).split(), *cells])) + border
+        if needed > left:
+            parts.append([])
+            left = width - first
+        parts[-1].append(name)
+        left -= needed
+    return parts
 
 
 def print_run(run: Record, console: Console) -> None:
@@ -74,9 +100,9 @@ def print_run(run: Record, console: Console) -> None:
         entries = run.figures[kind]
         assert isinstance(entries, Mapping)
         columns = list(next(iter(entries.values())))
-        table = Table(kind[:-1], *columns)
+        table = Table(kind[:-1], *map(heading_of, columns))
         for name, entry in entries.items():
-            table.add_row(name, *(_cell(entry[column]) for column in columns))
+            table.add_row(name, *(told(column, entry[column]) for column in columns))
         console.print(table)
     clock = run.clock
     console.print(
@@ -118,7 +144,3 @@ def as_markdown(rows: Sequence[Row]) -> str:
             lines.append(f"| {row.policy} | {cells} |")
         lines.append("")
     return "\n".join(lines)
-
-
-def _cell(value: object) -> str:
-    return "-" if value is None else f"{value:,}" if isinstance(value, int | float) else str(value)

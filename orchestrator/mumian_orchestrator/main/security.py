@@ -6,6 +6,7 @@ import getpass
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -90,8 +91,8 @@ def doors_of(config: Config, security: Security | None) -> list[Door]:
     if security is None:
         return [Door(config.listen)]
     return [
-        Door(config.listen, server_credentials(security.people, None)),
-        Door(config.agents_door, server_credentials(security.agents, security.authority.pem)),
+        Door(config.listen, partial(server_credentials, security.people, None)),
+        Door(config.agents_door, partial(server_credentials, security.agents, security.authority.pem)),
     ]
 
 

@@ -41,6 +41,7 @@ class FairQueue:
         # The tenants that have requests waiting, in the order of their turns; the first has its turn now.
         self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
         self._left_in_turn = 0
+        self._has_admitted = False  # since the event loop has turned
         self.under_way = 0
         self.waiting = 0
         self.refused = 0
@@ -61,11 +62,15 @@ class FairQueue:
             self._leave()
 
     async def _enter(self, tenant_id: str) -> None:
-        if self.under_way < self._at_once_max and not self.waiting:
-            self.under_way += 1
+        if self._may_admit() and not self.waiting:
+            self._admit()
             return
         mine = self._waiting.get(tenant_id, ())
-        if self.waiting >= self._waiting_max or len(mine) >= self._waiting_of_tenant_max:
+        admitted_soon = self._at_once_max - self.under_way  # they wait for the event loop to turn only
+        if (
+            self.waiting >= self._waiting_max + admitted_soon
+            or len(mine) >= self._waiting_of_tenant_max + admitted_soon
+        ):
             self.refused += 1
             raise overloaded(self._name, self._retry_after_s())
         admitted = asyncio.get_running_loop().create_future()
@@ -84,10 +89,28 @@ class FairQueue:
         self.done += 1
         self._done_at_s.append(asyncio.get_running_loop().time())
         self.under_way -= 1
-        while self._waiting and self.under_way < self._at_once_max:
+        self._admit_next()
+
+    def _may_admit(self) -> bool:
+        return self.under_way < self._at_once_max and not self._has_admitted
+
+    def _admit(self) -> None:
+        """Let one in. Between two the event loop turns once: requests are taken up by it as well, and those
+        that are not yet are in no tenant's line.
+        """
+        self.under_way += 1
+        self._has_admitted = True
+        asyncio.get_running_loop().call_soon(self._loop_has_turned)
+
+    def _loop_has_turned(self) -> None:
+        self._has_admitted = False
+        self._admit_next()
+
+    def _admit_next(self) -> None:
+        while self._waiting and self._may_admit():
             admitted = self._next()
             if not admitted.done():
-                self.under_way += 1
+                self._admit()
                 admitted.set_result(None)
 
     def _next(self) -> asyncio.Future[None]:

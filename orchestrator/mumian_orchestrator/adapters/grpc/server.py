@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+import socket
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import grpc
@@ -38,10 +40,13 @@ from mumian_orchestrator.adapters.grpc.ops_service import OpsService
 from mumian_orchestrator.adapters.grpc.planning_service import PlanningService
 
 MESSAGE_BYTES_MAX = 4 * 1024 * 1024
+_PENDING_MAX = 20_000
+# A server takes up one call in a turn of the event loop, first come, first served, whosever it is: before so
+# many, a tenant that floods one coordinator would hold up all others where no fair queue sees it.
+_SERVERS = 16
 _OPTIONS = (
     ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
-    # Two coordinators on one port would share its connections at random.
-    ("grpc.so_reuseport", 0),
+    ("grpc.so_reuseport", 1),
     ("grpc.keepalive_time_ms", 2000),
     ("grpc.keepalive_timeout_ms", 1000),
     # While one of gRPC's own pings is out no keepalive is sent, and by default it waits a minute for it.
@@ -54,6 +59,10 @@ _OPTIONS = (
     # Who connects and says nothing, or says it slowly, goes soon.
     ("grpc.server_handshake_timeout_ms", 10_000),
     ("grpc.max_concurrent_streams", 10_000),
+    # gRPC would cancel calls at random while more than 1,000 are not taken up yet. They are taken up at once,
+    # to be put in their tenant's line, or to be told when to come again.
+    ("grpc.server.max_pending_requests", _PENDING_MAX),
+    ("grpc.server.max_pending_requests_hard_limit", _PENDING_MAX),
 )
 _SERVICES = (
     job_service_pb2.DESCRIPTOR.services_by_name["JobService"].full_name,
@@ -66,19 +75,31 @@ _SERVICES = (
 )
 
 
-Server = grpc.aio.Server
-
-
 class PortTakenError(Exception):
     """The address cannot be listened on."""
 
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """Where to listen (host:port), and what to serve with; None: without TLS."""
+    """Where to listen (host:port), and what each server there is given to serve with; None: without TLS."""
 
     listen: str
-    credentials: grpc.ServerCredentials | None = None
+    credentials: Callable[[], grpc.ServerCredentials] | None = None
+
+
+class Server:
+    """Some servers behind the same doors, among which the kernel spreads the connections."""
+
+    def __init__(self, servers: Sequence[grpc.aio.Server]) -> None:
+        self._servers = servers
+
+    async def stop(self, grace_s: float | None) -> None:
+        """Take nobody in, and end what is under way after the grace."""
+        await asyncio.gather(*(server.stop(grace_s) for server in self._servers))
+
+    async def wait_for_termination(self) -> None:
+        """Until it is stopped."""
+        await asyncio.gather(*(server.wait_for_termination() for server in self._servers))
 
 
 async def start_leading(
@@ -97,15 +118,19 @@ async def start_leading(
     Raises:
         PortTakenError: somebody else listens there, or the address is not this machine's.
     """
-    server = grpc.aio.server(options=_OPTIONS, interceptors=[guard] if guard else [])
-    job_service_pb2_grpc.add_JobServiceServicer_to_server(jobs, server)
-    fleet_service_pb2_grpc.add_FleetServiceServicer_to_server(fleet, server)
-    planning_service_pb2_grpc.add_PlanningServiceServicer_to_server(planning, server)
-    ops_service_pb2_grpc.add_OpsServiceServicer_to_server(ops, server)
-    agent_service_pb2_grpc.add_AgentServiceServicer_to_server(agents, server)
-    access_service_pb2_grpc.add_AccessServiceServicer_to_server(access, server)
-    enrolment_service_pb2_grpc.add_EnrolmentServiceServicer_to_server(enrolment, server)
-    return await _start(server, doors)
+
+    def serving() -> grpc.aio.Server:
+        server = grpc.aio.server(options=_OPTIONS, interceptors=[guard] if guard else [])
+        job_service_pb2_grpc.add_JobServiceServicer_to_server(jobs, server)
+        fleet_service_pb2_grpc.add_FleetServiceServicer_to_server(fleet, server)
+        planning_service_pb2_grpc.add_PlanningServiceServicer_to_server(planning, server)
+        ops_service_pb2_grpc.add_OpsServiceServicer_to_server(ops, server)
+        agent_service_pb2_grpc.add_AgentServiceServicer_to_server(agents, server)
+        access_service_pb2_grpc.add_AccessServiceServicer_to_server(access, server)
+        enrolment_service_pb2_grpc.add_EnrolmentServiceServicer_to_server(enrolment, server)
+        return server
+
+    return await _start(serving, doors)
 
 
 async def start_following(doors: Sequence[Door], forwarding: Forwarding) -> Server:
@@ -114,29 +139,52 @@ async def start_following(doors: Sequence[Door], forwarding: Forwarding) -> Serv
     Raises:
         PortTakenError: as above.
     """
-    server = grpc.aio.server(options=_OPTIONS)
-    server.add_generic_rpc_handlers((forwarding,))
-    return await _start(server, doors)
+
+    def serving() -> grpc.aio.Server:
+        server = grpc.aio.server(options=_OPTIONS)
+        server.add_generic_rpc_handlers((forwarding,))
+        return server
+
+    return await _start(serving, doors)
 
 
-async def _start(server: Server, doors: Sequence[Door]) -> Server:
+async def _start(serving: Callable[[], grpc.aio.Server], doors: Sequence[Door]) -> Server:
+    for door in doors:
+        _refuse_if_taken(door.listen)
     checks = health.aio.HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(checks, server)
     for name in ("", *_SERVICES):
         await checks.set(name, health_pb2.HealthCheckResponse.SERVING)
-    if all(door.credentials is None for door in doors):
-        # For people who look around on their own machine; strangers need not know what there is to try.
-        names = (*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, server)
-    for door in doors:
-        try:
-            if door.credentials is None:
-                server.add_insecure_port(door.listen)
-            else:
-                server.add_secure_port(door.listen, door.credentials)
-        except RuntimeError:
-            raise PortTakenError(
-                f"listen ({door.listen}) cannot be listened on; is another coordinator there?"
-            ) from None
-    await server.start()
-    return server
+    servers = [serving() for _ in range(_SERVERS)]
+    for server in servers:
+        health_pb2_grpc.add_HealthServicer_to_server(checks, server)
+        if all(door.credentials is None for door in doors):
+            # For people who look around on their own machine; strangers need not know what there is to try.
+            names = (*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
+            reflection.enable_server_reflection(names, server)
+        for door in doors:
+            try:
+                if door.credentials is None:
+                    server.add_insecure_port(door.listen)
+                else:
+                    server.add_secure_port(door.listen, door.credentials())
+            except RuntimeError:
+                raise _taken(door.listen) from None
+        await server.start()
+    return Server(servers)
+
+
+def _refuse_if_taken(listen: str) -> None:
+    """Where servers share a port another coordinator could listen there as well, and would get some of the
+    connections.
+    """
+    host, _, port = listen.rpartition(":")
+    try:
+        found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
+        for family, _, _, _, address in found:
+            socket.create_server(address[:2], family=family).close()
+    except OSError:
+        raise _taken(listen) from None
+
+
+def _taken(listen: str) -> PortTakenError:
+    return PortTakenError(f"listen ({listen}) cannot be listened on; is another coordinator there?")

@@ -11,7 +11,7 @@ export MUMIAN_CACHE_DIR := $(CACHE)
 export RAY_USAGE_STATS_ENABLED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup peers etcd demo dev test test-unit lint types bench bench-online bench-border bench-openb
+.PHONY: help setup peers etcd helm demo dev test test-unit lint types bench bench-online bench-border bench-openb
 .PHONY: bench-instructions bench-global bench-global-large bench-gap bench-security bench-rtt faults sim sim-mutations
 .PHONY: proto wheels docs
 
@@ -32,6 +32,9 @@ peers: $(UV) ## Install the solvers that we compare with, in an environment of t
 
 etcd: ## Install etcd: Debian's package, or unpacked in the cache folder without root
 	@tools/install_etcd.sh >/dev/null
+
+helm: ## Have helm, which renders deploy/helm: built from its source where it is not installed (needs Go; minutes, once)
+	@tools/install_helm.sh >/dev/null
 
 demo: setup etcd ## A small city on this machine runs real jobs, then ends (3 minutes)
 	@$(BIN)/python examples/demo/main.py

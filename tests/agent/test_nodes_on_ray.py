@@ -1,4 +1,4 @@
-"""A site of three machines on a real Ray: each its own raylet, keeper and state; one is killed at work."""
+"""Sites of two and three machines on a real Ray: each its own raylet, keeper and state, killed at work."""
 
 from __future__ import annotations
 
@@ -73,12 +73,8 @@ async def test_tasks_run_on_the_node_that_was_planned_and_are_lost_with_it(tmp_p
         token_file = agent.state_dir / "ray.token"
         machines = [Machine(name, tmp_path, head, token_file) for name in ("n2", "n3")]
 
-        def reported() -> dict[str, Node]:
-            reports = [report.nodes for report in coordinator.reports if report.HasField("nodes")]
-            return {node.id: node for node in reports[-1].nodes} if reports else {}
-
-        await coordinator.until(lambda: len(reported()) == 3)
-        nodes = reported()
+        await coordinator.until(lambda: len(reported(coordinator)) == 3)
+        nodes = reported(coordinator)
         assert nodes["gz-test/n3"].labels["disk"] == "n3"
         assert (nodes["gz-test/n2"].cpu_milli, nodes["gz-test/n2"].memory_mib) == (1000, 256)
         assert nodes["gz-test/n2"].disk_mib > 0
@@ -102,7 +98,7 @@ async def test_tasks_run_on_the_node_that_was_planned_and_are_lost_with_it(tmp_p
         [orphan] = process_tree.members("n3.main.0", 1)
         for process in (psutil.Process(lost.running.process.pid), lost.raylet()):
             process.send_signal(signal.SIGKILL)
-        await coordinator.until(lambda: "gz-test/n3" not in reported())
+        await coordinator.until(lambda: "gz-test/n3" not in reported(coordinator))
         await coordinator.status("n3.main.0", CANCELLED)
         ended = coordinator.statuses("n3.main.0")[-1]
         assert ended.node_lost
@@ -121,6 +117,86 @@ async def test_tasks_run_on_the_node_that_was_planned_and_are_lost_with_it(tmp_p
         assert await agent.stop() == 0
         agent.running.sweep()
         await coordinator.stop()
+
+
+async def test_on_a_site_of_two_machines_whatever_is_killed_is_taken_up_and_nothing_runs_twice(
+    tmp_path: Path,
+) -> None:
+    """A task, the worker that runs it, the agent, and at last the other machine's raylet."""
+    port = free_port()
+    coordinator = ScriptedCoordinator()
+    await coordinator.start(port)
+    agent = Agent(tmp_path, port)
+    head = with_ray_port(agent)
+    machine = None
+    try:
+        await agent.start()
+        # A name does as well as an address.
+        named = head.replace("127.0.0.1", "localhost")
+        machine = Machine("n2", tmp_path, named, agent.state_dir / "ray.token")
+        await coordinator.until(lambda: "gz-test/n2" in reported(coordinator))
+        run = on_node("far.main.0", "n2")
+        run.task_group.max_restarts = 2
+        coordinator.run(run)
+        await coordinator.status("far.main.0", RUNNING)
+        [task] = process_tree.members("far.main.0", 1)
+        start = coordinator.statuses("far.main.0")[-1].start_time.ToNanoseconds()
+
+        task.kill()
+        task = await restarted(coordinator, 1, task)
+        worker = task.parent()
+        assert worker is not None
+        worker.kill()
+        task = await restarted(coordinator, 2, task)
+        assert machine.raylet().pid in [parent.pid for parent in task.parents()]
+
+        # An agent that is killed finds what runs on the other machine again.
+        epoch = coordinator.reports[-1].agent_epoch
+        agent.running.kill()
+        coordinator.wanted = [run]
+        await agent.start()
+        await coordinator.until(lambda: coordinator.reports[-1].agent_epoch > epoch or None)
+        await coordinator.until(lambda: "gz-test/n2" in reported(coordinator))
+        assert [each.pid for each in process_tree.members("far.main.0", 1)] == [task.pid]
+        assert coordinator.statuses("far.main.0")[-1].start_time.ToNanoseconds() == start
+
+        # Without its raylet a machine is none: its keeper ends the task and itself.
+        machine.raylet().kill()
+        await coordinator.status("far.main.0", CANCELLED)
+        ended = coordinator.statuses("far.main.0")[-1]
+        assert ended.node_lost
+        assert ended.start_time.ToNanoseconds() == start, "its receipt is of all that it ran"
+        await asyncio.to_thread(machine.running.process.wait, 60)
+        assert process_tree.all_members(machine.state_dir) == []
+    finally:
+        if machine is not None:
+            machine.running.sweep()
+        assert await agent.stop() == 0
+        agent.running.sweep()
+        await coordinator.stop()
+
+
+def reported(coordinator: ScriptedCoordinator) -> dict[str, Node]:
+    """The nodes that the agent has told of last."""
+    reports = [report.nodes for report in coordinator.reports if report.HasField("nodes")]
+    return {node.id: node for node in reports[-1].nodes} if reports else {}
+
+
+async def restarted(coordinator: ScriptedCoordinator, count: int, before: psutil.Process) -> psutil.Process:
+    """The task's process once it was started again so often."""
+
+    def is_up() -> bool:
+        status = coordinator.statuses("far.main.0")[-1]
+        return status.restart_count == count and status.state == RUNNING
+
+    await coordinator.until(is_up)
+    async with asyncio.timeout(60):
+        # While the shell becomes `sleep` it has no environment to know it by.
+        while not (found := process_tree.members("far.main.0", 1)):  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+    [task] = found
+    assert task.pid != before.pid
+    return task
 
 
 def agent_raylet(agent: Agent) -> psutil.Process:

@@ -14,12 +14,9 @@ from mumian_agent.domain.config import NodeConfig
 from mumian_agent.main.cli import load
 from mumian_agent.main.doctor import command, devices, machine, site
 from mumian_agent.runtime.accelerators.inspector import Inspector
-from mumian_agent.runtime.cgroup import NotDelegatedError, delegated
 
 from tests.agent.test_local import desk_of
 from tests.processes import SCRIPTS, free_port
-
-UNIT = "/system.slice/mumian-agent.service"
 
 
 def config_file(folder: Path, **fields: object) -> Path:
@@ -114,49 +111,3 @@ async def test_an_agent_that_runs_is_not_disturbed(tmp_path: Path) -> None:
     assert "was heard 90" in found["agent"].message
     assert found["agent"].state == FINDING_STATE_WARN
     assert not {"ray", "reflector"} & found.keys(), "its ports are its own, and it has a Ray"
-
-
-def cgroup_tree(folder: Path, own: str, **files: str) -> tuple[Path, Path]:
-    """A cgroup v2 tree as the kernel shows it, with the unit of the agent in it."""
-    unit = folder / "system.slice/mumian-agent.service"
-    (unit / "agent").mkdir(parents=True)
-    (folder / "cgroup.controllers").write_text("cpu memory pids\n")
-    for name, text in {
-        "controllers": "cpu memory pids\n",
-        "procs": "",
-        "subtree_control": "",
-        **files,
-    }.items():
-        (unit / f"cgroup.{name}").write_text(text)
-    (folder / "self").write_text(f"0::{own}\n")
-    return folder, folder / "self"
-
-
-def test_cgroups_are_the_agents_where_its_unit_delegates_them_and_it_is_below(tmp_path: Path) -> None:
-    tree = cgroup_tree(tmp_path, f"{UNIT}/agent")
-    assert delegated(*tree) == tmp_path / "system.slice/mumian-agent.service"
-
-
-@pytest.mark.parametrize(
-    ("own", "files", "why"),
-    [
-        ("/", {}, "root cgroup"),
-        (
-            f"{UNIT}/agent",
-            {"controllers": "pids\n"},
-            "no controller cpu and memory",
-        ),
-        (f"{UNIT}/agent", {"procs": "17\n"}, "has processes of its own"),
-        ("/elsewhere/agent", {}, "cannot be read"),
-    ],
-)
-def test_cgroups_are_not_the_agents_elsewhere_and_it_is_told_why(
-    tmp_path: Path, own: str, files: dict[str, str], why: str
-) -> None:
-    with pytest.raises(NotDelegatedError, match=why):
-        delegated(*cgroup_tree(tmp_path, own, **files))
-
-
-def test_a_machine_without_cgroup_v2_is_told_so(tmp_path: Path) -> None:
-    with pytest.raises(NotDelegatedError, match="no cgroup v2 is mounted"):
-        delegated(tmp_path)

@@ -1,7 +1,7 @@
 """Whether a task uses more memory than its job asked for: looked at now and then, not kept by the kernel.
 
-The kernel would keep it by cgroup v2, which the unit of the agent has to delegate; this works everywhere.
-What a task takes between two looks is not held back.
+Where the kernel keeps it (see `limits`) this is not used; it works everywhere. What a task takes between two
+looks is not held back.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from mumian_agent.domain import accelerators
 from mumian_agent.domain.accelerators import Device
 from mumian_agent.domain.allocation import AllocationKey
 from mumian_agent.domain.config import NodeConfig
-from mumian_agent.runtime import contact, container, process_tree
+from mumian_agent.runtime import contact, container, limits, process_tree
 from mumian_agent.runtime.accelerators.inspector import Inspector, is_foreign
 from mumian_agent.runtime.contact import Contact
 from mumian_agent.runtime.machine import Machine, arch
@@ -121,6 +121,7 @@ class NodeProbe:
     def sweep(self, process: ProcessId | None, key: AllocationKey, is_container: bool) -> None:
         """End what is left of a task."""
         process_tree.sweep(process, *key)
+        limits.clear(key)
         if is_container and self._engine is not None:
             container.remove(self._engine.path, key)
 

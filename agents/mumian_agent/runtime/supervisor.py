@@ -7,7 +7,7 @@ import contextlib
 import logging
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import psutil
@@ -17,7 +17,8 @@ from mumian.api.v1 import job_pb2
 from mumian.api.v1.job_pb2 import AllocationState
 
 from mumian_agent.domain.allocation import RestartPolicy, is_terminal
-from mumian_agent.runtime import container, log_files, memory_limit, ports, precedence, process_tree
+from mumian_agent.runtime import container, limits, log_files, memory_limit, ports, precedence, process_tree
+from mumian_agent.runtime.cgroup import Cgroup
 from mumian_agent.runtime.child import NOT_FOUND, CannotStartError, Child, argv_of
 from mumian_agent.runtime.cut_off import CutOff
 from mumian_agent.runtime.health import Health, health_of
@@ -51,6 +52,7 @@ class Supervisor:
         self._stop = asyncio.Event()
         self._cut_off = CutOff(task)
         self._memory: asyncio.Future[str] | None = None  # of the child that runs: what is over its limit
+        self._cgroup: Cgroup | None = None  # of the child that runs, where the kernel keeps its limits
         self._child: Child | None = None
         self._ports: dict[str, int] = {}
         self._cpu_s_booked = 0.0
@@ -145,6 +147,9 @@ class Supervisor:
             await self._remove_container()  # of an earlier start that was cut short
         self._child = child = Child(argv, folder, environment, Path(self._task.log_dir))
         precedence.apply(child.id.pid, precedence.niceness_of(self._task.run))
+        self._cgroup = limits.keep(self._task)
+        if self._cgroup is not None:
+            self._take_in([child.id.pid])
         health = health_of(self._group, self._task.host, self._ports, environment, folder, self._inside)
         ended = asyncio.create_task(child.wait())
         stopped = asyncio.create_task(self._stop.wait())
@@ -167,10 +172,11 @@ class Supervisor:
             await self._end_tree()
             return await child.wait(), unwell.result(), child.up_s
         exit_code = await child.wait()
+        reason = self._over_memory() or _words(exit_code)
         # What a task leaves behind would go on using what the coordinator gives to others.
         await self._sweep(child)
         self._book(child)
-        return exit_code, _words(exit_code), child.up_s
+        return exit_code, reason, child.up_s
 
     def _argv(self, environment: Mapping[str, str]) -> list[str]:
         """What to execute.
@@ -233,6 +239,9 @@ class Supervisor:
     async def _sweep(self, child: Child) -> None:
         self._sample()
         await asyncio.to_thread(process_tree.sweep, child.id, *self._task.key)
+        if self._cgroup is not None:
+            kept, self._cgroup = self._cgroup, None
+            await asyncio.to_thread(limits.end, kept, self._task.key)
         await self._remove_container()
 
     async def _show(
@@ -284,9 +293,27 @@ class Supervisor:
         """Look at what runs now; what was seen stays counted, though its process may end unwaited for."""
         members = process_tree.members(*self._task.key)
         self._cpu_s_of_child = max(self._cpu_s_of_child, process_tree.cpu_seconds(members))
+        if self._cgroup is not None:
+            self._take_in(process.pid for process in members)
+            return
         over = memory_limit.excess(members, self._group.resources.memory_mib)
         if over and self._memory is not None and not self._memory.done():
             self._memory.set_result(over)
+
+    def _take_in(self, pids: Iterable[int]) -> None:
+        """Also what it had started before it was there itself."""
+        assert self._cgroup is not None
+        try:
+            self._cgroup.take(pids)
+        except OSError as error:
+            log.warning("limits of %s are looked at, not kept: %s", self._task.key, error)
+            self._cgroup = None
+
+    def _over_memory(self) -> str:
+        """Why it has ended, if that was its memory."""
+        if self._cgroup is None or not self._cgroup.was_over_memory():
+            return ""
+        return f"memory limit ({self._group.resources.memory_mib} MiB) exceeded: killed by the kernel"
 
     def _book(self, child: Child) -> None:
         """Close the account of an ended child."""

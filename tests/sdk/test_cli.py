@@ -100,6 +100,22 @@ def test_submit_of_a_job_without_a_place_says_why_and_what_would_help(
     assert json.loads(as_json.err)["error"]["reason"] == "NO_PLACE"
 
 
+def test_an_estimate_is_shown_as_one_and_what_would_help_is_told_by_its_key(
+    mumian: Any, coordinator: ScriptedCoordinator, hello: str
+) -> None:
+    told = explanation(placed=0)
+    far = next(site for site in told.sites if site.latency.link_known)
+    far.latency.rtt_error_us = 1000
+    told.relaxation.field = "task_groups[0].latency_slo.measured_only"
+    setattr(told.relaxation, "from", "true")
+    told.relaxation.to = "false"
+    coordinator.watched = [job(PENDING), job(PENDING, told)]
+    run = mumian("submit", hello)
+    assert "it would fit with latency.measured_only false instead of true" in run.err
+    line = next(line for line in run.out.splitlines() if far.site_id in line)
+    assert line.split()[1].startswith("~")
+
+
 def test_submit_wait_stays_to_the_end_and_fails_with_the_job(
     mumian: Any, coordinator: ScriptedCoordinator, hello: str
 ) -> None:

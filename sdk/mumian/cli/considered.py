@@ -79,7 +79,7 @@ def why_not(explanation: Explanation) -> str:
 
 def relaxed(relaxation: Relaxation) -> str:
     """The change that would help, in the words of a job spec."""
-    key = words.KEYS.get(relaxation.filter, relaxation.field)
+    key = words.key_of(relaxation)
     change = f"{key} {relaxation.to}" if relaxation.to else f"no {key}"
     before = f" instead of {getattr(relaxation, 'from')}" if getattr(relaxation, "from") else ""
     return f"it would fit with {change}{before} at site {relaxation.site_id}"
@@ -138,7 +138,9 @@ def _latency(site: SiteVerdict) -> tuple[str, str, str]:
     latency = site.latency
     if not latency.link_known:
         return figures.UNKNOWN, figures.ms(latency.compute_us), figures.UNKNOWN
-    return figures.ms(latency.rtt_p99_us), figures.ms(latency.compute_us), figures.ms(latency.total_us)
+    about = "~" if latency.rtt_error_us else ""  # an estimate, its error included
+    rtt = f"{about}{figures.ms(latency.rtt_p99_us)}"
+    return rtt, figures.ms(latency.compute_us), figures.ms(latency.total_us)
 
 
 def _verdict(site: SiteVerdict, task_count: int) -> Text:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from mumian.api.v1 import explanation_pb2, fleet_pb2, job_event_pb2, job_pb2
-from mumian.api.v1.explanation_pb2 import Filter
+from mumian.api.v1.explanation_pb2 import Filter, Relaxation
 
 # The key of a job spec that each filter is about.
-KEYS = {
+_KEYS = {
     explanation_pb2.FILTER_OPERATOR: "operators",
     explanation_pb2.FILTER_JURISDICTION: "jurisdictions",
     explanation_pb2.FILTER_PUE_CEILING: "pue_max",
@@ -42,6 +42,13 @@ STYLES = {
     "lost": "bold red",
     "cancelled": "dim",
 }
+
+
+def key_of(relaxation: Relaxation) -> str:
+    """The key of a job spec that a change is about: `latency.budget`"""
+    if relaxation.field.endswith(".latency_slo.measured_only"):
+        return "latency.measured_only"
+    return _KEYS.get(relaxation.filter, relaxation.field)
 
 
 def job_state(value: job_pb2.JobState.ValueType) -> str:

@@ -6,6 +6,7 @@ import asyncio
 import socket
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import grpc
 import pytest
@@ -16,7 +17,7 @@ from mumian_agent.domain.rate_limit import RateLimit
 from mumian_agent.runtime.prober import SAMPLES_MIN, NoAnswerError, Prober
 from mumian_agent.runtime.reflector import Reflector, ReflectorError
 
-from tests.processes import free_port
+from tests.processes import SCRIPTS, Running, free_port
 
 
 @pytest.fixture
@@ -151,6 +152,22 @@ async def test_where_udp_does_not_pass_a_target_is_called_by_grpc() -> None:
     echo.serve(address)
     assert (await news_of(prober))[0].from_id == "tianhe", "it comes back by itself"
     prober.close()
+
+
+async def test_a_zones_reflector_answers_by_udp_and_by_grpc(tmp_path: Path) -> None:
+    udp, tcp = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
+    argv = [str(SCRIPTS / "mumian-agent"), "reflector", "--listen", udp, "--grpc-listen", tcp]
+    running = Running(argv, tmp_path, "reflector")
+    prober = Prober("gz-test", {}, interval_ms=20, window=64, connect=echo.connected)
+    try:
+        await asyncio.to_thread(running.wait_ready)
+        prober.set_targets({"by-udp": udp, "by-grpc": f"grpc://{tcp}"})
+        seen: set[str] = set()
+        while len(seen) < 2:
+            seen |= {link.from_id for link in await news_of(prober)}
+    finally:
+        prober.close()
+        running.sweep()
 
 
 async def test_any_grpc_server_answers_even_one_without_a_health_check() -> None:

@@ -15,6 +15,8 @@ _SERVICE, _METHOD = "grpc.health.v1.Health", "Check"
 _ANSWER_WITHIN_S = 2.0
 _THREADS, _CALLS_MAX = 4, 256
 _SERVING = b"\x08\x01"  # HealthCheckResponse{status: SERVING}
+# A server that nobody refers to stops.
+_serving: list[grpc.Server] = []
 _OPTIONS = (
     ("grpc.enable_http_proxy", 0),
     ("grpc.use_local_subchannel_pool", 1),
@@ -62,4 +64,5 @@ def serve(listen: str) -> grpc.Server:
     except RuntimeError:
         raise ReflectorError(f"{listen} cannot be listened on by TCP; choose another port") from None
     server.start()
+    _serving.append(server)
     return server

@@ -47,8 +47,10 @@ async def left_by(lives: Sequence[Sequence[int]], order: Sequence[int] | None) -
                 if step < len(life):
                     status = status_of(f"{job.id}.main.{task}", life[step])  # type: ignore[arg-type]
                     reports.append(site.next_report(allocation_status=status))
-        for number in range(len(reports)) if order is None else [*order, *range(len(reports))]:
+        extra = order or ()  # before all the others, and once more behind them
+        for number in [*extra, *range(len(reports)), *extra]:
             site.deliver(reports[number % len(reports)])
+            await asyncio.sleep(0.01)  # in which it is stored and confirmed
         await asyncio.sleep(1)
         left = services.admission.get("acme", job.id)
     await replayed_jobs_are_the_stored_ones(cluster)

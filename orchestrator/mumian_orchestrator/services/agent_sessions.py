@@ -32,6 +32,7 @@ from mumian.api.v1 import error_pb2
 from mumian.api.v1.job_pb2 import Allocation, Job
 
 from mumian_orchestrator.domain.errors import FieldFault, RequestRefusedError, invalid
+from mumian_orchestrator.domain.job_state import TERMINAL_ALLOCATION_STATES
 from mumian_orchestrator.domain.names import is_name
 from mumian_orchestrator.domain.rollout import group_of
 from mumian_orchestrator.ports.agent_link import AgentLink
@@ -189,8 +190,8 @@ class AgentSessions:
         )
         self._send(site_id, CoordinatorCommand(status_stored=stored))
         session = self._sessions.get(site_id)
-        if session is not None:
-            # Whatever still comes of one that has ended is told to be old by its state.
+        if session is not None and status.state in TERMINAL_ALLOCATION_STATES:
+            # Whatever still comes of it is told to be old by its state.
             session.newest.pop((status.allocation_id, status.attempt), None)
 
     # Logs.

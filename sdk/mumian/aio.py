@@ -131,9 +131,16 @@ class AsyncClient:
         """One job with its explanations and allocations."""
         return await self._unary(calls.get(job_id))
 
-    def list(self, states: Sequence[job_pb2.JobState.ValueType] = ()) -> AsyncIterator[Job]:
-        """The tenant's jobs, newest first, without explanations; pages are fetched as needed."""
-        return self._pages(calls.list_jobs(states))
+    def list(
+        self, states: Sequence[job_pb2.JobState.ValueType] = (), *, archived: bool = False
+    ) -> AsyncIterator[Job]:
+        """The tenant's jobs, newest first, without explanations; pages are fetched as needed.
+
+        Args:
+            states: only those in one of them; none: in any.
+            archived: with those that have ended long ago, and were put away.
+        """
+        return self._pages(calls.list_jobs(states, archived=archived))
 
     def watch(self, job_id: str, *, timeout_s: float | None = None) -> AsyncGenerator[Job, None]:
         """The job as it is, then at every change, until it is terminal.

@@ -186,15 +186,17 @@ def what_if(
     return Call(_PLANNING, "WhatIf", request, planning.WhatIfResponse.FromString)
 
 
-def list_jobs(states: Sequence[job_pb2.JobState.ValueType]) -> Listing[Job]:
-    """The tenant's jobs."""
+def list_jobs(states: Sequence[job_pb2.JobState.ValueType], *, archived: bool) -> Listing[Job]:
+    """The tenant's jobs; `archived`: with those that have ended long ago."""
 
     def parse(data: bytes) -> Page[Job]:
         response = jobs.ListJobsResponse.FromString(data)
         return Page(response.jobs, response.next_page_token)
 
     # Jobs hold all their allocations, so their pages are kept small.
-    return lambda token: Call(_JOBS, "ListJobs", jobs.ListJobsRequest(page_token=token, states=states), parse)
+    return lambda token: Call(
+        _JOBS, "ListJobs", jobs.ListJobsRequest(page_token=token, states=states, archived=archived), parse
+    )
 
 
 def sites() -> Listing[Site]:

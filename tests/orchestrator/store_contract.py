@@ -73,6 +73,9 @@ class FaultyKeyValue:
     async def list(self, prefix: str) -> Listing:
         return await self._kv.list(prefix)
 
+    async def first(self, prefix: str, after: str, count: int) -> Listing:
+        return await self._kv.first(prefix, after, count)
+
     async def pages(self, prefix: str) -> AsyncGenerator[Listing, None]:
         async with aclosing(self._kv.pages(prefix)) as pages:
             async for page in pages:
@@ -140,6 +143,25 @@ class KeyValueContract:
         listing = await kv.list(prefix)
         assert listing.revision >= newest.revision
         assert [entry.key for entry in listing.entries] == [f"{prefix}{number:04}" for number in range(2500)]
+
+    async def test_the_first_behind_a_key_are_below_the_prefix_and_in_order(
+        self, kv: KeyValue, prefix: str
+    ) -> None:
+        await kv.transact([], [Put(f"{prefix}{name}", b"") for name in ("a/1", "b/1", "b/2", "b/3", "c/1")])
+        for after, count, found in (("", 2, "12"), ("b/1", 9, "23"), ("b/2x", 1, "3"), ("b/3", 9, "")):
+            listing = await kv.first(f"{prefix}b/", f"{prefix}{after}", count)
+            assert [entry.key for entry in listing.entries] == [f"{prefix}b/{each}" for each in found]
+
+    async def test_all_keys_of_a_prefix_are_deleted_at_once(self, kv: KeyValue, prefix: str) -> None:
+        begun = await kv.transact([], [Put(f"{prefix}{name}", b"") for name in ("a.1", "a.2", "ab", "b")])
+        await kv.transact(
+            [], [Delete(f"{prefix}a.", is_prefix=True), Delete(f"{prefix}b"), Put(f"{prefix}c", b"")]
+        )
+        assert [e.key for e in (await kv.list(prefix)).entries] == [f"{prefix}ab", f"{prefix}c"]
+        events = await take_events(kv.watch(prefix, begun.revision + 1), 4)
+        assert {e.key for e in events if e.value is None} == {
+            f"{prefix}{name}" for name in ("a.1", "a.2", "b")
+        }
 
     async def test_a_lease_that_nobody_renews_takes_its_keys_along(self, kv: KeyValue, prefix: str) -> None:
         kept, left = await kv.grant_lease(2), await kv.grant_lease(2)

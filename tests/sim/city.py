@@ -79,7 +79,10 @@ class City:
         self.roads = Roads(chance("roads"), copy_context())
         self.cluster, self.weather = RememberingCluster(), Weather()
         self.config = Config(
-            preempt=self._random.random() < 0.3, brake_release_after_ms=self._random.choice((20_000, 40_000))
+            preempt=self._random.random() < 0.3,
+            brake_release_after_ms=self._random.choice((20_000, 40_000)),
+            # Longer than a tenant repeats a request without an answer, which has to find its job.
+            archive_after_s=chance("archive").choice((40, 86_400)),
         )
         self.coordinators = [
             Coordinator(
@@ -264,7 +267,7 @@ class SimulatedPlatform:
         await self._coordinator.call("oracle", tenant, lambda jobs, context: jobs.GetJob(request, context))
 
     async def _jobs_of(self, tenant: str) -> Sequence[Job]:
-        request = pb.ListJobsRequest(page_size=500)
+        request = pb.ListJobsRequest(page_size=500, archived=True)
         answer = await self._coordinator.call(
             "oracle", tenant, lambda jobs, context: jobs.ListJobs(request, context)
         )

@@ -29,18 +29,28 @@ def page(
     Raises:
         RequestRefusedError: INVALID_PAGE_TOKEN.
     """
-    size = min(page_size or PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX)
-    after = _key_of(page_token)
+    size, after = size_of(page_size), key_of(page_token)
     rest = [item for item in items if key(item) > after]
     more = len(rest) > size
-    return rest[:size], _token_of(key(rest[size - 1])) if more else ""
+    return rest[:size], token_of(key(rest[size - 1])) if more else ""
 
 
-def _token_of(key: str) -> str:
+def size_of(page_size: int) -> int:
+    """How many items a page has that is to have so many."""
+    return min(page_size or PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX)
+
+
+def token_of(key: str) -> str:
+    """The token of the page behind the item with this key."""
     return base64.urlsafe_b64encode(key.encode()).decode()
 
 
-def _key_of(token: str) -> str:
+def key_of(token: str) -> str:
+    """The key behind which a token's page begins.
+
+    Raises:
+        RequestRefusedError: INVALID_PAGE_TOKEN.
+    """
     try:
         return base64.b64decode(token.encode(), altchars=b"-_", validate=True).decode()
     except (binascii.Error, ValueError):

@@ -21,6 +21,7 @@ from mumian_orchestrator.services.access.site_enrolment import SiteEnrolment
 from mumian_orchestrator.services.admission import Admission
 from mumian_orchestrator.services.agent_reports import AgentReports
 from mumian_orchestrator.services.agent_sessions import AgentSessions
+from mumian_orchestrator.services.archive import Archive
 from mumian_orchestrator.services.arrangements import Arrangements
 from mumian_orchestrator.services.brake import Brake
 from mumian_orchestrator.services.bundles import Bundles
@@ -93,6 +94,7 @@ class Services:
     _reconciler: Reconciler
     _rollouts: Rollouts
     _drift: Drift
+    archive: Archive
     _estimates: LinkEstimates
 
     def load(self, stored: Mapping[str, bytes]) -> None:
@@ -117,6 +119,7 @@ class Services:
             self.bundles.run(),
             self._rollouts.run(),
             self._drift.run(),
+            self.archive.run(),
             self._estimates.run(),
             forget_old_history(self._store),
         )
@@ -165,6 +168,7 @@ def compose(
     bundles = Bundles(bundle_store, table, clock, bundle_max_bytes, bundles_max_bytes)
     access = _access(config, security, store, commit_log, clock)
     access.sites.on_revoked = sessions.close_site
+    archive = Archive(table, store, commit_log, clock, config.archive)
     rollouts = Rollouts(table, solver, applier, scheduler, shares, clock)
     limits, interval_s = config.search_limits, config.reoptimize_interval_s
     holds = Holds()
@@ -192,6 +196,7 @@ def compose(
             store,
             clock,
             shares,
+            archive,
         ),
         endpoints=Endpoints(table, fleet),
         bundles=bundles,
@@ -221,6 +226,7 @@ def compose(
         _reconciler=reconciler,
         _rollouts=rollouts,
         _drift=drift,
+        archive=archive,
         _estimates=estimates,
     )
 

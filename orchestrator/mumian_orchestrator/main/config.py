@@ -21,6 +21,7 @@ from mumian_orchestrator.domain.shares import ALL_ALIKE, ShareRules
 from mumian_orchestrator.main.share_rules import share_rules
 from mumian_orchestrator.ports.identity_provider import is_trustworthy
 from mumian_orchestrator.services.access.authentication import ClaimMapping
+from mumian_orchestrator.services.archive import ArchivePolicy
 from mumian_orchestrator.services.brake import BrakePolicy
 
 OBJECTIVES = {
@@ -86,6 +87,10 @@ class Config:
     shares: ShareRules = ALL_ALIKE  # quotas, guarantees and weights of the tenants
     metrics: str = ""  # host:port where Prometheus scrapes; empty: nowhere
     solver_deadline_ms: int = 5000  # then a simple placement goes on without the solver
+    # Ended jobs are put away after a time, or before when there are more than so many; and deleted at last.
+    archive_after_s: int = 86_400
+    archive_ended_max: int = 20_000
+    archive_keep_days: int = 90
     # No replacements while more than this share of the sites has vanished within the window.
     brake_share_percent: int = 50
     brake_window_ms: int = 60_000
@@ -125,6 +130,11 @@ class Config:
             migration_horizon_h=self.migration_horizon_h,
             fragmentation_microcny_per_device_hour=self.fragmentation_microcny_per_device_hour,
         )
+
+    @property
+    def archive(self) -> ArchivePolicy:
+        """When ended jobs are put away."""
+        return ArchivePolicy(self.archive_after_s, self.archive_ended_max, self.archive_keep_days)
 
     @property
     def brake(self) -> BrakePolicy:

@@ -27,9 +27,10 @@ class Put:
 
 @dataclass(frozen=True, slots=True)
 class Delete:
-    """Remove a key."""
+    """Remove a key; or all keys that begin with it, of which the transaction writes none besides."""
 
     key: str
+    is_prefix: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +120,13 @@ class KeyValue(Protocol):
 
     async def list(self, prefix: str) -> Listing:
         """Everything below a prefix.
+
+        Raises:
+            NoAnswerError: nobody answered.
+        """
+
+    async def first(self, prefix: str, after: str, count: int) -> Listing:
+        """At most so many entries below a prefix, the first of those behind a key.
 
         Raises:
             NoAnswerError: nobody answered.

@@ -17,10 +17,14 @@ LOG = "log/"
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """One key to put, or to delete when the value is None. Keys are relative to the store's prefix."""
+    """One key to put, or to delete when the value is None. Keys are relative to the store's prefix.
+
+    `is_prefix` deletes all keys that begin with it; the same commit writes none of them.
+    """
 
     key: str
     value: bytes | None
+    is_prefix: bool = False
 
     @property
     def size_bytes(self) -> int:
@@ -75,6 +79,11 @@ class Store(Protocol):
 
     async def read_log(self, prefix: str) -> Sequence[bytes]:
         """The values below a prefix (which begins with LOG), in order of their keys; waits as `load` does."""
+
+    async def read_log_after(self, prefix: str, after: str, count: int) -> Sequence[tuple[str, bytes]]:
+        """At most so many keys below a prefix of the log, the first of those behind a key, with their values;
+        waits as `load` does.
+        """
 
     def watch(self, prefix: str, from_revision: int) -> AsyncGenerator[Change, None]:
         """Every write below the prefix from a revision on, without end; each is told exactly once, however

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from typing import TypeVar
 
 from mumian.agent.v1.agent_pb2 import LogChunk
 from mumian.api.v1 import error_pb2, job_pb2
@@ -22,6 +23,7 @@ from mumian_orchestrator.ports.clock import Clock
 from mumian_orchestrator.ports.engine import Engine
 from mumian_orchestrator.ports.store import SupersededError, TermStore
 from mumian_orchestrator.services.agent_sessions import AgentSessions
+from mumian_orchestrator.services.archive import Archive, page_key
 from mumian_orchestrator.services.bundles import Bundles
 from mumian_orchestrator.services.disconnections import Disconnections
 from mumian_orchestrator.services.drift import Drift
@@ -40,7 +42,11 @@ DURABLE_WITHIN_S = 5.0
 # threads to the scheduler.
 CHANGES_AT_ONCE, QUESTIONS_AT_ONCE = 64, 2
 WAITING_OF_TENANT = 1024
+# Parts of the archive that one request reads, in search of jobs in some state.
+_ARCHIVE_LOOKS = 10
 _LOOKS = 10  # in that time, whether the store says that it is full
+
+Read = TypeVar("Read")
 
 
 class Admission:
@@ -61,7 +67,9 @@ class Admission:
         store: TermStore,
         clock: Clock,
         shares: Shares,
+        archive: Archive,
     ) -> None:
+        self._archive = archive
         self._disconnections, self._bundles, self._store = disconnections, bundles, store
         self._rollouts, self._drift = rollouts, drift
         self._table, self._fleet, self._engine = table, fleet, engine
@@ -162,12 +170,24 @@ class Admission:
                 return job_id
 
     def get(self, tenant_id: str, job_id: str) -> Job:
-        """One job of the tenant.
+        """One job of the tenant that is not put away.
 
         Raises:
             RequestRefusedError: JOB_NOT_FOUND.
         """
         return self._published(tenant_id, job_id)
+
+    async def find(self, tenant_id: str, job_id: str) -> Job:
+        """One job of the tenant, wherever it is.
+
+        Raises:
+            RequestRefusedError: JOB_NOT_FOUND or STORE_UNAVAILABLE.
+        """
+        if self._is_here(tenant_id, job_id):
+            return self._published(tenant_id, job_id)
+        job = await self._in_time(self._archive.find(tenant_id, job_id))
+        # It may have been put away while it was looked for; or back, by a leader that was asked before.
+        return job if job is not None else self._published(tenant_id, job_id)
 
     def list(self, tenant_id: str, states: Sequence[job_pb2.JobState.ValueType]) -> Sequence[Job]:
         """The tenant's jobs in these states (none: in all), newest first."""
@@ -176,7 +196,31 @@ class Admission:
             for job in self._table.all_published()
             if job.tenant_id == tenant_id and (not states or job.state in states)
         ]
-        return sorted(found, key=lambda job: (-job.create_time.ToNanoseconds(), job.id))
+        return sorted(found, key=page_key)
+
+    async def page_of_all(
+        self, tenant_id: str, states: Sequence[job_pb2.JobState.ValueType], after: str, count: int
+    ) -> tuple[Sequence[Job], str]:
+        """At most so many of the tenant's jobs, newest first, those that were put away among them, behind a
+        page key; and the key behind which there may be more ("": there are none).
+
+        Raises:
+            RequestRefusedError: STORE_UNAVAILABLE.
+        """
+        put_away: list[Job] = []
+        seen, is_more = after, True
+        for _ in range(_ARCHIVE_LOOKS):
+            part, is_more = await self._in_time(self._archive.page(tenant_id, seen, count + 1))
+            seen = page_key(part[-1]) if part else seen
+            put_away += [job for job in part if not states or job.state in states]
+            if not is_more or len(put_away) > count:
+                break
+        # Those that are not put away were looked up last, so that none slips through on its way.
+        found = {page_key(job): job for job in [*put_away, *self.list(tenant_id, states)]}
+        keys = sorted(key for key in found if key > after and (key <= seen or not is_more))
+        shown = keys[:count]
+        behind = shown[-1] if len(keys) > count else seen if is_more else ""
+        return [found[key] for key in shown], behind
 
     async def watch(self, tenant_id: str, job_id: str) -> AsyncIterator[Job]:
         """The job as it is, then at every change, until it is terminal. Quick changes are merged.
@@ -184,12 +228,14 @@ class Admission:
         Raises:
             RequestRefusedError: JOB_NOT_FOUND.
         """
-        self._published(tenant_id, job_id)
+        if not self._is_here(tenant_id, job_id):
+            yield await self.find(tenant_id, job_id)
+            return
         changed = self._table.watch(job_id)
         try:
             while True:
                 changed.clear()
-                job = self._published(tenant_id, job_id)
+                job = await self.find(tenant_id, job_id)
                 has_ended = job.state in TERMINAL_JOB_STATES
                 yield job
                 # Not `job.state`: it may have ended since, and whoever watches has not been told of it.
@@ -205,7 +251,7 @@ class Admission:
         Raises:
             RequestRefusedError: JOB_NOT_FOUND, OVERLOADED or STORE_UNAVAILABLE.
         """
-        told = self._published(tenant_id, job_id)
+        told = await self.find(tenant_id, job_id)
         job = self._table.get(job_id)
         if job is not None and told.state not in TERMINAL_JOB_STATES and not told.cancel_requested:
             self._refuse_when_full()
@@ -213,7 +259,7 @@ class Admission:
                 # What is known here already may be stored only now, or never.
                 is_known = job.cancel_requested or job.state in TERMINAL_JOB_STATES
                 await self._durable(self._table.all_durable() if is_known else self._reconciler.cancel(job))
-        return self._published(tenant_id, job_id)
+        return await self.find(tenant_id, job_id)
 
     async def plan(self, tenant_id: str, spec: JobSpec) -> Decision:
         """Where a job would go now; reserves and stores nothing.
@@ -234,7 +280,7 @@ class Admission:
         Raises:
             RequestRefusedError: JOB_NOT_FOUND.
         """
-        job = self._published(tenant_id, job_id)
+        job = await self.find(tenant_id, job_id)
         waiting, told = unplaced_tasks(job), [*self._disconnections.describe(job), *self._drift.describe(job)]
         if not waiting or job.state in TERMINAL_JOB_STATES:
             return job.explanations, told
@@ -248,12 +294,13 @@ class Admission:
         Raises:
             RequestRefusedError: JOB_NOT_FOUND or STORE_UNAVAILABLE.
         """
-        self._published(tenant_id, job_id)
-        try:
-            stored = await asyncio.wait_for(self._store.read_log(event_prefix(job_id)), DURABLE_WITHIN_S)
-        except TimeoutError:
-            raise _store_unavailable("not read") from None
-        return [JobEvent.FromString(value) for value in stored]
+        if self._is_here(tenant_id, job_id):
+            stored = await self._in_time(self._store.read_log(event_prefix(job_id)))
+            if stored:
+                return [JobEvent.FromString(value) for value in stored]
+        return await self._in_time(self._archive.events(tenant_id, job_id)) or self._no_events(
+            tenant_id, job_id
+        )
 
     async def read_logs(
         self, tenant_id: str, job_id: str, allocation_id: str, follow: bool, tail_bytes: int
@@ -263,7 +310,7 @@ class Admission:
         Raises:
             RequestRefusedError: JOB_NOT_FOUND, ALLOCATION_NOT_FOUND or SITE_UNREACHABLE.
         """
-        job = self._published(tenant_id, job_id)
+        job = await self.find(tenant_id, job_id)
         chosen = (
             [a for a in job.allocations if a.id == allocation_id] if allocation_id else _of_first_task(job)
         )
@@ -278,7 +325,7 @@ class Admission:
         Raises:
             RequestRefusedError: JOB_NOT_FOUND, ALLOCATION_NOT_FOUND, OUTPUT_NOT_FOUND or SITE_UNREACHABLE.
         """
-        job = self._published(tenant_id, job_id)
+        job = await self.find(tenant_id, job_id)
         allocation = next((a for a in job.allocations if a.id == allocation_id), None)
         if allocation is None:
             raise _no_allocation(job, allocation_id)
@@ -319,6 +366,21 @@ class Admission:
                 "the store is full: it can be read, and takes nothing new. An operator makes room by "
                 "`mumian-coordinator defragment`; then try again with the same request_id",
             )
+
+    async def _in_time(self, read: Awaitable[Read]) -> Read:
+        try:
+            return await asyncio.wait_for(read, DURABLE_WITHIN_S)
+        except TimeoutError:
+            raise _store_unavailable("not read") from None
+
+    def _no_events(self, tenant_id: str, job_id: str) -> Sequence[JobEvent]:
+        self._published(tenant_id, job_id)
+        return ()
+
+    def _is_here(self, tenant_id: str, job_id: str) -> bool:
+        """Whether it is a job of the tenant, and not put away."""
+        job = self._table.published(job_id)
+        return job is not None and job.tenant_id == tenant_id
 
     def _published(self, tenant_id: str, job_id: str) -> Job:
         if self._store.lease_left_s <= 0:

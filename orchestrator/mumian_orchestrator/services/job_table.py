@@ -54,12 +54,14 @@ class JobTable:
         self._working: dict[str, Job] = {}
         self._published: dict[str, Job] = {}
         self._requests: dict[str, str] = {}
+        self._request_of: dict[str, str] = {}  # by job
         self._watchers: dict[str, set[asyncio.Event]] = {}
         # Where each allocation stands in its published job.
         self._positions: dict[str, int] = {}
         # Those of the working jobs that are asked for all the time, so that nobody looks through all jobs.
         self._live: dict[str, dict[str, tuple[Job, Allocation]]] = {}  # by site, by allocation
         self._waiting: dict[str, Job] = {}
+        self._ended: dict[str, Job] = {}
         self.holdings = Holdings()
 
     def load(self, stored: Mapping[str, bytes]) -> None:
@@ -70,13 +72,15 @@ class JobTable:
                 disconnect.fill(job.spec.on_disconnect, job.spec.kind)  # it may be older than the contract
                 self._working[job.id] = job
             elif key.startswith(_REQUESTS):
-                self._requests[key.removeprefix(_REQUESTS)] = value.decode()
+                request, told = key.removeprefix(_REQUESTS), value.decode()
+                self._requests[request] = told
+                self._request_of[told.split()[0]] = request
         by_job: dict[str, list[Allocation]] = {}
         for key, value in stored.items():
             if key.startswith(_ALLOCATIONS):
                 allocation = Allocation.FromString(value)
                 by_job.setdefault(allocation.job_id, []).append(allocation)
-        for job in self._working.values():
+        for job in sorted(self._working.values(), key=lambda job: job.update_time.ToNanoseconds()):
             job.allocations.extend(in_order(by_job.get(job.id, ())))
             self._index(job, job.allocations)
             self._positions.update((a.id, position) for position, a in enumerate(job.allocations))
@@ -175,6 +179,18 @@ class JobTable:
         }
         yield from ((job, allocation) for job, allocation in wanted if allocation.id in durable)
 
+    def ended(self) -> Iterator[Job]:
+        """The jobs that have ended with all that was placed of them, those first that ended first."""
+        for job in list(self._ended.values()):
+            published = self._published.get(job.id)
+            if published is not None and published.etag == job.etag:
+                yield job
+
+    @property
+    def ended_count(self) -> int:
+        """How many have ended."""
+        return len(self._ended)
+
     def request(self, key: str) -> str | None:
         """What `create` remembered under this request key."""
         return self._requests.get(key)
@@ -185,7 +201,23 @@ class JobTable:
         durable = self._append(job, (), job_event_pb2.JOB_EVENT_KIND_SUBMITTED, "", [request])
         self._working[job.id] = job
         self._requests[request_key] = request_value
+        self._request_of[job.id] = request_key
         return durable
+
+    def put_away(self, job: Job, kept: Sequence[Write]) -> asyncio.Future[None]:
+        """Forget an ended job for what is kept of it, both or none. Its request id is forgotten, too; until
+        that is durable, callers see it as before.
+        """
+        del self._working[job.id], self._ended[job.id]
+        writes = [*kept, Write(_JOBS + job.id, None)]
+        writes += [
+            Write(prefix, None, is_prefix=True)
+            for prefix in (f"{_ALLOCATIONS}{job.id}.", event_prefix(job.id))
+        ]
+        if request := self._request_of.pop(job.id, None):
+            del self._requests[request]
+            writes.append(Write(_REQUESTS + request, None))
+        return self._log.append(writes, lambda: self._unpublish(job))
 
     def commit(
         self,
@@ -306,6 +338,14 @@ class JobTable:
             self._waiting[job.id] = job
         else:
             self._waiting.pop(job.id, None)
+        if job.state in TERMINAL_JOB_STATES and not any(is_live(a) for a in job.allocations):
+            self._ended.setdefault(job.id, job)
+
+    def _unpublish(self, job: Job) -> None:
+        self._published.pop(job.id, None)
+        for allocation in job.allocations:
+            self._positions.pop(allocation.id, None)
+        self._wake_watchers(job.id)
 
     def _publish(self, job: Job) -> None:
         self._published[job.id] = job

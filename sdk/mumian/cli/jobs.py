@@ -24,12 +24,13 @@ JobArgument = click.argument("job_id", metavar="JOB")
 @click.option(
     "--limit", type=click.IntRange(1, LIMIT_MAX), default=50, show_default=True, help="The newest so many."
 )
+@click.option("--all", "archived", is_flag=True, help="Those too that have ended long ago.")
 @shared_options
 @pass_session
-def jobs(session: Session, states: tuple[str, ...], limit: int) -> None:
+def jobs(session: Session, states: tuple[str, ...], limit: int, archived: bool) -> None:
     """List the tenant's jobs, newest first."""
     wanted = [job_pb2.JobState.Value(f"JOB_STATE_{state.upper()}") for state in states]
-    found = list(islice(session.client.list(wanted), limit))
+    found = list(islice(session.client.list(wanted, archived=archived), limit))
     if session.json:
         print_json(ListJobsResponse(jobs=found))
         return

@@ -43,6 +43,13 @@ class EtcdKeyValue:
         found = [page async for page in self.pages(prefix)]
         return Listing(found[0].revision, [entry for page in found for entry in page.entries])
 
+    async def first(self, prefix: str, after: str, count: int) -> Listing:
+        """At most so many entries below a prefix, the first of those behind a key."""
+        start = max(prefix.encode(), after.encode() + b"\0")
+        request = rpc.RangeRequest(key=start, range_end=_end_of_prefix(prefix), limit=count)
+        page = await self._client.ask(lambda member: member.kv.Range, request, _PAGE_PATIENCE)
+        return Listing(page.header.revision, [_entry(pair) for pair in page.kvs])
+
     async def pages(self, prefix: str) -> AsyncGenerator[Listing, None]:
         """The same in pages; at least one."""
         start, end, revision = prefix.encode(), _end_of_prefix(prefix), 0
@@ -209,6 +216,7 @@ def _operation(operation: Operation) -> Any:
             put = rpc.PutRequest(key=key, value=operation.value, lease=operation.lease_id)
             return rpc.RequestOp(request_put=put)
         case Delete():
-            return rpc.RequestOp(request_delete_range=rpc.DeleteRangeRequest(key=key))
+            end = _end_of_prefix(operation.key) if operation.is_prefix else b""
+            return rpc.RequestOp(request_delete_range=rpc.DeleteRangeRequest(key=key, range_end=end))
         case Get():
             return rpc.RequestOp(request_range=rpc.RangeRequest(key=key))

@@ -10,12 +10,11 @@ from mumian.api.v1.job_service_pb2_grpc import JobServiceServicer
 
 from mumian_orchestrator.adapters.grpc.errors import Context, stream, unary
 from mumian_orchestrator.domain.identity import acting_tenant, current_caller
-from mumian_orchestrator.domain.pages import page
+from mumian_orchestrator.domain.pages import key_of, page, size_of, token_of
 from mumian_orchestrator.services.admission import Admission
+from mumian_orchestrator.services.archive import page_key
 from mumian_orchestrator.services.bundles import Bundles
 from mumian_orchestrator.services.endpoints import Endpoints
-
-_NEWEST_FIRST = 1 << 63
 
 
 class JobService(JobServiceServicer):
@@ -31,12 +30,18 @@ class JobService(JobServiceServicer):
 
     @unary
     async def GetJob(self, request: pb.GetJobRequest, context: Context) -> pb.GetJobResponse:
-        return pb.GetJobResponse(job=self._admission.get(_tenant(context), request.job_id))
+        return pb.GetJobResponse(job=await self._admission.find(_tenant(context), request.job_id))
 
     @unary
     async def ListJobs(self, request: pb.ListJobsRequest, context: Context) -> pb.ListJobsResponse:
-        jobs = self._admission.list(_tenant(context), request.states)
-        shown, token = page(jobs, _page_key, request.page_size, request.page_token)
+        tenant_id, states = _tenant(context), request.states
+        if request.archived:
+            size, after = size_of(request.page_size), key_of(request.page_token)
+            shown, behind = await self._admission.page_of_all(tenant_id, states, after, size)
+            token = token_of(behind) if behind else ""
+        else:
+            jobs = self._admission.list(tenant_id, states)
+            shown, token = page(jobs, page_key, request.page_size, request.page_token)
         return pb.ListJobsResponse(jobs=[_without_explanations(job) for job in shown], next_page_token=token)
 
     @stream
@@ -131,10 +136,6 @@ class JobService(JobServiceServicer):
 def _tenant(context: Context) -> str:
     metadata = dict(context.invocation_metadata() or ())
     return acting_tenant(current_caller(), str(metadata.get("mumian-tenant", "")))
-
-
-def _page_key(job: Job) -> str:
-    return f"{_NEWEST_FIRST - job.create_time.ToNanoseconds():020d}/{job.id}"
 
 
 def _endpoint_key(found: pb.TaskEndpoint) -> str:

@@ -93,8 +93,9 @@ class MemoryCluster:
                     if operation.key in self.entries:
                         found.append(self.entries[operation.key])
                 case Delete():
-                    if self.entries.pop(operation.key, None):
-                        events.append(KeyEvent(operation.key, None, self.revision + 1))
+                    for key in self._named(operation):
+                        del self.entries[key]
+                        events.append(KeyEvent(key, None, self.revision + 1))
                 case Put():
                     old = self.entries.get(operation.key)
                     created = old.create_revision if old else self.revision + 1
@@ -105,6 +106,11 @@ class MemoryCluster:
                     events.append(KeyEvent(operation.key, operation.value, self.revision + 1))
         self._happened(events)
         return Outcome(succeeded, self.revision, found)
+
+    def _named(self, delete: Delete) -> Sequence[str]:
+        if delete.is_prefix:
+            return sorted(key for key in self.entries if key.startswith(delete.key))
+        return [delete.key] if delete.key in self.entries else []
 
     def compact(self, revision: int) -> None:
         """Forget history before a revision; what is stored stays."""
@@ -179,6 +185,11 @@ class MemoryKeyValue:
     async def list(self, prefix: str) -> Listing:
         """Everything below a prefix at one revision."""
         return await self._network.call("list", lambda: self._cluster.list(prefix))
+
+    async def first(self, prefix: str, after: str, count: int) -> Listing:
+        """At most so many entries below a prefix, the first of those behind a key."""
+        listing = await self.list(prefix)
+        return Listing(listing.revision, [entry for entry in listing.entries if entry.key > after][:count])
 
     async def pages(self, prefix: str) -> AsyncGenerator[Listing, None]:
         """The same in one part."""

@@ -126,7 +126,7 @@ class FencedStore(StoreReader):
 
     def _operation(self, write: Write) -> Operation:
         key = self._absolute(write.key)
-        return Delete(key) if write.value is None else Put(key, write.value)
+        return Delete(key, write.is_prefix) if write.value is None else Put(key, write.value)
 
     async def _read_mark(self) -> int:
         while not self._term.over.is_set():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 
 from mumian_orchestrator.ports.key_value import CompactedError, KeyEvent, KeyValue, Listing, NoAnswerError
@@ -28,13 +28,22 @@ class StoreReader:
 
     async def load(self) -> Snapshot:
         """Everything that is stored at one revision but the log; waits for as long as the store is away."""
-        listing = await self._list(self._data)
+        listing = await self._patiently(self._kv.list, self._data)
         entries = {entry.key.removeprefix(self._data): entry.value for entry in listing.entries}
         return Snapshot(listing.revision, entries)
 
     async def read_log(self, prefix: str) -> Sequence[bytes]:
         """The values below a prefix of the log, in order of their keys; waits as `load` does."""
-        return [entry.value for entry in (await self._list(self._absolute(prefix))).entries]
+        return [
+            entry.value for entry in (await self._patiently(self._kv.list, self._absolute(prefix))).entries
+        ]
+
+    async def read_log_after(self, prefix: str, after: str, count: int) -> Sequence[tuple[str, bytes]]:
+        """At most so many keys below a prefix of the log, the first of those behind a key, with their values;
+        waits as `load` does.
+        """
+        listing = await self._patiently(self._kv.first, self._absolute(prefix), self._absolute(after), count)
+        return [(entry.key.removeprefix(self._prefix), entry.value) for entry in listing.entries]
 
     async def watch(self, prefix: str, from_revision: int) -> AsyncGenerator[Change, None]:
         """Every write below the prefix from a revision on, each exactly once, without end.
@@ -79,11 +88,11 @@ class StoreReader:
         present = frozenset(entry.key.removeprefix(self._data) for entry in listing.entries)
         return Change(events, present), listing.revision + 1
 
-    async def _list(self, prefix: str) -> Listing:
+    async def _patiently(self, read: Callable[..., Awaitable[Listing]], *what: object) -> Listing:
         retry_s = FIRST_RETRY_S
         while True:
             try:
-                return await self._kv.list(prefix)
+                return await read(*what)
             except NoAnswerError as error:
                 log.warning("store not read: %s; trying again", error)
                 await asyncio.sleep(retry_s)

@@ -225,16 +225,7 @@ impl<'a> Candidate<'a> {
     /// group has no SLO.
     pub fn reaches(&self) -> Vec<Reach<'a>> {
         let Some(slo) = &self.demand.latency_slo else { return Vec::new() };
-        let here_us = self.compute_us().saturating_add(slo.client_us);
-        let of_zone = |zone_id: &'a String| {
-            let link = self.site.links.get(zone_id);
-            let link_known = link.is_some_and(|l| counts(l, slo.measured_only));
-            let (rtt_p99_us, rtt_error_us) = link.map_or((0, 0), |l| (l.rtt_p99_us, l.rtt_error_us));
-            let users_milli = users_of(slo, zone_id) * 1000;
-            let total_us = rtt_p99_us.saturating_add(here_us);
-            Reach { zone_id, users_milli, rtt_p99_us, rtt_error_us, total_us, link_known }
-        };
-        let mut reaches: Vec<_> = slo.zone_ids.iter().map(of_zone).collect();
+        let mut reaches: Vec<_> = self.zones(slo).collect();
         reaches.sort_by_key(|r| (!r.link_known, r.total_us));
         let mut left = users_total(slo) * users_permille(slo);
         reaches.retain_mut(|r| {
@@ -245,10 +236,25 @@ impl<'a> Candidate<'a> {
         reaches
     }
 
+    /// Every zone of the SLO, with all its users.
+    fn zones(&self, slo: &'a api::LatencySlo) -> impl Iterator<Item = Reach<'a>> + use<'a, '_> {
+        let here_us = self.compute_us().saturating_add(slo.client_us);
+        slo.zone_ids.iter().map(move |zone_id| {
+            let link = self.site.links.get(zone_id);
+            let link_known = link.is_some_and(|l| counts(l, slo.measured_only));
+            let (rtt_p99_us, rtt_error_us) = link.map_or((0, 0), |l| (l.rtt_p99_us, l.rtt_error_us));
+            let users_milli = users_of(slo, zone_id) * 1000;
+            let total_us = rtt_p99_us.saturating_add(here_us);
+            Reach { zone_id, users_milli, rtt_p99_us, rtt_error_us, total_us, link_known }
+        })
+    }
+
     /// The farthest zone among the users that the SLO is about. None when the group has no SLO.
     pub fn latency(&self) -> Option<api::LatencyBreakdown> {
         let slo = self.demand.latency_slo.as_ref()?;
         let worst = self.reaches().pop()?;
+        let within = self.zones(slo).filter(|reach| reach.link_known && reach.total_us <= slo.budget_us);
+        let within_milli: u64 = within.map(|reach| reach.users_milli).sum();
         Some(api::LatencyBreakdown {
             zone_id: worst.zone_id.into(),
             rtt_p99_us: worst.rtt_p99_us,
@@ -258,6 +264,7 @@ impl<'a> Candidate<'a> {
             budget_us: slo.budget_us,
             link_known: worst.link_known,
             rtt_error_us: worst.rtt_error_us,
+            users_within_permille: within_milli.checked_div(users_total(slo)).unwrap_or(0) as u32,
         })
     }
 }

@@ -19,7 +19,7 @@ def test_a_quantile_is_the_smallest_sample_that_enough_do_not_exceed(
     window = RttWindow(len(samples_us))
     for sample_us in samples_us:
         window.add(sample_us)
-    found_us = window.quantile_us(permille)
+    [found_us] = window.quantiles_us(permille)
 
     def not_above(limit_us: int) -> int:
         return sum(sample_us <= limit_us for sample_us in samples_us) * 1000
@@ -33,7 +33,7 @@ def test_a_full_window_forgets_its_oldest_sample() -> None:
     window = RttWindow(2)
     for sample_us in (900, 1, 2):
         window.add(sample_us)
-    assert (len(window), window.quantile_us(1000)) == (2, 2)
+    assert (len(window), window.quantiles_us(500, 1000)) == (2, [1, 2])
 
 
 def test_a_sample_that_is_too_old_counts_no_more() -> None:
@@ -42,16 +42,16 @@ def test_a_sample_that_is_too_old_counts_no_more() -> None:
     window.add(900)
     now_s[0] = 200.0
     window.add(100)
-    assert (len(window), window.quantile_us(1000)) == (2, 900)
+    assert (len(window), window.quantiles_us(1000)) == (2, [900])
     now_s[0] = 301.0
-    assert (len(window), window.quantile_us(1000)) == (1, 100)
+    assert (len(window), window.quantiles_us(1000)) == (1, [100])
     now_s[0] = 501.0
     assert len(window) == 0
 
 
 def test_an_empty_window_has_no_quantile() -> None:
     with pytest.raises(ValueError, match="no samples"):
-        RttWindow(2).quantile_us(500)
+        RttWindow(2).quantiles_us(500)
 
 
 def test_the_delays_double_up_to_ten_seconds_and_end_with_the_restarts() -> None:

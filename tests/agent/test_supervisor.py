@@ -371,6 +371,10 @@ async def test_the_task_of_another_attempt_is_left_alone(tmp_path: Path) -> None
     run = new_run("sleep", "100")
     work = Supervised(tmp_path, run)
     await work.until(lambda view: view.status.state == RUNNING)
+    async with asyncio.timeout(60):
+        # The kernel shows a new program's environment a moment after its start is known.
+        while not work.left():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
     process_tree.sweep(None, run.allocation.id, attempt=2)
     assert len(work.left()) == 1
     work.supervisor.stop()

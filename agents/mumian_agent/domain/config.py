@@ -60,7 +60,7 @@ class AgentConfig:
     probe_interval_ms: int = 200
     probe_window: int = 256
     probe_window_s: int = 300
-    probe_packets_per_second_max: int = 500  # of the site, to all targets together
+    probe_packets_per_second_max: int = 200  # of the site, to all targets together
     ray_num_cpus: int | None = None  # None: as many as the node's limit
     ray_listen: str = LOOPBACK_ONLY  # host:port; further nodes need an address that they reach, and a port
     warm_workers: int = 1  # on each node
@@ -100,7 +100,7 @@ def parse(raw: object) -> AgentConfig:
         probe_interval_ms=probe.whole("interval_ms", 200, least=1),
         probe_window=probe.whole("window", 256, least=20),
         probe_window_s=probe.whole("window_s", 300, least=10),
-        probe_packets_per_second_max=probe.whole("packets_per_second_max", 500, least=1),
+        probe_packets_per_second_max=probe.whole("packets_per_second_max", 200, least=1),
         ray_num_cpus=ray.optional_whole("num_cpus", least=1),
         ray_listen=ray.address("listen") if "listen" in ray.names() else LOOPBACK_ONLY,
         warm_workers=ray.whole("warm_workers", 1),

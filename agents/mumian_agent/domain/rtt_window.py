@@ -28,8 +28,8 @@ class RttWindow:
         """Take a sample."""
         self._samples.append((self._clock(), rtt_us))
 
-    def quantile_us(self, permille: int) -> int:
-        """The smallest sample that at least so many thousandths of all do not exceed (nearest rank).
+    def quantiles_us(self, *permilles: int) -> list[int]:
+        """Each the smallest sample that at least so many thousandths of all do not exceed (nearest rank).
 
         Raises:
             ValueError: there is no sample.
@@ -38,8 +38,8 @@ class RttWindow:
         if not self._samples:
             raise ValueError("a quantile of no samples; add one first")
         ordered = sorted(rtt_us for _, rtt_us in self._samples)
-        rank = -(-permille * len(ordered) // 1000)
-        return ordered[max(rank, 1) - 1]
+        ranks = [-(-permille * len(ordered) // 1000) for permille in permilles]
+        return [ordered[max(rank, 1) - 1] for rank in ranks]
 
     def _forget_old(self) -> None:
         oldest_s = self._clock() - self._max_age_s

@@ -150,7 +150,7 @@ class Prober:
         interval_ms: int,
         window: int,
         bandwidth_kbps: Mapping[str, int] | None = None,
-        packets_per_second_max: int = 500,
+        packets_per_second_max: int = 200,
         connect: Connect | None = None,
         window_s: float = 300.0,
     ) -> None:
@@ -209,11 +209,12 @@ class Prober:
     def _link(self, target_id: str, target: _Target) -> Link:
         sample_time = Timestamp()
         sample_time.FromNanoseconds(target.sample_time_ns)
+        rtt_p50_us, rtt_p99_us = target.window.quantiles_us(500, 990)
         return Link(
             from_id=target_id,
             to_site_id=self._site_id,
-            rtt_p50_us=target.window.quantile_us(500),
-            rtt_p99_us=target.window.quantile_us(990),
+            rtt_p50_us=rtt_p50_us,
+            rtt_p99_us=rtt_p99_us,
             source=FIGURE_SOURCE_MEASURED,
             sample_count=len(target.window),
             sample_time=sample_time,

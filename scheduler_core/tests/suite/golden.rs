@@ -95,6 +95,9 @@ fn answer(state: &State, request: &border::PlaceRequest) -> String {
         }
         if let Some(latency) = &p.latency {
             let _ = write!(out, ", {} us of {} us from {}", latency.total_us, latency.budget_us, latency.zone_id);
+            if latency.users_within_permille < 1000 {
+                let _ = write!(out, ", {} permille of the users within", latency.users_within_permille);
+            }
         }
         out.push('\n');
     }

@@ -146,7 +146,13 @@ def _latency(site: SiteVerdict) -> tuple[str, str, str]:
 def _verdict(site: SiteVerdict, task_count: int) -> Text:
     if site.chosen_task_count:
         share = f" for {site.chosen_task_count} of {task_count} tasks" if task_count > 1 else ""
-        return Text(f"CHOSEN{share}", style="bold green")
+        return Text(f"CHOSEN{share}{_users(site)}", style="bold green")
     if site.HasField("rejection"):
-        return Text(site.rejection.reason or words.filter_name(site.rejection.filter))
-    return Text("fits")
+        return Text((site.rejection.reason or words.filter_name(site.rejection.filter)) + _users(site))
+    return Text(f"fits{_users(site)}")
+
+
+def _users(site: SiteVerdict) -> str:
+    """Where a site serves some of the users in time, and not all."""
+    within = site.latency.users_within_permille
+    return f"; {within / 10:g} % of the users within the budget" if 0 < within < 1000 else ""

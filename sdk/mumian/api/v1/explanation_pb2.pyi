@@ -141,6 +141,7 @@ class LatencyBreakdown(_message.Message):
     BUDGET_US_FIELD_NUMBER: _builtins.int
     LINK_KNOWN_FIELD_NUMBER: _builtins.int
     RTT_ERROR_US_FIELD_NUMBER: _builtins.int
+    USERS_WITHIN_PERMILLE_FIELD_NUMBER: _builtins.int
     zone_id: _builtins.str
     rtt_p99_us: _builtins.int
     compute_us: _builtins.int
@@ -151,6 +152,8 @@ class LatencyBreakdown(_message.Message):
     """False: nobody has measured the link from the zone; or it is an estimate, and only measured links count."""
     rtt_error_us: _builtins.int
     """How much of rtt_p99_us is the error of an estimate; 0: it was measured."""
+    users_within_permille: _builtins.int
+    """Of all users of the SLO, whatever share it is about: those whose total is within the budget."""
     def __init__(
         self,
         *,
@@ -162,10 +165,11 @@ class LatencyBreakdown(_message.Message):
         budget_us: _builtins.int = ...,
         link_known: _builtins.bool = ...,
         rtt_error_us: _builtins.int = ...,
+        users_within_permille: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["budget_us", b"budget_us", "client_us", b"client_us", "compute_us", b"compute_us", "link_known", b"link_known", "rtt_error_us", b"rtt_error_us", "rtt_p99_us", b"rtt_p99_us", "total_us", b"total_us", "zone_id", b"zone_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["budget_us", b"budget_us", "client_us", b"client_us", "compute_us", b"compute_us", "link_known", b"link_known", "rtt_error_us", b"rtt_error_us", "rtt_p99_us", b"rtt_p99_us", "total_us", b"total_us", "users_within_permille", b"users_within_permille", "zone_id", b"zone_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -165,6 +165,7 @@ class Prober:
         self._packets_per_second_max, self._connect = packets_per_second_max, connect
         self._window_s = window_s
         self._targets: dict[str, _Target] = {}
+        self._packets = 0  # that one probe of each takes
 
     def set_targets(self, addresses: Mapping[str, str]) -> None:
         """Probe exactly these, by id, at (grpc://)host:port; what is known of those that stay is kept."""
@@ -177,6 +178,7 @@ class Prober:
                 target = _Target(self._route(target_id, address), window, self._connect)
                 target.task = asyncio.create_task(target.probe(self._pause_s))
                 self._targets[target_id] = target
+        self._packets = sum(target.packets for target in self._targets.values())
 
     def news(self) -> list[Link]:
         """The links with samples that were not in the last news, once there are enough."""
@@ -194,7 +196,7 @@ class Prober:
 
     def _pause_s(self, is_burst: bool) -> float:
         """An equal part of the budget for every target: on average all together stay within it."""
-        fair_s = sum(target.packets for target in self._targets.values()) / self._packets_per_second_max
+        fair_s = self._packets / self._packets_per_second_max
         mean_s = max(_BURST_INTERVAL_S if is_burst else self._interval_s, fair_s)
         return mean_s * random.uniform(1 - _JITTER, 1 + _JITTER)
 

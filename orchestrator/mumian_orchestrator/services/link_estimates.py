@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 # A measurement without a successor for so long counts no more.
 FRESH_S = 300.0
 _REFRESH_EVERY_S = 5.0
+_LEARNT_PER_SECOND_MAX = 1000
 # Of so many pairs at a time; the others have their turn next.
 _PAIRS_AT_ONCE = 5000
 # An estimate that moves by less than a tenth is not worth another look at all that waits.
@@ -35,6 +36,7 @@ class LinkEstimates:
         self._fleet, self._scheduler, self._clock = fleet, scheduler, clock
         self._p50, self._p99 = NetworkCoordinates(), NetworkCoordinates()
         self._measured_s: dict[tuple[str, str], float] = {}
+        self._learnt_s: dict[tuple[str, str], float] = {}
         self._turn: Iterator[tuple[str, str]] = iter(())
 
     async def run(self) -> None:
@@ -51,11 +53,17 @@ class LinkEstimates:
     def observe(self, links: Iterable[Link]) -> None:
         """Learn from what a site has measured."""
         now_s = self._clock.monotonic_s()
+        # The more links there are, the more seldom each: it costs 20 us.
+        every_s = len(self._learnt_s) / _LEARNT_PER_SECOND_MAX
         for link in links:
-            if link.source == FIGURE_SOURCE_MEASURED and link.from_id != link.to_site_id and link.rtt_p50_us:
-                self._p50.observe(link.from_id, link.to_site_id, link.rtt_p50_us)
-                self._p99.observe(link.from_id, link.to_site_id, max(link.rtt_p99_us, link.rtt_p50_us))
-                self._measured_s[link.from_id, link.to_site_id] = now_s
+            key = link.from_id, link.to_site_id
+            if link.source != FIGURE_SOURCE_MEASURED or len(set(key)) < 2 or not link.rtt_p50_us:
+                continue
+            self._measured_s[key] = now_s
+            if key not in self._learnt_s or now_s - self._learnt_s[key] >= every_s:
+                self._learnt_s[key] = now_s
+                self._p50.observe(*key, link.rtt_p50_us)
+                self._p99.observe(*key, max(link.rtt_p99_us, link.rtt_p50_us))
 
     def refresh(self) -> bool:
         """Estimate the pairs whose turn it is; whether any estimate is news."""

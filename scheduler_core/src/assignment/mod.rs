@@ -3,6 +3,7 @@
 //! It is made from a cluster and its jobs, or read from a table of costs and weights.
 
 pub mod devices;
+pub mod knapsack;
 pub mod problem;
 pub mod room;
 pub mod solution;

@@ -5,11 +5,12 @@
 //! the nodes gain. The charges climb by deflected subgradient steps towards a cost that is known.
 
 use super::{Prices, PRICE_SHIFT};
+use crate::assignment::knapsack::{Item, Knapsack};
 use crate::assignment::problem::{range, Problem, Weights, REFUSED};
 use crate::threads::shared;
 
 /// Fractional bits of a charge.
-const CHARGE_SHIFT: u32 = 8;
+pub const CHARGE_SHIFT: u32 = 8;
 /// Where sums of charges cannot overflow.
 const SUM_MAX: i128 = 1 << 60;
 /// Larger nodes would take too long.
@@ -24,9 +25,9 @@ const AIM_MAX: f64 = 0.02;
 /// Fewer cells of all knapsacks are not worth a thread.
 const CELLS_PER_THREAD: u64 = 1 << 18;
 
-/// One pair of a node's.
+/// A task that may stand on a node; the cost is in 2^CHARGE_SHIFT parts.
 #[derive(Clone, Copy)]
-struct Item {
+struct Pair {
     task: u32,
     weight: u32,
     cost: i64,
@@ -34,13 +35,7 @@ struct Item {
 
 struct Node {
     capacity: usize,
-    items: Vec<Item>,
-}
-
-/// What a node takes at some charges.
-struct Filled {
-    gain: i64,
-    tasks: Vec<u32>,
+    pairs: Vec<Pair>,
 }
 
 /// The charges, as far as they have come.
@@ -55,6 +50,8 @@ pub struct Knapsacks {
     direction: Vec<f64>,
     length: f64,
     steps_without_gain: u32,
+    /// Cells that have been granted and not been looked at yet.
+    cells: u64,
     is_done: bool,
 }
 
@@ -74,15 +71,15 @@ impl Knapsacks {
         if highest << CHARGE_SHIFT > SUM_MAX || problem.cost.iter().any(|&cost| cost < 0) {
             return None;
         }
-        let items = |node: &crate::assignment::problem::Node| {
+        let pairs = |node: &crate::assignment::problem::Node| {
             let column = problem.classes[node.class as usize].columns.start as usize;
-            let pairs = (0..problem.tasks.len()).map(|t| t * width + column);
-            let open = pairs.enumerate().filter(|&(_, i)| problem.cost[i] != REFUSED && weights[i] <= node.free[0]);
-            open.map(|(t, i)| Item { task: t as u32, weight: weights[i] as u32, cost: problem.cost[i] << CHARGE_SHIFT })
+            let all = (0..problem.tasks.len()).map(|t| t * width + column);
+            let open = all.enumerate().filter(|&(_, i)| problem.cost[i] != REFUSED && weights[i] <= node.free[0]);
+            open.map(|(t, i)| Pair { task: t as u32, weight: weights[i] as u32, cost: problem.cost[i] << CHARGE_SHIFT })
                 .collect()
         };
         let node =
-            |node: usize| Node { capacity: problem.nodes[node].free[0] as usize, items: items(&problem.nodes[node]) };
+            |node: usize| Node { capacity: problem.nodes[node].free[0] as usize, pairs: pairs(&problem.nodes[node]) };
         let nodes: Vec<Node> = problem.classes.iter().flat_map(|class| range(&class.nodes)).map(node).collect();
         let most: Vec<f64> = problem.tasks.iter().map(|t| (t.unplaced_microcny << CHARGE_SHIFT) as f64).collect();
         let least = |t: usize| {
@@ -100,11 +97,17 @@ impl Knapsacks {
             direction: vec![0.0; charges.len()],
             length: 1.0,
             steps_without_gain: 0,
+            cells: 0,
             is_done: false,
             nodes,
             most,
             charges,
         })
+    }
+
+    /// What each task is charged at best, in 2^CHARGE_SHIFT parts.
+    pub fn best_charges(&self) -> &[f64] {
+        &self.best_charges
     }
 
     /// No solution costs less.
@@ -122,12 +125,12 @@ impl Knapsacks {
         threads: usize,
         proceed: &mut dyn FnMut() -> bool,
     ) -> bool {
-        let each: u64 = self.nodes.iter().map(|node| (node.capacity as u64 + 1) * node.items.len() as u64).sum();
+        let each =
+            self.nodes.iter().map(|node| (node.capacity as u64 + 1) * node.pairs.len() as u64).sum::<u64>().max(1);
         let threads = threads.min(1 + (each / CELLS_PER_THREAD) as usize);
-        for _ in 0..(cells / each.max(1)).max(1) {
-            if self.is_done || !proceed() {
-                break;
-            }
+        self.cells += cells;
+        while self.cells >= each && !self.is_done && proceed() {
+            self.cells -= each;
             self.step(known_microcny, threads);
         }
         !self.is_done
@@ -135,10 +138,10 @@ impl Knapsacks {
 
     fn step(&mut self, known_microcny: i128, threads: usize) {
         let charges: Vec<i64> = self.charges.iter().map(|charge| charge.round() as i64).collect();
-        let filled = shared(threads, self.nodes.len(), |i| self.nodes[i].filled(&charges));
-        let value = charges.iter().sum::<i64>() - filled.iter().map(|f| f.gain).sum::<i64>();
+        let filled = shared(threads, threads, |part| taken(self.nodes.iter().skip(part).step_by(threads), &charges));
+        let value = charges.iter().sum::<i64>() - filled.iter().map(|(gain, _)| gain).sum::<i64>();
         let mut slope = vec![1.0; charges.len()];
-        filled.iter().flat_map(|f| &f.tasks).for_each(|&task| slope[task as usize] -= 1.0);
+        filled.iter().flat_map(|(_, tasks)| tasks).for_each(|&task| slope[task as usize] -= 1.0);
         self.steps_without_gain += 1;
         if value > self.best {
             self.best = value;
@@ -168,60 +171,20 @@ impl Knapsacks {
     }
 }
 
-impl Node {
-    /// What pays best, by dynamic programming over what is left of the capacity.
-    fn filled(&self, charges: &[i64]) -> Filled {
-        let mut filled = Filled { gain: 0, tasks: Vec::new() };
-        let mut paying: Vec<(usize, i64, u32)> = Vec::with_capacity(self.items.len());
-        for item in &self.items {
-            let gain = charges[item.task as usize] - item.cost;
-            if gain > 0 && item.weight == 0 {
-                filled.gain += gain;
-                filled.tasks.push(item.task);
-            } else if gain > 0 {
-                paying.push((item.weight as usize, gain, item.task));
-            }
-        }
-        let width = self.capacity + 1;
-        let words = width.div_ceil(64);
-        let mut best = vec![0_i64; width];
-        let mut next = vec![0_i64; width];
-        let mut taken = vec![0_u64; words * paying.len()];
-        for (&(weight, gain, _), taken) in paying.iter().zip(taken.chunks_mut(words.max(1))) {
-            next[..weight].copy_from_slice(&best[..weight]);
-            for (next, (&with, &without)) in next[weight..].iter_mut().zip(best.iter().zip(&best[weight..])) {
-                *next = without.max(with + gain);
-            }
-            for (word, (next, best)) in taken.iter_mut().zip(next.chunks(64).zip(best.chunks(64))) {
-                let bits = next.iter().zip(best).enumerate();
-                *word = bits.fold(0, |word, (bit, (next, best))| word | u64::from(next > best) << bit);
-            }
-            std::mem::swap(&mut best, &mut next);
-        }
-        filled.gain += best[self.capacity];
-        let mut left = self.capacity;
-        for (i, &(weight, _, task)) in paying.iter().enumerate().rev() {
-            if taken[i * words + left / 64] >> (left % 64) & 1 == 1 {
-                left -= weight;
-                filled.tasks.push(task);
-            }
-        }
-        filled
+/// What some nodes gain by taking what pays best, and the tasks that they take.
+fn taken<'a>(nodes: impl Iterator<Item = &'a Node>, charges: &[i64]) -> (i64, Vec<u32>) {
+    let (mut gain, mut all) = (0, Vec::new());
+    let (mut knapsack, mut paying, mut tasks) = (Knapsack::default(), Vec::new(), Vec::new());
+    for node in nodes {
+        let items = node.pairs.iter().map(|pair| Item {
+            task: pair.task,
+            weight: pair.weight as usize,
+            gain: charges[pair.task as usize] - pair.cost,
+        });
+        paying.clear();
+        paying.extend(items.filter(|item| item.gain > 0));
+        gain += knapsack.fill(node.capacity, &paying, &mut tasks);
+        all.extend_from_slice(&tasks);
     }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_node_takes_what_pays_best() {
-        let item = |task, weight, cost| Item { task, weight, cost };
-        let node = Node { capacity: 10, items: vec![item(0, 6, 0), item(1, 5, 0), item(2, 5, 0), item(3, 0, 0)] };
-        let filled = node.filled(&[10, 6, 5, 1]);
-        assert_eq!(filled.gain, 12);
-        let mut tasks = filled.tasks;
-        tasks.sort_unstable();
-        assert_eq!(tasks, [1, 2, 3]);
-    }
+    (gain, all)
 }

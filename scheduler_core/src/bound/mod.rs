@@ -14,7 +14,7 @@ mod smooth;
 use crate::assignment::problem::{Amounts, Problem, DIMS};
 use relaxation::Relaxation;
 
-pub use knapsack::Knapsacks;
+pub use knapsack::{Knapsacks, CHARGE_SHIFT};
 pub use shadow::{shadow_prices, ShadowPrice};
 
 /// Fractional bits of a price.

@@ -20,6 +20,8 @@ use crate::{cost, filter};
 
 /// Devices of one node that a seat can name.
 const NODE_DEVICES_MAX: usize = 64;
+/// Kinds whose costs are worked out between two questions whether to go on.
+const KINDS_PER_ASK: usize = 128;
 /// Costs above count as this; a million of them still add up.
 const COST_MAX: i64 = 1 << 42;
 /// What leaving a task out counts as: so many times the highest cost of any pair, for each
@@ -56,21 +58,25 @@ pub struct Instance<'a> {
 }
 
 impl<'a> Instance<'a> {
-    /// The cluster must be as if no task in play stood anywhere.
+    /// The cluster must be as if no task in play stood anywhere. The tasks back where `proceed` says no before
+    /// it stands.
     pub fn new(
         cluster: &Cluster,
         policy: &border::Policy,
         tasks: Vec<InPlay<'a>>,
         move_microcny: i64,
         threads: usize,
-    ) -> Self {
+        proceed: &mut dyn FnMut() -> bool,
+    ) -> Result<Self, Vec<InPlay<'a>>> {
         let mut instance = Self { problem: Problem::default(), tasks, nodes: Vec::new(), position: HashMap::new() };
         instance.add_nodes(cluster);
         let demands = instance.add_kinds();
-        instance.add_costs(cluster, policy, &demands, threads);
+        if !instance.add_costs(cluster, policy, &demands, threads, proceed) {
+            return Err(instance.tasks);
+        }
         instance.add_tasks(move_microcny);
         instance.make_room_for_homes(cluster);
-        instance
+        Ok(instance)
     }
 
     fn add_nodes(&mut self, cluster: &Cluster) {
@@ -145,7 +151,15 @@ impl<'a> Instance<'a> {
         demands
     }
 
-    fn add_costs(&mut self, cluster: &Cluster, policy: &border::Policy, demands: &[Arc<Demand>], threads: usize) {
+    /// False when `proceed` ended it early.
+    fn add_costs(
+        &mut self,
+        cluster: &Cluster,
+        policy: &border::Policy,
+        demands: &[Arc<Demand>],
+        threads: usize,
+        proceed: &mut dyn FnMut() -> bool,
+    ) -> bool {
         let problem = &self.problem;
         let of_kind = |kind: usize| {
             let demand = &demands[kind];
@@ -168,8 +182,16 @@ impl<'a> Instance<'a> {
             }
             costs
         };
-        let cost = shared(threads, demands.len(), of_kind);
-        self.problem.cost = cost.concat();
+        let mut cost = Vec::with_capacity(demands.len() * problem.columns.len());
+        for first in (0..demands.len()).step_by(KINDS_PER_ASK) {
+            if !proceed() {
+                return false;
+            }
+            let count = KINDS_PER_ASK.min(demands.len() - first);
+            shared(threads, count, |i| of_kind(first + i)).iter().for_each(|costs| cost.extend_from_slice(costs));
+        }
+        self.problem.cost = cost;
+        true
     }
 
     fn add_tasks(&mut self, move_microcny: i64) {
@@ -177,8 +199,7 @@ impl<'a> Instance<'a> {
         let highest = problem.cost.iter().copied().filter(|&cost| cost != REFUSED).max().unwrap_or(0) + 1;
         let mut gangs: HashMap<&str, u32> = HashMap::new();
         for (position, (task, facts)) in self.tasks.iter().zip(&mut problem.tasks).enumerate() {
-            let steps = UNPLACED_COSTS * (1 + i64::from(task.spec.priority.min(1000)));
-            facts.unplaced_microcny = highest.saturating_mul(steps).min(i64::MAX >> 8);
+            facts.unplaced_microcny = unplaced_microcny(task.spec, highest);
             if let Some(home) = task.home.as_ref().filter(|_| task.stays) {
                 facts.home = self.position[&home.at];
                 facts.home_devices = bits(&home.devices).unwrap_or(0);
@@ -263,6 +284,12 @@ impl<'a> Instance<'a> {
     }
 }
 
+/// What leaving a task of this job out counts as where no pair costs as much as `highest`.
+pub fn unplaced_microcny(spec: &api::JobSpec, highest: i64) -> i64 {
+    let steps = UNPLACED_COSTS * (1 + i64::from(spec.priority.min(1000)));
+    highest.saturating_mul(steps).min(i64::MAX >> 8)
+}
+
 /// Devices as the bits of a seat; none when it cannot name one of them.
 fn bits(devices: &[api::DeviceShare]) -> Option<u64> {
     devices.iter().try_fold(0, |held, share| Some(held | 1_u64.checked_shl(share.device_index)?))
@@ -270,11 +297,16 @@ fn bits(devices: &[api::DeviceShare]) -> Option<u64> {
 
 /// Whether a running task may stay where it is: no constraint has come to forbid it.
 pub fn is_seat(cluster: &Cluster, demand: &Demand, home: &Home<'_>) -> bool {
-    let first = home.devices.first().and_then(|share| cluster.node(home.at).devices.get(share.device_index as usize));
-    let model = first.map(|device| device.model);
-    accepted(cluster, home.at, demand).contains(&model)
+    let at_home = at_home(cluster, demand, home);
+    accepted(cluster, home.at, demand).contains(&at_home.model)
         && bits(&home.devices).is_some()
-        && filter::admits_fixed(&candidate(cluster, home.at, demand, model))
+        && filter::admits_fixed(&at_home)
+}
+
+/// The task where it runs.
+pub fn at_home<'a>(cluster: &'a Cluster, demand: &'a Demand, home: &Home<'_>) -> Candidate<'a> {
+    let first = home.devices.first().and_then(|share| cluster.node(home.at).devices.get(share.device_index as usize));
+    candidate(cluster, home.at, demand, first.map(|device| device.model))
 }
 
 fn accepted(cluster: &Cluster, at: At, demand: &Demand) -> Vec<Option<usize>> {

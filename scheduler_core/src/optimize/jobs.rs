@@ -6,14 +6,15 @@ use std::sync::Arc;
 
 use super::instance::{is_seat, Home, InPlay, Instance};
 use super::search::{solve, Found, Settings};
-use super::stop::{Progress, Reason, Stop};
+use super::stop::{has_time, over, Progress, Reason, Stop};
+use super::unsearched::unsearched;
 use crate::assignment::problem::NONE;
 use crate::assignment::solution::Solution;
 use crate::cluster::Cluster;
 use crate::cost;
 use crate::error::CoreError;
 use crate::model::Task;
-use crate::place::place;
+use crate::place::place_while;
 use crate::seed::seed;
 use crate::state::State;
 use crate::threads::shared;
@@ -45,7 +46,8 @@ pub fn optimize(
     let jobs: HashMap<&str, &border::PendingJob> = request.jobs.iter().map(|j| (j.job_id.as_str(), j)).collect();
     let running = running(state, request, &jobs)?;
     let pending = pending(request);
-    let online = place(
+    let mut proceed = || has_time(Progress::default(), stop);
+    let online = place_while(
         &state.snapshot(),
         &border::PlaceRequest {
             evaluation_id: request.evaluation_id.clone(),
@@ -54,6 +56,7 @@ pub fn optimize(
             policy: request.policy.clone().map(|policy| border::Policy { preempt: false, ..policy }),
             ..Default::default()
         },
+        &mut proceed,
     )?;
     let mut case = Case { state, request, jobs, lifted: state.fork(), pinned: Vec::new(), threads };
     let (mut in_play, seats) = case.in_play(&pending, &online);
@@ -62,7 +65,13 @@ pub fn optimize(
     let cluster = case.lifted.snapshot();
     let policy = request.policy.clone().unwrap_or_default();
     let move_microcny = MOVE_MICROCNY.max(cost::migration_microcny_per_hour(&policy));
-    let instance = Instance::new(&cluster, &policy, in_play, move_microcny, threads);
+    let instance = match Instance::new(&cluster, &policy, in_play, move_microcny, threads, &mut proceed) {
+        Ok(instance) => instance,
+        Err(in_play) => {
+            let reason = over(Progress::default(), stop).unwrap_or(Reason::Time);
+            return Ok(unsearched(&cluster, &policy, &in_play, online, reason));
+        }
+    };
     let start = start(&instance, &cluster, &seats);
     drop(online);
     // Writing the answer takes about as long as reading the question did.

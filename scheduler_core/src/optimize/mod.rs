@@ -15,8 +15,10 @@ mod instance;
 mod jobs;
 mod moves;
 mod search;
+mod share;
 pub mod stop;
 mod table;
+mod unsearched;
 
 pub use jobs::optimize;
 pub use search::{solve, Found, Settings};

@@ -9,8 +9,9 @@ use super::construct::{construct, Order};
 use super::fill::fill;
 use super::guide::Guide;
 use super::insert::insert_all;
-use super::moves::{gang, repack, Reach, Step};
-use super::stop::{Progress, Reason, Stop};
+use super::moves::{dive, drain, gang, repack, Reach, Step};
+use super::share::Share;
+use super::stop::{has_time, over, Progress, Reason, Stop};
 use crate::assignment::problem::NONE;
 use crate::assignment::room::Room;
 use crate::assignment::solution::{Seat, Solution};
@@ -43,14 +44,20 @@ const REACHES: [Reach; 4] = [
     Reach { nodes: 6, tasks: 30, looks: 8_000 },
     Reach { nodes: 2, tasks: 30, looks: 6_000 },
 ];
+/// Dives that are made at once.
+const DIVES: u64 = 2;
 /// Where there are gangs, of so many steps one is about a whole gang.
 const GANG_STEPS: usize = 8;
+/// Where tasks run already, of so many steps one drains a site.
+const DRAIN_STEPS: usize = 8;
+/// In large problems there is much to gain everywhere, so each step looks so many times less.
+const LARGE_HURRY: usize = 4;
 /// Small problems may pass through worse solutions; the best one is kept beside.
 const WANDERING_TASKS_MAX: usize = 10_000;
 /// How much worse a step may be: on average this part of the gap to the bound, shared by all tasks.
 const HEAT: f64 = 3.0;
 /// What of the knapsacks of a table is solved before the first round, and in each: cells.
-const FIRST_CELLS: u64 = 1 << 27;
+const FIRST_CELLS: u64 = 1 << 28;
 const CELLS_PER_ROUND: u64 = 1 << 20;
 /// Rounds without gain after which a problem counts as solved as well as it can be.
 const PATIENCE_ROUNDS: u64 = 20_000;
@@ -82,6 +89,7 @@ pub fn solve<'p>(start: Solution<'p>, settings: Settings, stop: &mut dyn Stop) -
         solution,
         guide: &guide,
         settings,
+        share: Share::default(),
     };
     let mut progress = Progress { elapsed_ms: stop.elapsed_ms(), ..at_start(&search.solution, bound.microcny) };
     let mut told = vec![progress];
@@ -96,7 +104,10 @@ pub fn solve<'p>(start: Solution<'p>, settings: Settings, stop: &mut dyn Stop) -
             break Reason::NoImprovement;
         }
         progress.round += 1;
-        search.round(progress.round, progress.bound_microcny);
+        match &knapsacks {
+            Some(knapsacks) if search.share.is_dive_due() => search.dive(progress.round, knapsacks),
+            _ => search.round(progress.round, progress.bound_microcny),
+        }
         if let Some(knapsacks) = &mut knapsacks {
             knapsacks.climb(search.best_microcny, CELLS_PER_ROUND, settings.threads, &mut || true);
             bound.microcny = bound.microcny.max(knapsacks.bound_microcny());
@@ -111,21 +122,11 @@ pub fn solve<'p>(start: Solution<'p>, settings: Settings, stop: &mut dyn Stop) -
             told.push(progress);
         }
     };
-    Found { solution: search.into_best(), rounds: progress.round, reason, progress: told, bound }
+    Found { solution: search.at_best(), rounds: progress.round, reason, progress: told, bound }
 }
 
 fn prices(start: &Solution<'_>, threads: usize, stop: &mut dyn Stop) -> Bound {
     bound::prices(start.problem, threads, |bound_microcny| has_time(at_start(start, bound_microcny), stop))
-}
-
-/// Why the preparation may not go on. What else ends a run is asked of its rounds only.
-fn over(progress: Progress, stop: &mut dyn Stop) -> Option<Reason> {
-    let reason = stop.reached(&Progress { elapsed_ms: stop.elapsed_ms(), ..progress });
-    reason.filter(|reason| matches!(reason, Reason::Time | Reason::Cancelled))
-}
-
-fn has_time(progress: Progress, stop: &mut dyn Stop) -> bool {
-    over(progress, stop).is_none()
 }
 
 fn at_start(solution: &Solution<'_>, bound_microcny: i128) -> Progress {
@@ -196,6 +197,7 @@ struct Search<'s, 'p> {
     best: Vec<Seat>,
     best_microcny: i128,
     draws: Draws,
+    share: Share,
 }
 
 impl<'p> Search<'_, 'p> {
@@ -204,6 +206,7 @@ impl<'p> Search<'_, 'p> {
         let seed = mixed(self.settings.seed, round.wrapping_add(1));
         let steps = self.proposals(count, seed, bound_microcny);
         let (mut changed, mut seated) = (HashSet::new(), HashSet::new());
+        let before = self.best_microcny;
         for step in steps {
             // One that waits may be in the steps of several nodes.
             let is_stale = step.nodes.iter().any(|node| changed.contains(node))
@@ -213,6 +216,26 @@ impl<'p> Search<'_, 'p> {
                 changed.extend(step.nodes);
             }
         }
+        self.share.looked(count, before - self.best_microcny);
+    }
+
+    /// Dives from the best solution.
+    fn dive(&mut self, round: u64, knapsacks: &Knapsacks) {
+        let best = self.at_best();
+        let seed = mixed(self.settings.seed, !round);
+        let found =
+            shared(self.settings.threads, DIVES as usize, |i| dive::propose(&best, knapsacks, mixed(seed, i as u64)));
+        let cells = found.iter().map(|(_, cells)| cells).sum();
+        let before = self.best_microcny;
+        // The others are about a solution that is gone when the best of them is taken.
+        let steps = found.into_iter().filter_map(|(step, _)| step);
+        if let Some(step) = steps.min_by_key(|step| step.delta_microcny) {
+            self.solution = best;
+            self.best.clear();
+            self.room = Room::of(&self.solution);
+            self.take(&step);
+        }
+        self.share.dived(cells, before - self.best_microcny);
     }
 
     /// Steps by how much they gain.
@@ -223,12 +246,18 @@ impl<'p> Search<'_, 'p> {
         let gap = (self.solution.total_microcny() - left_out.sum::<i128>() - bound_microcny).max(0);
         let heat = if self.wanders { HEAT * gap as f64 / self.solution.problem.tasks.len() as f64 } else { 0.0 };
         let allowances: Vec<i64> = (0..count).map(|_| allowance(heat, &mut self.draws)).collect();
+        let runs = tasks.iter().any(|task| task.home != NONE);
+        let moves_left = self.settings.moves_max.saturating_sub(self.solution.moved());
         let look = |i: usize| {
             let seed = mixed(seed, i as u64);
             if i.is_multiple_of(GANG_STEPS) && !self.solution.problem.gangs.is_empty() {
                 return gang::propose(&self.solution, self.guide, allowances[i], seed);
             }
-            let reach = REACHES[i % REACHES.len()];
+            if runs && i % DRAIN_STEPS == 1 {
+                return drain::propose(&self.solution, self.guide, &self.room, moves_left, seed);
+            }
+            let mut reach = REACHES[i % REACHES.len()];
+            reach.looks /= if self.wanders { 1 } else { LARGE_HURRY };
             repack::propose(&self.solution, self.guide, &self.room, reach, allowances[i], seed)
         };
         let found = shared(self.settings.threads, count, look);
@@ -272,14 +301,15 @@ impl<'p> Search<'_, 'p> {
         (0..self.solution.problem.tasks.len() as u32).map(|t| self.solution.seat(t)).collect()
     }
 
-    fn into_best(mut self) -> Solution<'p> {
+    fn at_best(&self) -> Solution<'p> {
+        let mut best = self.solution.clone();
         if !self.best.is_empty() {
             (0..self.best.len() as u32).for_each(|t| {
-                self.solution.lift(t);
+                best.lift(t);
             });
-            self.best.iter().enumerate().for_each(|(t, seat)| self.solution.put_back(t as u32, *seat));
+            self.best.iter().enumerate().for_each(|(t, seat)| best.put_back(t as u32, *seat));
         }
-        self.solution
+        best
     }
 }
 

@@ -1,7 +1,7 @@
 //! When to stop is a value that the caller brings: the core owns no clock.
 
 /// How far a run has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Progress {
     pub round: u64,
     pub objective_microcny: i128,
@@ -24,8 +24,8 @@ pub enum Reason {
     NoImprovement,
 }
 
-/// Asked between rounds, and often while prices and construction prepare them (round 0): there only
-/// `Time` and `Cancelled` count.
+/// Asked between rounds, and often while start, prices and construction prepare them (round 0): there
+/// only `Time` and `Cancelled` count.
 pub trait Stop {
     fn reached(&mut self, progress: &Progress) -> Option<Reason>;
 
@@ -36,6 +36,16 @@ pub trait Stop {
 
     /// After the end there is so much left to do: a limit on time has to be that much earlier.
     fn reserve(&mut self, _ms: u64) {}
+}
+
+/// Why the preparation may not go on. What else ends a run is asked of its rounds only.
+pub(super) fn over(progress: Progress, stop: &mut dyn Stop) -> Option<Reason> {
+    let reason = stop.reached(&Progress { elapsed_ms: stop.elapsed_ms(), ..progress });
+    reason.filter(|reason| matches!(reason, Reason::Time | Reason::Cancelled))
+}
+
+pub(super) fn has_time(progress: Progress, stop: &mut dyn Stop) -> bool {
+    over(progress, stop).is_none()
 }
 
 impl<F: FnMut(&Progress) -> Option<Reason>> Stop for F {

@@ -80,15 +80,24 @@ struct Pending<'a> {
 /// Places all jobs of the request, by priority and then in the order given. A gang is placed
 /// whole or not at all.
 pub fn place(cluster: &Cluster, request: &border::PlaceRequest) -> Result<border::Plan, CoreError> {
+    place_while(cluster, request, &mut || true)
+}
+
+/// The same while `proceed` says yes, which is asked before every job. The jobs after that are left out.
+pub(crate) fn place_while(
+    cluster: &Cluster,
+    request: &border::PlaceRequest,
+    proceed: &mut dyn FnMut() -> bool,
+) -> Result<border::Plan, CoreError> {
     let tasks = validate::request(request)?;
     let scorer = Scorer::new(cluster, request);
-    cluster.memo.with(cluster, &scorer, |search| place_by(search, cluster, request, &scorer, tasks))
+    cluster.memo.with(cluster, &scorer, |search| place_by(search, cluster, request, &scorer, tasks, proceed))
 }
 
 /// The same by asking every node for every task: slow, and the oracle for the fast way.
 pub fn place_by_scan(cluster: &Cluster, request: &border::PlaceRequest) -> Result<border::Plan, CoreError> {
     let tasks = validate::request(request)?;
-    place_by(&mut scan::Scan::default(), cluster, request, &Scorer::new(cluster, request), tasks)
+    place_by(&mut scan::Scan::default(), cluster, request, &Scorer::new(cluster, request), tasks, &mut || true)
 }
 
 fn place_by(
@@ -97,6 +106,7 @@ fn place_by(
     request: &border::PlaceRequest,
     scorer: &Scorer,
     tasks: u64,
+    proceed: &mut dyn FnMut() -> bool,
 ) -> Result<border::Plan, CoreError> {
     let mut order: Vec<&border::PendingJob> = request.jobs.iter().collect();
     order.sort_by_key(|job| std::cmp::Reverse(job.spec.as_ref().map_or(0, |spec| spec.priority)));
@@ -121,7 +131,15 @@ fn place_by(
             ..Default::default()
         },
     };
-    let outcome = order.into_iter().try_for_each(|job| placer.job(job));
+    let mut goes_on = true;
+    let outcome = order.into_iter().try_for_each(|job| {
+        goes_on = goes_on && proceed();
+        if goes_on {
+            placer.job(job)
+        } else {
+            placer.pass_over(job)
+        }
+    });
     placer.settle_evictions();
     for at in placer.trial.clear() {
         placer.search.touched(&placer.trial, at); // it goes on from the cluster as it is
@@ -224,6 +242,13 @@ impl Placer<'_, '_> {
             let explanation = Some(explanation);
             self.plan.explanations.push(border::JobExplanation { job_id: job.job_id.clone(), explanation });
         }
+        Ok(())
+    }
+
+    fn pass_over(&mut self, job: &border::PendingJob) -> Result<(), CoreError> {
+        let groups = pending_groups(job, spec_of(job)?, self.start_unix_s())?;
+        let all = groups.iter().flat_map(|pending| pending.task_indexes.iter().map(move |i| (pending, *i)));
+        all.for_each(|(pending, task_index)| self.leave(job, pending, task_index));
         Ok(())
     }
 

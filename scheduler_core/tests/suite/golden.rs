@@ -10,7 +10,8 @@
 //!     link ZONE|SITE SITE rtt= bandwidth=
 //!     used ID NODE cpu= memory= device=index:milli job= group= index= traffic.ZONE= priority= gang=
 //!     now UNIX_S
-//!     policy objective= carbon= fragmentation= preempt=
+//!     optimize rounds= moves=        (the global optimiser; what is `used` for its jobs may move)
+//!     policy objective= carbon= fragmentation= migration= horizon= preempt=
 //!     typical weight= cpu= memory= accelerators= models=
 //!     job ID kind= priority= jurisdictions= pue_max= operators= not_operators= created=
 //!           finish_within= run_time=
@@ -21,6 +22,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
+use scheduler_core::optimize::{optimize, stop::Rounds};
 use scheduler_core::state::State;
 use scheduler_core::wire::mumian::api::v1 as api;
 use scheduler_core::wire::mumian_core::v1 as border;
@@ -52,6 +54,7 @@ fn every_scenario_comes_out_as_written() {
 /// The scenario with the answers as they are now.
 fn played(text: &str) -> String {
     let mut state = State::default();
+    let mut running: Vec<border::UsedResources> = Vec::new();
     let mut blocks = Vec::new();
     for block in text.trim_end().split("\n\n") {
         let input = block.split_once("\n----").map_or(block, |(input, _)| input);
@@ -61,9 +64,13 @@ fn played(text: &str) -> String {
             input.to_string()
         } else if is_fleet {
             let base_generation = state.snapshot().generation;
-            let generation = state.apply(border::Delta { base_generation, ..delta(&lines) });
+            let delta = delta(&lines);
+            running.extend(delta.allocations.iter().cloned());
+            let generation = state.apply(border::Delta { base_generation, ..delta });
             generation.expect("a fleet that is complete");
             input.to_string()
+        } else if let Some(line) = lines.iter().find(|l| l.word == "optimize") {
+            format!("{input}\n----\n{}", optimized(&state, &request(&lines), &running, line))
         } else {
             format!("{input}\n----\n{}", answer(&state, &request(&lines)))
         });
@@ -126,6 +133,50 @@ fn answer(state: &State, request: &border::PlaceRequest) -> String {
         }
     }
     out.trim_end().to_string()
+}
+
+/// What moves, what is placed, and what that saves.
+fn optimized(
+    state: &State,
+    placing: &border::PlaceRequest,
+    running: &[border::UsedResources],
+    line: &Line<'_>,
+) -> String {
+    let of_jobs = running.iter().filter(|used| placing.jobs.iter().any(|job| job.job_id == used.job_id));
+    let running = of_jobs.map(|used| border::RunningTask {
+        allocation_id: used.allocation_id.clone(),
+        job_id: used.job_id.clone(),
+        task_group: used.task_group.clone(),
+        task_index: used.task_index,
+    });
+    let request = border::OptimizeRequest {
+        evaluation_id: placing.evaluation_id.clone(),
+        jobs: placing.jobs.clone(),
+        running: running.collect(),
+        policy: placing.policy.clone(),
+        moves_max: line.text("moves").map(|moves| moves.parse().expect("a count")),
+        ..Default::default()
+    };
+    let answer = optimize(state, &request, 1, &mut Rounds(line.number("rounds"))).expect("in range");
+    let mut out = String::new();
+    for m in &answer.moves {
+        let _ = writeln!(out, "{} to {}", m.allocation_id, m.to_node_id);
+    }
+    let plan = answer.plan.expect("always there");
+    let moves = |p: &border::Placement| {
+        let is_same = |r: &border::RunningTask| r.job_id == p.job_id && r.task_group == p.task_group;
+        request.running.iter().any(|r| is_same(r) && r.task_index == p.task_index)
+    };
+    for p in plan.placements.iter().filter(|p| !moves(p)) {
+        let _ = writeln!(out, "{}/{}[{}] on {}", p.job_id, p.task_group, p.task_index, p.node_id);
+    }
+    for u in &plan.unplaced {
+        let _ = writeln!(out, "{}/{}[{}] nowhere", u.job_id, u.task_group, u.task_index);
+    }
+    let told = |account: Option<border::Account>| account.expect("always there").cost_microcny_per_hour;
+    let bound = answer.bound_microcny_per_hour;
+    let _ = write!(out, "{} ucny/h, before {}, bound {bound}", told(answer.found), told(answer.start));
+    out
 }
 
 /// The parts of the cost that few tasks have.
@@ -326,6 +377,8 @@ fn request(lines: &[Line<'_>]) -> border::PlaceRequest {
                 policy.objective = border::Objective::from_str_name(&name).expect("an objective").into();
                 policy.carbon_kg_microcny = line.number("carbon");
                 policy.fragmentation_microcny_per_device_hour = line.number("fragmentation");
+                policy.migration_microcny = line.number("migration");
+                policy.migration_horizon_h = line.number("horizon");
                 policy.preempt = line.number("preempt") > 0;
             }
             "typical" => policy
@@ -340,6 +393,7 @@ fn request(lines: &[Line<'_>]) -> border::PlaceRequest {
                     job.pending.push(border::PendingTasks { task_group: line.ids[0].into(), task_indexes });
                 }
             }
+            "optimize" => {}
             other => panic!("{other} is no part of a question"),
         }
     }

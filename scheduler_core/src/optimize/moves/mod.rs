@@ -1,6 +1,8 @@
-//! The steps of the search, one a file. Each lifts some tasks and seats them anew in the best way that
+//! The steps of the search, one a file. Each lifts some tasks and seats them anew: most in the best way that
 //! `seats` finds. It reads the solution and changes nothing, so that many threads can look at once.
 
+pub mod dive;
+pub mod drain;
 pub mod gang;
 mod pick;
 pub mod repack;

@@ -1,0 +1,95 @@
+//! What pays best on one node with one resource: the knapsack, solved exactly by dynamic programming
+//! over the capacity.
+
+use std::ops::Add;
+
+/// One task that may be taken, with what it gains.
+#[derive(Debug, Clone, Copy)]
+pub struct Item {
+    pub task: u32,
+    pub weight: usize,
+    pub gain: i64,
+}
+
+/// The tables, which are used again and again.
+#[derive(Default)]
+pub struct Knapsack {
+    narrow: Vec<i32>,
+    wide: Vec<i64>,
+}
+
+impl Knapsack {
+    /// The most that some of the items gain together within the capacity. `taken` becomes their tasks. All
+    /// gains must be above 0, and their sum must fit an i64.
+    pub fn fill(&mut self, capacity: usize, items: &[Item], taken: &mut Vec<u32>) -> i64 {
+        taken.clear();
+        let all: i64 = items.iter().map(|item| item.gain).sum();
+        if items.iter().map(|item| item.weight).sum::<usize>() <= capacity {
+            taken.extend(items.iter().map(|item| item.task));
+            all
+        } else if i32::try_from(all).is_ok() {
+            i64::from(best(&mut self.narrow, capacity, items, |gain| gain as i32, taken))
+        } else {
+            best(&mut self.wide, capacity, items, |gain| gain, taken)
+        }
+    }
+}
+
+/// Row i has what the first i items gain at most within each capacity.
+fn best<T>(rows: &mut Vec<T>, capacity: usize, items: &[Item], of: impl Fn(i64) -> T, taken: &mut Vec<u32>) -> T
+where
+    T: Copy + Default + PartialOrd + Add<Output = T>,
+{
+    let width = capacity + 1;
+    if rows.len() < (items.len() + 1) * width {
+        rows.resize((items.len() + 1) * width, T::default());
+    }
+    rows[..width].fill(T::default());
+    for (item, i) in items.iter().zip(1..) {
+        let (before, row) = rows.split_at_mut(i * width);
+        let (before, row) = (&before[(i - 1) * width..], &mut row[..width]);
+        let weight = item.weight.min(width);
+        let gain = of(item.gain);
+        row[..weight].copy_from_slice(&before[..weight]);
+        for ((best, &rest), &without) in row[weight..].iter_mut().zip(before).zip(&before[weight..]) {
+            let with = rest + gain;
+            *best = if with > without { with } else { without };
+        }
+    }
+    let mut left = capacity;
+    for (i, item) in items.iter().enumerate().rev() {
+        if rows[(i + 1) * width + left] > rows[i * width + left] {
+            left -= item.weight;
+            taken.push(item.task);
+        }
+    }
+    rows[items.len() * width + capacity]
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn nothing_that_fits_gains_more(
+            sizes in prop::collection::vec((0_usize..12, 1_i64..30), 0..9),
+            capacity in 0_usize..40,
+            scale in prop::sample::select(vec![1_i64, 1 << 30]),
+        ) {
+            let items: Vec<Item> = (0..).zip(&sizes).map(|(task, &(weight, gain))| Item { task, weight, gain: gain * scale }).collect();
+            let mut taken = Vec::new();
+            let gain = Knapsack::default().fill(capacity, &items, &mut taken);
+            let chosen = |set: u32| items.iter().filter(move |item| set >> item.task & 1 == 1);
+            let weight = |set: u32| chosen(set).map(|item| item.weight).sum::<usize>();
+            let gained = |set: u32| chosen(set).map(|item| item.gain).sum::<i64>();
+            let all = (0..1_u32 << items.len()).filter(|&set| weight(set) <= capacity);
+            prop_assert_eq!(gain, all.map(gained).max().unwrap_or(0));
+            let set = taken.iter().fold(0, |set, task| set | 1 << task);
+            prop_assert!(weight(set) <= capacity);
+            prop_assert_eq!(gained(set), gain);
+        }
+    }
+}

@@ -68,7 +68,7 @@ def bar_chart(rows: Mapping[str, tuple[float, float]], format_: str, highlight: 
     parts = [_open(row_height * len(rows) + 6)]
     for number, (name, (value, spread)) in enumerate(rows.items()):
         y, bar = number * row_height + 4, value / high * width
-        told = format(value, format_) + (f" ± {format(spread, format_)}" if spread > 0 else "")
+        told = _told(value, format_) + (f" ± {_told(spread, format_)}" if spread > 0 else "")
         kind = "bar ours" if name == highlight else "bar"
         parts.append(_text(label_width - 8, y + 13, name, "end"))
         parts.append(
@@ -81,6 +81,11 @@ def bar_chart(rows: Mapping[str, tuple[float, float]], format_: str, highlight: 
         parts.append(_text(label_width + (value + spread) / high * width + 6, y + 13, told, "start"))
     parts.append("</svg>")
     return "".join(parts)
+
+
+def _told(value: float, format_: str) -> str:
+    """A large number as a whole, which "g" would write with a power of ten."""
+    return f"{value:,.0f}" if format_.endswith("g") and abs(value) >= 1000 else format(value, format_)
 
 
 def _open(height: float) -> str:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from html import escape
 from importlib.resources import files
+from statistics import fmean
 
 from mumian_orchestrator.bench.sim.record import Record, machine
 from mumian_orchestrator.bench.sim.report.charts import bar_chart, line_chart
 from mumian_orchestrator.bench.sim.report.figures import TITLES
-from mumian_orchestrator.bench.sim.report.summary import COMPARED, Row, rows
+from mumian_orchestrator.bench.sim.report.summary import COMPARED, Row, Value, rows
 from mumian_orchestrator.bench.sim.report.tables import heading_of, title, told
 from mumian_orchestrator.bench.sim.scenario import Scenario
 from mumian_orchestrator.bench.sim.sources import Source
@@ -28,11 +29,13 @@ _CARDS = (
 _BARS = (
     ("inside_slo", "Requests inside their SLO", "more is better", 100.0, ".2f"),
     ("cny_per_core_hour", "Cost per core-hour, CNY", "less is better", 1.0, ".4f"),
-    ("meter_kwh", "Energy at the meter, kWh", "less is better, for the same work", 1.0, ",.1f"),
-    ("carbon_kg", "CO2, kg", "less is better, for the same work", 1.0, ",.1f"),
+    ("meter_kwh", "Energy at the meter, kWh", "less is better, for the same work", 1.0, ",.4g"),
+    ("carbon_kg", "CO2, kg", "less is better, for the same work", 1.0, ",.4g"),
     ("waiting_at_end", "Tasks without a place at the end", "less is better", 1.0, ",.1f"),
     ("gap_to_bound", "Gap to the proven least cost, %", "less is better", 100.0, ".2f"),
 )
+# Of each tenant under each policy.
+_FAIR = ("inside_slo", "placed_share", "wait_mean_s")
 # Lower is better but for these; and a best one is not marked where it says nothing.
 _HIGHER_IS_BETTER = {"inside_slo", "starts", "fairness_jain"}
 _NO_BEST = {"cpu_utilisation", "accelerator_utilisation", "moves"}
@@ -49,10 +52,11 @@ def page(scenarios: Mapping[str, Scenario], records: Sequence[Record]) -> str:
         chosen = [record for record in records if record.scenario == name]
         of_it = [row for row in summary if row.scenario == name]
         if len(names) > 1:
-            parts.append(f"<h2 class='scenario'>{escape(name)}</h2>")
+            parts.append(f"<h2 class='scenario'>{escape(name)}</h2><p>{_span(chosen[0])}.</p>")
         parts.append(_cards(of_it[0]))
         if len(of_it) > 1:
             parts.append(_comparison(of_it))
+            parts.append(_tenants_by_policy(chosen))
         parts.append(_curves(chosen))
         parts.append(_detail(next(r for r in chosen if r.policy == of_it[0].policy)))
         if name in scenarios:
@@ -68,8 +72,8 @@ def page(scenarios: Mapping[str, Scenario], records: Sequence[Record]) -> str:
 
 
 def _about(records: Sequence[Record], policies: Sequence[str], seeds: Sequence[int]) -> str:
-    first = records[0]
-    span = f"{first.duration_s / 3600:g} hours of virtual time on {first.nodes:,} machines"
+    first, names = records[0], {record.scenario for record in records}
+    span = _span(first) if len(names) == 1 else f"{len(names)} scenarios"
     seed_text = f"seed {seeds[0]}" if len(seeds) == 1 else f"{len(seeds)} seeds ({seeds[0]} to {seeds[-1]})"
     return (
         f"<p class='lead'>Simulated with Mumian's real placement engine: {span}, {seed_text}, "
@@ -77,6 +81,10 @@ def _about(records: Sequence[Record], policies: Sequence[str], seeds: Sequence[i
         f"<p class='machine'>Mode: {escape(first.mode)}. Run on: {escape(machine())}. The same seed gives "
         "the same figures on any machine; only decision times differ.</p>"
     )
+
+
+def _span(record: Record) -> str:
+    return f"{record.duration_s / 3600:g} hours of virtual time on {record.nodes:,} machines"
 
 
 def _cards(row: Row) -> str:
@@ -90,7 +98,7 @@ def _cards(row: Row) -> str:
 
 
 def _comparison(summary: Sequence[Row]) -> str:
-    shown = [n for n in COMPARED if any(row.values[n] is not None for row in summary)]
+    shown = [n for n in COMPARED if any(_says_something(n, row.values[n]) for row in summary)]
     head = "".join(f"<th title='{escape(_meaning(n))}'>{escape(title(n))}</th>" for n in shown)
     best = {name: _best(name, summary) for name in shown}
     body = "".join(
@@ -117,6 +125,44 @@ def _comparison(summary: Sequence[Row]) -> str:
         f"<tbody>{body}</tbody></table></div>"
         f"<div class='figures'>{bars}</div>"
     )
+
+
+def _says_something(name: str, value: Value | None) -> bool:
+    """Idle energy of nothing is a figure that the scenario does not have."""
+    return value is not None and (name != "idle_kwh" or value.mean > 0)
+
+
+def _tenants_by_policy(chosen: Sequence[Record]) -> str:
+    """How each tenant fares under each policy, so that one that pays for the others is seen."""
+    policies = list(dict.fromkeys(record.policy for record in chosen))
+    names = sorted({name for record in chosen for name in _tenants(record)})
+    body = ""
+    for policy in policies:
+        of_it = [_tenants(record) for record in chosen if record.policy == policy]
+        cells = "".join(
+            f"<td>{told(column, _mean([of_run[name][column] for of_run in of_it if name in of_run]))}</td>"
+            for name in names
+            for column in _FAIR
+        )
+        body += f"<tr><th>{escape(policy)}</th>{cells}</tr>"
+    head = "".join(f"<th colspan='{len(_FAIR)}'>{escape(name)}</th>" for name in names)
+    columns = "".join(f"<th>{escape(heading_of(column))}</th>" for _ in names for column in _FAIR)
+    return (
+        "<h3>Tenants side by side</h3><p>Means over the seeds. Placed share: of the tasks that came, those "
+        "that have or had a place.</p><div class='wide'><table class='tenants'><thead>"
+        f"<tr><th></th>{head}</tr><tr><th>Policy</th>{columns}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
+
+
+def _tenants(record: Record) -> Mapping[str, Mapping[str, float | None]]:
+    found = record.figures["tenants"]
+    assert isinstance(found, Mapping)
+    return found
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    given = [value for value in values if value is not None]
+    return fmean(given) if given else None
 
 
 def _mark(is_best: bool) -> str:

@@ -11,7 +11,7 @@ from mumian_core.v1 import engine_pb2
 from mumian_orchestrator.bench.sim.arrivals import task_id
 from mumian_orchestrator.bench.sim.policies.base import Cluster, Policy
 from mumian_orchestrator.bench.sim.policies.books import Books, Room, Task, Wanted
-from mumian_orchestrator.bench.sim.policies.limits import allows, has_limits
+from mumian_orchestrator.bench.sim.policies.limits import Limits, has_limits
 
 Allowed = Callable[[Room], bool]
 
@@ -106,13 +106,14 @@ class BookedPolicy(Policy):
         self, books: Books, cluster: Cluster, job: engine_pb2.PendingJob, wanted: Wanted
     ) -> Allowed | None:
         """What a node has to keep beside room and latency; None: nothing."""
-        limited = has_limits(job.spec)
-        if not limited and not wanted.task.traffic:
-            return None
-        placed = books.where(job.job_id) if limited else ()
+        limits = None
+        if has_limits(job.spec):
+            limits = Limits(job.spec, wanted.group, books.where(job.job_id), cluster.links)
+        if not wanted.task.traffic:
+            return limits
         return lambda room: (
             books.fits_links(wanted.task, room.node.site_id, cluster.links)
-            and (not limited or allows(job.spec, wanted.group, room, placed, cluster.links))
+            and (limits is None or limits(room))
         )
 
     def wanted(self, cluster: Cluster, job: engine_pb2.PendingJob) -> Iterator[Wanted]:

@@ -11,6 +11,7 @@ from mumian_orchestrator.bench.sim.policies.books import Room
 
 # Tasks of the job that have their place: the group of each, and where that is.
 Placed = Sequence[tuple[str, Room]]
+_Counted = tuple[Topology.ValueType, str, int]
 
 
 def has_limits(spec: JobSpec) -> bool:
@@ -18,24 +19,41 @@ def has_limits(spec: JobSpec) -> bool:
     return any(group.spreads or group.apart_from or group.group_latencies for group in spec.task_groups)
 
 
-def allows(spec: JobSpec, name: str, room: Room, placed: Placed, links: Links) -> bool:
-    """Whether a task of the named group may come here, as the others are placed."""
-    groups = {group.name: group for group in spec.task_groups}
-    own = groups[name]
-    return (
-        all(_count(spread.topology, [name], room, placed) < spread.max_tasks for spread in own.spreads)
-        and all(not _count(topology, [other], room, placed) for topology, other in _apart(groups, name))
-        and all(
-            _is_near(own, groups[other], room.node.site_id, there.node.site_id, links)
-            for other, there in placed
+class Limits:
+    """Whether a task of a group may come to a room, as the job's other tasks are placed."""
+
+    def __init__(self, spec: JobSpec, name: str, placed: Placed, links: Links) -> None:
+        groups = {group.name: group for group in spec.task_groups}
+        self._own, self._groups, self._placed, self._links = groups[name], groups, placed, links
+        # At most so many tasks of these groups in one domain.
+        counted = [(spread.topology, name, spread.max_tasks) for spread in self._own.spreads]
+        counted += [(topology, other, 1) for topology, other in _apart(groups, name)]
+        self._of_nodes = [entry for entry in counted if entry[0] == TOPOLOGY_NODE]
+        self._of_sites = [entry for entry in counted if entry[0] != TOPOLOGY_NODE]
+        self._sites: dict[str, bool] = {}
+
+    def __call__(self, room: Room) -> bool:
+        """Sites are looked at once: they have many nodes."""
+        site_id = room.node.site_id
+        if site_id not in self._sites:
+            self._sites[site_id] = self._site_allows(room)
+        return self._sites[site_id] and self._has_room(self._of_nodes, room)
+
+    def _site_allows(self, room: Room) -> bool:
+        at = room.node.site_id
+        return self._has_room(self._of_sites, room) and all(
+            _is_near(self._own, self._groups[other], at, to, self._links)
+            for other, to in {(other, there.node.site_id) for other, there in self._placed}
         )
-    )
+
+    def _has_room(self, counted: Sequence[_Counted], room: Room) -> bool:
+        return all(_count(topology, name, room, self._placed) < most for topology, name, most in counted)
 
 
-def _count(topology: Topology.ValueType, names: Sequence[str], room: Room, placed: Placed) -> int:
-    """Tasks of these groups in the room's domain."""
+def _count(topology: Topology.ValueType, name: str, room: Room, placed: Placed) -> int:
+    """Tasks of a group in the room's domain."""
     here = _domain(topology, room)
-    return sum(group in names and _domain(topology, there) == here for group, there in placed)
+    return sum(group == name and _domain(topology, there) == here for group, there in placed)
 
 
 def _domain(topology: Topology.ValueType, room: Room) -> str:

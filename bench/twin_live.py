@@ -4,8 +4,9 @@
 
 Starts the whole platform (etcd, coordinator, agent, Ray) and submits the scenario's tasks at the scenario's
 times. Each keeps a quarter of a core busy for as long as the scenario says. What came of it is compared with
-what the twin says: the share of task-seconds inside the SLO, energy, waiting. Then the live run is imported
-and replayed.
+what the twin says: the share of task-seconds inside the SLO, energy, waiting. The twin is asked before the
+run, told how long a start took for some tasks that came beforehand. Then the live run is imported and
+replayed.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from mumian_orchestrator.bench.sim.runner import Run
 from mumian_orchestrator.bench.sim.scenario import Scenario, read
 
 _CPU_MILLI, _BUDGET_MS = 250, 20
+_CALIBRATED = 5  # tasks that tell how long a start takes
 # A quarter of a core, by the clock of the CPU: a crowded machine is no excuse to do less.
 _BURN = """
 import sys, time
@@ -40,8 +42,12 @@ while time.monotonic() < end:
 """
 
 
-def scenario(cores: int, minutes: float, share: float) -> Scenario:
-    """One site of one machine, as `mumian up` makes it, asked for a share of what it has."""
+def scenario(cores: int, minutes: float, share: float, start_s: float = 0.0) -> Scenario:
+    """One site of one machine, as `mumian up` makes it, asked for a share of what it has.
+
+    Args:
+        start_s: how long a task takes from its place to its first second of work.
+    """
     run_s = 20
     per_hour = share * cores * 1000 / _CPU_MILLI / run_s * 3600
     return read(
@@ -64,7 +70,7 @@ def scenario(cores: int, minutes: float, share: float) -> Scenario:
                 {
                     "name": "burn", "tenant": "default", "cpu_milli": _CPU_MILLI, "memory_mib": 64,
                     "arrivals": {"per_hour": per_hour}, "run_time_s": run_s, "run_time_fixed": 1,
-                    "slo_budget_ms": _BUDGET_MS,
+                    "slo_budget_ms": _BUDGET_MS, "start_s": round(start_s, 3),
                 }
             ],
             "sources": [{"fields": ["*"], "kind": "assumed", "because": "the platform's own defaults"}],
@@ -80,22 +86,32 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=0.25, help="Of the cores, that the tasks ask for.")
     parser.add_argument("--listen", default="127.0.0.1:7470")
     options = parser.parse_args()
-    asked = scenario(options.cores, options.minutes, options.share)
-    expected = figures(Run(asked, readings=0).simulate(asked.seed))
     with tempfile.TemporaryDirectory(prefix="mumian-live-") as folder:
         mumian = [str(Path(sys.executable).with_name("mumian"))]
         subprocess.run([*mumian, "up", "--state-dir", folder, "--listen", options.listen], check=True)
         try:
+            with Client(options.listen) as client:
+                # The first task starts the platform's workers; the twin knows warm ones.
+                client.wait(client.submit(_job(1.0)).id, timeout_s=120)
+                starts_s = [_start_s(client) for _ in range(_CALIBRATED)]
+            start_s = sum(starts_s) / len(starts_s)
+            asked = scenario(options.cores, options.minutes, options.share, start_s)
+            expected = figures(Run(asked, readings=0).simulate(asked.seed))
+            print(f"calibrated_start {start_s:.3f} s")
             _live(asked, expected, options.listen)
         finally:
             subprocess.run([*mumian, "down", "--state-dir", folder], check=True)
 
 
+def _start_s(client: Client) -> float:
+    """From a task's place to its first second of work, of one that has the machine for itself."""
+    [allocation] = client.wait(client.submit(_job(1.0)).id, timeout_s=120).allocations
+    return (allocation.start_time.ToNanoseconds() - allocation.create_time.ToNanoseconds()) / 1e9
+
+
 def _live(asked: Scenario, expected: dict[str, object], address: str) -> None:
     with Client(address) as client:
-        # One task beforehand, so that the first measured one meets a warm platform, as in the twin.
-        client.wait(client.submit(_job(1.0)).id, timeout_s=120)
-        begin = time.monotonic()
+        begin, begin_unix_s = time.monotonic(), time.time()
         ids = []
         for task in arrivals(asked, asked.seed):
             time.sleep(max(0.0, begin + task.at_s - time.monotonic()))
@@ -124,7 +140,7 @@ def _live(asked: Scenario, expected: dict[str, object], address: str) -> None:
         "it_wh": it_uj / 3_600_000_000,
         "wait_mean_s": waited_s / len(jobs),
     }
-    imported = scenario_of(recording, "replay", 1)
+    imported = scenario_of(recording, "replay", 1, begin_unix_s)
     replayed = figures(Run(read(yaml.safe_load(yaml.safe_dump(imported.raw))), readings=0).simulate(0))
     print(f"tasks {len(jobs)} count")
     print(f"held_mean {held_s / len(jobs):.3f} s")

@@ -62,7 +62,7 @@ def import_(
         raise BadInputError(str(error)) from error
     except OSError as error:
         raise BadInputError(f"{file} cannot be written: {error.strerror}") from error
-    tasks = sum(len(job.trace_s) for job in scenario.jobs)
+    tasks = sum(len(job.trace_s) * sum(group.count for group in job.groups) for job in scenario.jobs)
     click.echo(
         f"{file}: {len(scenario.sites)} sites, {scenario.node_count} nodes, {tasks} tasks, "
         f"{scenario.duration_s / 3600:.2f} hours. Next: mumian-bench sim {file}"

@@ -62,28 +62,30 @@ def print_comparison(rows: Sequence[Row], console: Console) -> None:
     for scenario in dict.fromkeys(row.scenario for row in rows):
         chosen = [row for row in rows if row.scenario == scenario]
         heading: str | None = f"{scenario}, mean of {len(chosen[0].seeds)} seeds"
-        for names in _parts(chosen, console.width):
-            table = Table(Column("policy", no_wrap=True), *map(title, names), title=heading)
+        for widths in _parts(chosen, console.width):
+            names = list(widths)
+            columns = [Column(title(name), width=width) for name, width in widths.items()]
+            table = Table(Column("policy", no_wrap=True), *columns, title=heading)
             for row in chosen:
                 table.add_row(row.policy, *(told(name, row.values[name]) for name in names))
             console.print(table)
             heading = None
 
 
-def _parts(rows: Sequence[Row], width: int) -> list[list[str]]:
-    """The figures in as many tables as it takes that none is wider than the terminal."""
+def _parts(rows: Sequence[Row], width: int) -> list[dict[str, int]]:
+    """The figures and how wide each is, in as many tables as it takes to be no wider than the terminal."""
     border = 3
     first = max(len(row.policy) for row in rows) + border + 1
-    parts: list[list[str]] = []
+    parts: list[dict[str, int]] = []
     left = 0
     for name in _TERMINAL:
         cells = [told(name, row.values[name]) for row in rows]
-        needed = max(map(len, [*title(name).split(), *cells])) + border
-        if needed > left:
-            parts.append([])
+        needed = max(map(len, [*title(name).split(), *cells]))
+        if needed + border > left:
+            parts.append({})
             left = width - first
-        parts[-1].append(name)
-        left -= needed
+        parts[-1][name] = needed
+        left -= needed + border
     return parts
 
 
@@ -100,7 +102,7 @@ def print_run(run: Record, console: Console) -> None:
         entries = run.figures[kind]
         assert isinstance(entries, Mapping)
         columns = list(next(iter(entries.values())))
-        table = Table(kind[:-1], *map(heading_of, columns))
+        table = Table(Column(kind[:-1], no_wrap=True), *map(heading_of, columns))
         for name, entry in entries.items():
             table.add_row(name, *(told(column, entry[column]) for column in columns))
         console.print(table)

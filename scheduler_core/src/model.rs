@@ -77,8 +77,9 @@ impl Demand {
             on_disconnect: _, // the coordinator follows silent sites, and places what is lost anew
             at_most_once: _,
             update: _,
-            pinned: _,  // asked by whoever moves what runs
-            project: _, // the coordinator keeps quotas
+            pinned: _,   // asked by whoever moves what runs
+            project: _,  // the coordinator keeps quotas
+            contract: _, // vouchers ask for it
         } = job;
         let api::TaskGroup {
             resources,

@@ -68,6 +68,7 @@ def job(
     kind: Kind = "batch",
     priority: int = 0,
     project: str = "",
+    contract: str = "",
     jurisdictions: Sequence[str] = (),
     pue_max: Quantity | None = None,
     operators_allowed: Sequence[str] = (),
@@ -83,6 +84,7 @@ def job(
     Args:
         priority: 1 to 100, higher is placed first; 0 means the default, 50.
         project: of the tenant's own naming; quotas may be set for it.
+        contract: the number of the contract that it runs under; no two voucher policies pay for one.
         jurisdictions: where its data may be; "CN-GD" covers "CN-GD-GZ". Empty: anywhere.
         pue_max: the highest average PUE of a site, such as 1.25.
         deferral: from `mumian.deferral`: a batch or gang job that may wait for cheaper hours.
@@ -101,6 +103,7 @@ def job(
         kind=KINDS[kind],
         priority=_parsed("priority", priority, quantities.WholeNumber(0, PRIORITY_MAX)),
         project=_parsed("project", project, names.name) if project else "",
+        contract=_parsed("contract", contract, names.contract) if contract else "",
         task_groups=task_groups,
         jurisdictions=_texts("jurisdictions", jurisdictions),
         operators_allowed=_texts("operators_allowed", operators_allowed),

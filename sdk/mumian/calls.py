@@ -13,12 +13,14 @@ from mumian.api.v1 import access_service_pb2 as access
 from mumian.api.v1 import fleet_service_pb2 as fleet
 from mumian.api.v1 import job_pb2
 from mumian.api.v1 import job_service_pb2 as jobs
+from mumian.api.v1 import money_service_pb2 as money
 from mumian.api.v1 import ops_service_pb2 as ops
 from mumian.api.v1 import planning_service_pb2 as planning
 from mumian.api.v1.access_pb2 import ApiToken, EnrolledSite, Identity, Role
 from mumian.api.v1.fleet_pb2 import DisconnectBrake, Link, Node, Site, Zone
 from mumian.api.v1.job_event_pb2 import JobEvent
 from mumian.api.v1.job_pb2 import Bundle, Job, JobSpec
+from mumian.api.v1.money_pb2 import Budget, Fund, MoneyDocument, Statement, StatementLine
 from mumian.api.v1.planning_pb2 import FleetChange
 from mumian.api.v1.share_pb2 import Share
 
@@ -26,6 +28,7 @@ _JOBS = jobs.DESCRIPTOR.services_by_name["JobService"].full_name
 _FLEET = fleet.DESCRIPTOR.services_by_name["FleetService"].full_name
 _PLANNING = planning.DESCRIPTOR.services_by_name["PlanningService"].full_name
 _OPS = ops.DESCRIPTOR.services_by_name["OpsService"].full_name
+_MONEY = money.DESCRIPTOR.services_by_name["MoneyService"].full_name
 _ACCESS = access.DESCRIPTOR.services_by_name["AccessService"].full_name
 PAGE_SIZE = 500
 
@@ -322,6 +325,86 @@ def revoke_site(site_id: str) -> Call[EnrolledSite]:
 def audit_log() -> Call[access.ReadAuditLogResponse]:
     """A stream of the audit log's entries; the last response has its head."""
     return Call(_ACCESS, "ReadAuditLog", access.ReadAuditLogRequest(), access.ReadAuditLogResponse.FromString)
+
+
+def set_budget(tenant_id: str, month_microcny: int | None, year_microcny: int | None) -> Call[Budget]:
+    """What a tenant may spend; None leaves a limit as it is."""
+    request = money.SetBudgetRequest(
+        tenant_id=tenant_id, month_microcny=month_microcny, year_microcny=year_microcny
+    )
+    return Call(_MONEY, "SetBudget", request, lambda b: money.SetBudgetResponse.FromString(b).budget)
+
+
+def budget() -> Call[Budget]:
+    """The tenant's budget."""
+    request = money.GetBudgetRequest()
+    return Call(_MONEY, "GetBudget", request, lambda b: money.GetBudgetResponse.FromString(b).budget)
+
+
+def statement(period: str) -> Call[Statement]:
+    """The tenant's account."""
+    request = money.GetStatementRequest(period=period)
+    return Call(_MONEY, "GetStatement", request, lambda b: money.GetStatementResponse.FromString(b).statement)
+
+
+def operator_statement(operator_id: str, period: str) -> Call[Statement]:
+    """An operator's account."""
+    return Call(
+        _MONEY,
+        "GetOperatorStatement",
+        money.GetOperatorStatementRequest(operator_id=operator_id, period=period),
+        lambda b: money.GetOperatorStatementResponse.FromString(b).statement,
+    )
+
+
+def apply_money_document(text: str) -> Call[MoneyDocument]:
+    """A document, published."""
+    return Call(
+        _MONEY,
+        "ApplyMoneyDocument",
+        money.ApplyMoneyDocumentRequest(text=text),
+        lambda b: money.ApplyMoneyDocumentResponse.FromString(b).document,
+    )
+
+
+def money_documents() -> Call[Sequence[MoneyDocument]]:
+    """What is published."""
+    return Call(
+        _MONEY,
+        "ListMoneyDocuments",
+        money.ListMoneyDocumentsRequest(),
+        lambda b: money.ListMoneyDocumentsResponse.FromString(b).documents,
+    )
+
+
+def refund(
+    allocation_id: str, microcny: int, reason: str, request_id: str | None, *, clawback: bool
+) -> Call[StatementLine]:
+    """A correction of what was charged."""
+    request = money.RefundAllocationRequest(
+        allocation_id=allocation_id,
+        microcny=microcny,
+        reason=reason,
+        clawback=clawback,
+        request_id=request_id or uuid.uuid4().hex,
+    )
+    return Call(
+        _MONEY, "RefundAllocation", request, lambda b: money.RefundAllocationResponse.FromString(b).line
+    )
+
+
+def voucher_funds() -> Call[Sequence[Fund]]:
+    """Pools of vouchers, and what each enterprise has had of them."""
+    request = money.ListVoucherFundsRequest()
+    return Call(
+        _MONEY, "ListVoucherFunds", request, lambda b: money.ListVoucherFundsResponse.FromString(b).funds
+    )
+
+
+def city_report(year: str) -> Call[money.GetCityReportResponse]:
+    """The city's report on a year."""
+    request = money.GetCityReportRequest(year=year)
+    return Call(_MONEY, "GetCityReport", request, money.GetCityReportResponse.FromString)
 
 
 def diagnose() -> Call[ops.DiagnoseResponse]:

@@ -27,6 +27,8 @@ from mumian.api.v1.job_service_pb2 import (
     ReadLogsResponse,
     TaskEndpoint,
 )
+from mumian.api.v1.money_pb2 import Budget, Fund, MoneyDocument, Statement, StatementLine
+from mumian.api.v1.money_service_pb2 import GetCityReportResponse
 from mumian.api.v1.ops_service_pb2 import DiagnoseResponse
 from mumian.api.v1.planning_pb2 import FleetChange
 from mumian.api.v1.planning_service_pb2 import OptimizeFleetResponse, WhatIfResponse
@@ -304,6 +306,54 @@ class Client:
     def audit_log(self) -> Iterator[ReadAuditLogResponse]:
         """For auditors: the audit log, oldest entry first; the last response has its head."""
         return self._stream(calls.audit_log(), "")
+
+    def set_budget(
+        self, tenant_id: str, *, month_microcny: int | None = None, year_microcny: int | None = None
+    ) -> Budget:
+        """For the platform's admins: limit what a tenant may spend; None leaves a limit as it is."""
+        return self._unary(calls.set_budget(tenant_id, month_microcny, year_microcny))
+
+    def budget(self) -> Budget:
+        """What the tenant may spend, and what it has."""
+        return self._unary(calls.budget())
+
+    def statement(self, period: str = "") -> Statement:
+        """The tenant's account of a month or a year ("2026-11", "2026"); default: this month."""
+        return self._unary(calls.statement(period))
+
+    def operator_statement(self, operator_id: str = "", period: str = "") -> Statement:
+        """For operators: what an operator's sites have earned; default: the caller's own, this month."""
+        return self._unary(calls.operator_statement(operator_id, period))
+
+    def apply_money_document(self, text: str) -> MoneyDocument:
+        """Publish a price list, or the city's vouchers, registry or ceilings of PUE, as YAML."""
+        return self._unary(calls.apply_money_document(text))
+
+    def money_documents(self) -> Sequence[MoneyDocument]:
+        """What is published, as far as the caller may see it."""
+        return self._unary(calls.money_documents())
+
+    def refund(
+        self,
+        allocation_id: str,
+        microcny: int = 0,
+        *,
+        reason: str,
+        clawback: bool = False,
+        request_id: str | None = None,
+    ) -> StatementLine:
+        """For the platform's admins: give back what an allocation was charged (0: all that is left), or take
+        vouchers back from its tenant. The same request_id changes nothing again.
+        """
+        return self._unary(calls.refund(allocation_id, microcny, reason, request_id, clawback=clawback))
+
+    def voucher_funds(self) -> Sequence[Fund]:
+        """For the city: the pools of vouchers, and what each enterprise has had of them."""
+        return self._unary(calls.voucher_funds())
+
+    def city_report(self, year: str = "") -> GetCityReportResponse:
+        """For the city: its report on a year; default: this year."""
+        return self._unary(calls.city_report(year))
 
     def diagnose(self) -> DiagnoseResponse:
         """How the platform is: its store, its leader, its agents, its queues, and what to do."""

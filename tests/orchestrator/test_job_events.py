@@ -16,6 +16,7 @@ from mumian_orchestrator.domain.job_spec import normalise
 from mumian_orchestrator.ports.store import LOG, Write
 from mumian_orchestrator.services.commit_log import CommitLog
 from mumian_orchestrator.services.job_table import JobTable, event_prefix
+from mumian_orchestrator.services.money.ledger_book import LedgerBook
 
 from tests.orchestrator.tenant import spec_of
 
@@ -66,7 +67,7 @@ class Changes:
     def __init__(self, kept: int = KEPT) -> None:
         self.store, self.clock = Entries(), ManualClock()
         self.log = CommitLog(self.store)
-        self.table = JobTable(self.log, self.clock, events_kept=lambda _: kept)
+        self.table = JobTable(self.log, self.clock, LedgerBook(self.clock), events_kept=lambda _: kept)
         spec = normalise(spec_of("j", count=TASKS), [])
         self.job = Job(id="j", tenant_id="acme", spec=spec, create_time=self.clock.now())
         self.table.create(self.job, "acme/r", "j digest")
@@ -103,7 +104,7 @@ class Changes:
         running = asyncio.create_task(self.log.run())
         await self.log.append([])
         running.cancel()
-        loaded = JobTable(CommitLog(Entries()), self.clock)
+        loaded = JobTable(CommitLog(Entries()), self.clock, LedgerBook(self.clock))
         loaded.load({key: value for key, value in self.store.all.items() if not key.startswith(LOG)})
         job = loaded.get("j")
         assert job is not None

@@ -26,6 +26,7 @@ from mumian_orchestrator.adapters.grpc.enrolment_service import EnrolmentService
 from mumian_orchestrator.adapters.grpc.fleet_service import FleetService
 from mumian_orchestrator.adapters.grpc.guard import Guard
 from mumian_orchestrator.adapters.grpc.job_service import JobService
+from mumian_orchestrator.adapters.grpc.money_service import MoneyService
 from mumian_orchestrator.adapters.grpc.ops_service import OpsService
 from mumian_orchestrator.adapters.grpc.planning_service import PlanningService
 from mumian_orchestrator.adapters.grpc.server import start_leading
@@ -160,6 +161,7 @@ async def secured(
         FleetService(services.fleet, services.disconnections),
         PlanningService(services.reoptimisation, services.what_if, config.search_limits),
         OpsService(services.diagnosis),
+        MoneyService(services.treasury),
         AgentService(services.sessions, services.reports, services.bundles, access.sites),
         AccessService(access.tokens, access.sites, access.audit),
         EnrolmentService(access.sites),

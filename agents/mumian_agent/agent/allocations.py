@@ -29,6 +29,7 @@ from mumian_agent.agent.ports import (
 from mumian_agent.agent.site_nodes import SiteNode, SiteNodes
 from mumian_agent.agent.task_folders import TaskFolders
 from mumian_agent.domain.allocation import AllocationKey, RestartPolicy, is_terminal, key_of
+from mumian_agent.runtime import paid_time
 from mumian_agent.runtime.environment import devices_active_power_mw, environment_of
 from mumian_agent.runtime.journal import Entry, Journal
 from mumian_agent.runtime.process_tree import NODE_VARIABLE
@@ -139,6 +140,7 @@ class Allocations:
         """Run an attempt; the same one again changes nothing, and one older than is known comes too late."""
         key = key_of(run)
         if key in self._entries:
+            self.extend_funding(key, run.allocation.funding.funded_ms)
             return
         newest = self.newest_of(key.allocation_id)
         if newest is not None and newest.key.attempt > key.attempt:
@@ -148,6 +150,12 @@ class Allocations:
         entry = Entry(status=_status(key, job_pb2.ALLOCATION_STATE_STARTING), run=run)
         self._entries[key] = entry
         self._start(self._attend(entry, None))
+
+    def extend_funding(self, key: AllocationKey, funded_ms: int) -> None:
+        """So much of an attempt's time is paid for now; never less than was told before."""
+        entry = self._entries.get(key)
+        if entry is not None and entry.is_live:
+            paid_time.extend(self._journal.log_dir(key), funded_ms)
 
     def stop(self, key: AllocationKey) -> None:
         """Stop an attempt, or never start it; the same again changes nothing."""

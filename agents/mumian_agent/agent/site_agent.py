@@ -76,6 +76,10 @@ class SiteAgent:
                 self._log_reads.stop(command.stop_reading_logs.read_id)
             case "heartbeat_seen":
                 self._contact.heard(command.heartbeat_seen.sent_ns)
+            case "extend_funding":
+                extend = command.extend_funding
+                key = AllocationKey(extend.allocation_id, extend.attempt)
+                self._allocations.extend_funding(key, extend.funded_ms)
             case "status_stored":
                 self._allocations.stored(command.status_stored)
             case _:

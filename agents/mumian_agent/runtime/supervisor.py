@@ -22,6 +22,7 @@ from mumian_agent.runtime.cgroup import Cgroup
 from mumian_agent.runtime.child import NOT_FOUND, CannotStartError, Child, argv_of
 from mumian_agent.runtime.cut_off import CutOff
 from mumian_agent.runtime.health import Health, health_of
+from mumian_agent.runtime.paid_time import PaidTime
 from mumian_agent.runtime.task import Task, TaskView
 
 log = logging.getLogger(__name__)
@@ -50,7 +51,7 @@ class Supervisor:
         self._version = 1
         self._changed = asyncio.Condition()
         self._stop = asyncio.Event()
-        self._cut_off = CutOff(task)
+        self._cut_off, self._paid_time = CutOff(task), PaidTime(task)
         self._memory: asyncio.Future[str] | None = None  # of the child that runs: what is over its limit
         self._cgroup: Cgroup | None = None  # of the child that runs, where the kernel keeps its limits
         self._child: Child | None = None
@@ -92,8 +93,8 @@ class Supervisor:
 
     async def _run_until_done(self) -> None:
         meter = asyncio.create_task(self._meter())
-        cut_off = asyncio.create_task(self._stop_when_cut_off())
-        if self._cut_off.look():
+        overdue = [asyncio.create_task(self._stop_when_over(each)) for each in self._limits]
+        if any(each.look() for each in self._limits):
             self._stop.set()
         try:
             while not self._stop.is_set():
@@ -119,15 +120,27 @@ class Supervisor:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._stop.wait(), delay_s)
             await self._end_tree()
-            self._status.cut_off = self._cut_off.is_over
-            why = self._cut_off.reason if self._cut_off.is_over else "stopped as asked"
+            over = self._over
+            self._status.cut_off, self._status.unfunded = over is self._cut_off, over is self._paid_time
+            why = over.reason if over else "stopped as asked"
             await self._finish(job_pb2.ALLOCATION_STATE_CANCELLED, why)
         finally:
             meter.cancel()
-            cut_off.cancel()
+            for each in overdue:
+                each.cancel()
 
-    async def _stop_when_cut_off(self) -> None:
-        await self._cut_off.wait()
+    @property
+    def _limits(self) -> tuple[CutOff, PaidTime]:
+        """What may end it though nobody asks for it."""
+        return self._cut_off, self._paid_time
+
+    @property
+    def _over(self) -> CutOff | PaidTime | None:
+        """The one that has ended it, if any."""
+        return next((each for each in self._limits if each.is_over), None)
+
+    async def _stop_when_over(self, limit: CutOff | PaidTime) -> None:
+        await limit.wait()
         self._stop.set()
 
     async def _run_once(self) -> tuple[int, str, float]:
@@ -224,7 +237,7 @@ class Supervisor:
         child = self._child
         if child is None:
             return
-        grace_s = self._cut_off.grace_s if self._cut_off.is_over else self._task.stop_grace_s
+        grace_s = self._over.grace_s if self._over else self._task.stop_grace_s
         deadline_s = time.monotonic() + grace_s
         process_tree.send(self._tree(child), signal.SIGTERM)
         while time.monotonic() < deadline_s and self._tree(child):  # noqa: ASYNC110

@@ -22,6 +22,7 @@ CPU_MILLI_DEFAULT, MEMORY_MIB_DEFAULT = 1000, 256
 RESTARTS_DEFAULT = {job_pb2.JOB_KIND_BATCH: 0, job_pb2.JOB_KIND_GANG: 0, job_pb2.JOB_KIND_SERVICE: 10}
 # A job is stored in one piece, again at each change of its state, and etcd takes 1.5 MiB at once.
 SPEC_BYTES_MAX = 256 * 1024
+CONTRACT_LENGTH_MAX = 64
 ARCHS = ("x86_64", "arm64")
 WHOLE_DEVICE_MILLI = 1000
 PUE_LEAST_PERMILLE = 1000
@@ -81,6 +82,16 @@ def _job_faults(spec: JobSpec) -> Iterator[FieldFault]:
         yield FieldFault("name", f"({spec.name!r}) is no valid name; {NAME_ADVICE}")
     if spec.project and not is_name(spec.project):
         yield FieldFault("project", f"({spec.project!r}) is no valid name; {NAME_ADVICE}")
+    if spec.contract and not (
+        len(spec.contract) <= CONTRACT_LENGTH_MAX
+        and spec.contract.isprintable()
+        and spec.contract == spec.contract.strip()
+    ):
+        yield FieldFault(
+            "contract",
+            f"({spec.contract[:CONTRACT_LENGTH_MAX]!r}) must be one line of 1 to {CONTRACT_LENGTH_MAX} "
+            "characters, without space around it",
+        )
     if spec.kind not in RESTARTS_DEFAULT:
         yield FieldFault("kind", f"({spec.kind}) is unknown; use batch, service or gang")
     if spec.priority > PRIORITY_MAX:

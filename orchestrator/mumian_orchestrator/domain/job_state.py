@@ -131,6 +131,8 @@ def derive(job: Job) -> tuple[JobState.ValueType, str]:
         displaced = sum(explanation.evicted_allocation_count for explanation in job.explanations)
         if displaced:
             told.append(f"waits for {_count(displaced, 'allocation')} of lower priority to stop")
+        elif job.HasField("shortage"):
+            told.append(job.shortage.summary)
         elif waiting > deferred:
             told.append(f"{waiting - deferred} of {_count(total, 'task')} without a place")
         return job_pb2.JOB_STATE_PENDING, ", ".join(told)
@@ -139,7 +141,10 @@ def derive(job: Job) -> tuple[JobState.ValueType, str]:
     silent = [allocation for allocation in live if allocation.state in SILENT_ALLOCATION_STATES]
     sites = ", ".join(sorted({allocation.site_id for allocation in silent}))
     state = _while_alive([a for a in live if stands(a)] or live)
-    return state, f"{_count(len(silent), 'task')} on silent site {sites}" if silent else ""
+    told = [f"{_count(len(silent), 'task')} on silent site {sites}"] if silent else []
+    if job.HasField("shortage"):
+        told.append(f"stops when the time that is paid for is over: {job.shortage.summary}")
+    return state, ", ".join(told)
 
 
 def _is_awaited(job: Job, allocation: Allocation, doomed: bool) -> bool:

@@ -27,6 +27,12 @@ class Permission(StrEnum):
     SITES_ENROL = "sites.enrol"
     SITES_READ = "sites.read"
     AUDIT_READ = "audit.read"
+    MONEY_READ = "money.read"  # of one tenant
+    MONEY_MANAGE = "money.manage"
+    PRICES_READ = "prices.read"
+    PRICES_PUBLISH = "prices.publish"
+    ACCOUNTS_READ = "accounts.read"  # of operators
+    CITY_READ = "city.read"
 
 
 _EVERYBODY = frozenset(Role)
@@ -48,6 +54,12 @@ ROLES: Mapping[Permission, frozenset[Role]] = {
     Permission.SITES_ENROL: _PLATFORM | {Role.OPERATOR},
     Permission.SITES_READ: _PLATFORM | {Role.OPERATOR, Role.AUDITOR},
     Permission.AUDIT_READ: _PLATFORM | {Role.AUDITOR},
+    Permission.MONEY_READ: _TENANTS | _PLATFORM | {Role.AUDITOR},
+    Permission.MONEY_MANAGE: _PLATFORM,
+    Permission.PRICES_READ: _PLATFORM | {Role.OPERATOR, Role.AUDITOR},
+    Permission.PRICES_PUBLISH: _PLATFORM | {Role.OPERATOR},
+    Permission.ACCOUNTS_READ: _PLATFORM | {Role.OPERATOR, Role.AUDITOR},
+    Permission.CITY_READ: _PLATFORM | {Role.AUDITOR},
 }
 
 
@@ -101,6 +113,17 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
     },
     "mumian.api.v1.OpsService": {
         "Diagnose": reads(Permission.PLATFORM_DIAGNOSE),
+    },
+    "mumian.api.v1.MoneyService": {
+        "SetBudget": changes(Permission.MONEY_MANAGE),
+        "GetBudget": reads(Permission.MONEY_READ),
+        "ApplyMoneyDocument": changes(Permission.PRICES_PUBLISH),
+        "ListMoneyDocuments": reads(Permission.PRICES_READ),
+        "GetStatement": reads(Permission.MONEY_READ),
+        "GetOperatorStatement": reads(Permission.ACCOUNTS_READ),
+        "RefundAllocation": changes(Permission.MONEY_MANAGE),
+        "ListVoucherFunds": reads(Permission.CITY_READ),
+        "GetCityReport": reads(Permission.CITY_READ),
     },
     "mumian.api.v1.AccessService": {
         "GetIdentity": reads(Permission.PERSON),

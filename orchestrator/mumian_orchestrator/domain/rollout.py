@@ -59,6 +59,10 @@ def update_faults(job: Job, spec: JobSpec) -> Iterator[FieldFault]:
         yield FieldFault("name", f"({spec.name!r}) differs from the job's; write {job.spec.name}")
     if spec.project != job.spec.project:
         yield FieldFault("project", f"({spec.project!r}) differs from the job's; write {job.spec.project!r}")
+    if spec.contract != job.spec.contract:
+        yield FieldFault(
+            "contract", f"({spec.contract!r}) differs from the job's; write {job.spec.contract!r}"
+        )
     old = {group.name: group.count for group in job.spec.task_groups}
     new = {group.name: group.count for group in spec.task_groups}
     if old.keys() != new.keys():

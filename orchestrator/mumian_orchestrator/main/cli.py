@@ -13,6 +13,7 @@ from mumian_orchestrator.adapters.telemetry.exporter import MetricsPortTakenErro
 from mumian_orchestrator.main.access_commands import audit, site, site_token, token
 from mumian_orchestrator.main.config import ConfigError, load
 from mumian_orchestrator.main.coordinator import run
+from mumian_orchestrator.main.ledger_command import ledger
 from mumian_orchestrator.main.log_lines import log_to_stderr
 from mumian_orchestrator.main.operations import backup, defragment, doctor, restore
 from mumian_orchestrator.main.security import refuse_open_doors
@@ -46,6 +47,7 @@ main.add_command(audit)
 main.add_command(backup)
 main.add_command(defragment)
 main.add_command(doctor)
+main.add_command(ledger)
 main.add_command(restore)
 main.add_command(site)
 main.add_command(site_token)

@@ -34,6 +34,12 @@ from mumian_orchestrator.services.fleet import Fleet
 from mumian_orchestrator.services.handovers import Handovers
 from mumian_orchestrator.services.job_table import JobTable
 from mumian_orchestrator.services.link_estimates import LinkEstimates
+from mumian_orchestrator.services.money.corrections import Corrections
+from mumian_orchestrator.services.money.documents import MoneyDocuments
+from mumian_orchestrator.services.money.funding import Funding
+from mumian_orchestrator.services.money.ledger_book import LedgerBook
+from mumian_orchestrator.services.money.quotes import Quotes
+from mumian_orchestrator.services.money.treasury import Treasury
 from mumian_orchestrator.services.plan_applier import PlanApplier
 from mumian_orchestrator.services.preemptions import Preemptions
 from mumian_orchestrator.services.receipts import Receipts
@@ -85,6 +91,11 @@ class Services:
     disconnections: Disconnections
     diagnosis: Diagnosis
     access: Access
+    treasury: Treasury
+    funding: Funding
+    _book: LedgerBook
+    _documents: MoneyDocuments
+    _corrections: Corrections
     _store: TermStore
     _commit_log: CommitLog
     _preemptions: Preemptions
@@ -100,7 +111,11 @@ class Services:
     def load(self, stored: Mapping[str, bytes]) -> None:
         """Take over what is stored, and finish what the previous leader had begun."""
         self.access.load(stored)
+        self._book.load(stored)
+        self._documents.load(stored)
+        self._corrections.load(stored)
         self.table.load(stored)
+        self.funding.load()
         self.fleet.load(stored, self._preemptions.load(stored))
         self._reconciler.resume()
         self._rollouts.resume()
@@ -121,6 +136,8 @@ class Services:
             self._drift.run(),
             self.archive.run(),
             self._estimates.run(),
+            self.funding.run(self.scheduler.evaluate_waiting),
+            self.treasury.run(),
             forget_old_history(self._store),
         )
 
@@ -150,17 +167,21 @@ def compose(
 ) -> Services:
     """Everything that a leader serves with; it does nothing until `load` and `run`."""
     commit_log = CommitLog(store)
-    table = JobTable(commit_log, clock)
-    fleet = Fleet(config.zones, table, engine, commit_log, clock, config.unreachable_after_ms)
+    book, documents = LedgerBook(clock), MoneyDocuments(commit_log, clock)
+    table = JobTable(commit_log, clock, book)
+    fleet = Fleet(config.zones, table, engine, commit_log, clock, config.unreachable_after_ms, documents)
     sessions = AgentSessions(term_number, fleet, table, clock, config.heartbeat_interval_ms)
     preemptions = Preemptions(table, engine, sessions, commit_log)
-    applier = PlanApplier(table, engine, sessions, preemptions, clock)
+    funding = Funding(
+        table, fleet, sessions, documents, book, config.carbon_kg_microcny, config.budget_window_ms
+    )
+    applier = PlanApplier(table, engine, sessions, preemptions, funding, clock)
     brake = Brake(config.brake, clock)
     solver = Solver(engine, fleet, config.solver_deadline_ms / 1000)
     shares = Shares(config.shares, table, fleet, engine)
     scheduler = Scheduler(table, solver, applier, preemptions, brake, shares, clock)
-    disconnections = Disconnections(table, fleet, engine, sessions, scheduler, brake, clock)
-    receipts = Receipts(fleet, config.carbon_kg_microcny)
+    receipts = Receipts(fleet, book, config.carbon_kg_microcny)
+    disconnections = Disconnections(table, fleet, engine, sessions, scheduler, brake, receipts, clock)
     reconciler = Reconciler(table, engine, sessions, scheduler, preemptions, receipts)
     arrangements = Arrangements(table, fleet, preemptions)
     handovers = Handovers(table, sessions, clock)
@@ -170,6 +191,7 @@ def compose(
     access.sites.on_revoked = sessions.close_site
     archive = Archive(table, store, commit_log, clock, config.archive)
     rollouts = Rollouts(table, solver, applier, scheduler, shares, clock)
+    corrections = Corrections(table, fleet, book, commit_log)
     limits, interval_s = config.search_limits, config.reoptimize_interval_s
     holds = Holds()
     reoptimisation = Reoptimisation(
@@ -197,9 +219,15 @@ def compose(
             clock,
             shares,
             archive,
+            Quotes(applier.propose, funding, documents, fleet),
         ),
         endpoints=Endpoints(table, fleet),
         bundles=bundles,
+        treasury=Treasury(book, documents, corrections, fleet, scheduler, store, commit_log),
+        funding=funding,
+        _book=book,
+        _documents=documents,
+        _corrections=corrections,
         disconnections=disconnections,
         reoptimisation=reoptimisation,
         what_if=WhatIf(fleet, table, engine, arrangements),

@@ -85,6 +85,7 @@ class Config:
     bundle_max_mib: int = 64  # of one, packed
     bundles_max_mib: int = 10_240  # of all together
     shares: ShareRules = ALL_ALIKE  # quotas, guarantees and weights of the tenants
+    budget_window_ms: int = 3_600_000  # what has no time limit is paid for in windows of so long
     metrics: str = ""  # host:port where Prometheus scrapes; empty: nowhere
     solver_deadline_ms: int = 5000  # then a simple placement goes on without the solver
     # Ended jobs are put away after a time, or before when there are more than so many; and deleted at last.

@@ -21,6 +21,7 @@ from mumian_orchestrator.adapters.grpc.fleet_service import FleetService
 from mumian_orchestrator.adapters.grpc.forwarding import Forwarding
 from mumian_orchestrator.adapters.grpc.guard import Guard
 from mumian_orchestrator.adapters.grpc.job_service import JobService
+from mumian_orchestrator.adapters.grpc.money_service import MoneyService
 from mumian_orchestrator.adapters.grpc.ops_service import OpsService
 from mumian_orchestrator.adapters.grpc.planning_service import PlanningService
 from mumian_orchestrator.adapters.grpc.server import Server, start_following, start_leading
@@ -109,6 +110,7 @@ class _GrpcDoors:
             FleetService(services.fleet, services.disconnections),
             PlanningService(services.reoptimisation, services.what_if, self._config.search_limits),
             OpsService(services.diagnosis),
+            MoneyService(services.treasury),
             AgentService(services.sessions, services.reports, services.bundles, access.sites),
             AccessService(access.tokens, access.sites, access.audit),
             EnrolmentService(access.sites),

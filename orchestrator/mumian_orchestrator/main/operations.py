@@ -51,7 +51,9 @@ ConfigOption = click.option(
 
 
 @dataclass(frozen=True, slots=True)
-class _Store:
+class OpenedStore:
+    """The configured store, for one command."""
+
     config: Config
     kv: EtcdKeyValue
     health: EtcdHealth
@@ -63,11 +65,11 @@ class _Store:
 def backup(file: Path, config_path: Path) -> None:
     """Write all that the platform has stored, as it is at one moment, to FILE. Work goes on meanwhile."""
 
-    async def do(store: _Store) -> str:
+    async def do(store: OpenedStore) -> str:
         facts = await backups.back_up(store.kv, store.config.key_prefix, file, SystemClock())
         return f"backed up {facts.keys} keys at revision {facts.revision} to {file}"
 
-    _run(config_path, do)
+    run_on_store(config_path, do)
 
 
 @click.command()
@@ -77,12 +79,12 @@ def backup(file: Path, config_path: Path) -> None:
 def restore(file: Path, config_path: Path, replace: bool) -> None:
     """Put the backup FILE into an empty store. Stop every coordinator first; start them again after it."""
 
-    async def do(store: _Store) -> str:
+    async def do(store: OpenedStore) -> str:
         prefix, clock = store.config.key_prefix, SystemClock()
         facts = await backups.restore(store.kv, prefix, file, clock, replace=replace)
         return f"restored {facts.keys} keys of {facts.created} below {prefix}; start the coordinators"
 
-    _run(config_path, do)
+    run_on_store(config_path, do)
 
 
 @click.command()
@@ -90,7 +92,7 @@ def restore(file: Path, config_path: Path, replace: bool) -> None:
 def defragment(config_path: Path) -> None:
     """Make room in etcd: forget history, give free space back to the disk, take the NOSPACE alarm back."""
 
-    async def do(store: _Store) -> str:
+    async def do(store: OpenedStore) -> str:
         now = (await store.kv.list(store.config.key_prefix)).revision
         await store.kv.compact(now)
         for server in await store.health.servers():
@@ -105,7 +107,7 @@ def defragment(config_path: Path) -> None:
             for server in await store.health.servers()
         )
 
-    _run(config_path, do)
+    run_on_store(config_path, do)
 
 
 @click.command()
@@ -116,16 +118,16 @@ def doctor(session: Session, /, config_path: Path) -> None:
     """Check the store, also while no coordinator answers. Exits with 1 if something fails."""
     found: list[Finding] = []
 
-    async def do(store: _Store) -> str:
+    async def do(store: OpenedStore) -> str:
         found.extend(await store_findings(store.health))
         found.append(await _leadership(store))
         return ""
 
-    _run(config_path, do)
+    run_on_store(config_path, do)
     raise SystemExit(show(session, found))
 
 
-async def _leadership(store: _Store) -> Finding:
+async def _leadership(store: OpenedStore) -> Finding:
     prefix = store.config.key_prefix
     try:
         keys = (leader_key(prefix), restoring_key(prefix))
@@ -144,7 +146,7 @@ async def _leadership(store: _Store) -> Finding:
     return ok("leader", f"{leader.decode(errors='replace').strip()} leads")
 
 
-def _run(config_path: Path, do: Callable[[_Store], Awaitable[str]]) -> None:
+def run_on_store(config_path: Path, do: Callable[[OpenedStore], Awaitable[str]]) -> None:
     """Do it on the configured store, and print what was done; 2 for what the caller can put right."""
     logging.getLogger().setLevel(logging.WARNING)
 
@@ -166,11 +168,11 @@ def _run(config_path: Path, do: Callable[[_Store], Awaitable[str]]) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _opened(config: Config) -> AsyncIterator[_Store]:
+async def _opened(config: Config) -> AsyncIterator[OpenedStore]:
     credentials = etcd_credentials(config)
     client = EtcdClient(config.etcd, credentials, attempt_s=_ATTEMPT_S)
     try:
-        yield _Store(config, EtcdKeyValue(client), EtcdHealth(client, credentials))
+        yield OpenedStore(config, EtcdKeyValue(client), EtcdHealth(client, credentials))
     finally:
         await client.close()
 

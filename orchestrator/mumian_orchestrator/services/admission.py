@@ -13,6 +13,7 @@ from mumian.api.v1 import error_pb2, job_pb2
 from mumian.api.v1.explanation_pb2 import Explanation
 from mumian.api.v1.job_event_pb2 import JobEvent
 from mumian.api.v1.job_pb2 import Allocation, Job, JobSpec
+from mumian.api.v1.money_pb2 import Quote
 from mumian.api.v1.share_pb2 import Share
 
 from mumian_orchestrator.domain.decision import Decision, PendingJob
@@ -30,6 +31,7 @@ from mumian_orchestrator.services.drift import Drift
 from mumian_orchestrator.services.fair_queue import FairQueue
 from mumian_orchestrator.services.fleet import Fleet
 from mumian_orchestrator.services.job_table import ALLOCATIONS_PER_COMMIT, JobTable, event_prefix
+from mumian_orchestrator.services.money.quotes import Quotes
 from mumian_orchestrator.services.reconciler import Reconciler
 from mumian_orchestrator.services.rollouts import Rollouts
 from mumian_orchestrator.services.scheduler import Scheduler
@@ -68,8 +70,9 @@ class Admission:
         clock: Clock,
         shares: Shares,
         archive: Archive,
+        quotes: Quotes,
     ) -> None:
-        self._archive = archive
+        self._archive, self._quotes = archive, quotes
         self._disconnections, self._bundles, self._store = disconnections, bundles, store
         self._rollouts, self._drift = rollouts, drift
         self._table, self._fleet, self._engine = table, fleet, engine
@@ -261,8 +264,8 @@ class Admission:
                 await self._durable(self._table.all_durable() if is_known else self._reconciler.cancel(job))
         return await self.find(tenant_id, job_id)
 
-    async def plan(self, tenant_id: str, spec: JobSpec) -> Decision:
-        """Where a job would go now; reserves and stores nothing.
+    async def plan(self, tenant_id: str, spec: JobSpec) -> tuple[Decision, Quote]:
+        """Where a job would go now, and what that would cost whom; reserves and stores nothing.
 
         Raises:
             RequestRefusedError: INVALID_FIELD, UNKNOWN_ZONE or OVERLOADED.
@@ -271,7 +274,9 @@ class Admission:
         now_unix_s = self._clock.now().seconds
         job = PendingJob(full.name, full, tuple(tasks_of(full)), created_unix_s=now_unix_s)
         async with self.questions.turn(tenant_id):
-            return await self._engine.place("plan", [job], now_unix_s, may_evict=True)
+            decision = await self._engine.place("plan", [job], now_unix_s, may_evict=True)
+        as_job = Job(id=full.name, tenant_id=tenant_id, spec=full)
+        return decision, self._quotes.quote(as_job, decision.placements)
 
     async def explain(self, tenant_id: str, job_id: str) -> tuple[Sequence[Explanation], Sequence[str]]:
         """Why the job is where it is, or why it waits as things are now; and what its tasks on silent sites

@@ -15,6 +15,7 @@ from mumian.agent.v1.agent_pb2 import (
     CheckSiteRequest,
     CheckSiteResponse,
     CoordinatorCommand,
+    ExtendFunding,
     Heartbeat,
     HeartbeatSeen,
     Hello,
@@ -176,6 +177,15 @@ class AgentSessions:
         """Tell the site to stop an allocation, or never to start it."""
         stop = StopAllocation(allocation_id=allocation.id, attempt=allocation.attempt)
         self._send(allocation.site_id, CoordinatorCommand(stop=stop))
+
+    def extend_funding(self, allocation: Allocation) -> None:
+        """Tell the site that more time of an allocation is paid for; its next welcome would tell it, too."""
+        extend = ExtendFunding(
+            allocation_id=allocation.id,
+            attempt=allocation.attempt,
+            funded_ms=allocation.funding.funded_ms,
+        )
+        self._send(allocation.site_id, CoordinatorCommand(extend_funding=extend))
 
     def disown(self, site_id: str, status: AllocationStatus) -> None:
         """Tell the site that nobody knows the allocation that it reports on: stop it and forget it."""

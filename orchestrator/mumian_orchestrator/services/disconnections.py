@@ -32,6 +32,7 @@ from mumian_orchestrator.services.agent_sessions import AgentSessions
 from mumian_orchestrator.services.brake import Brake
 from mumian_orchestrator.services.fleet import Fleet
 from mumian_orchestrator.services.job_table import ALLOCATIONS_PER_COMMIT, JobTable
+from mumian_orchestrator.services.receipts import Receipts
 from mumian_orchestrator.services.scheduler import Scheduler
 from mumian_orchestrator.services.tasks import TaskSet
 
@@ -69,9 +70,10 @@ class Disconnections:
         sessions: AgentSessions,
         scheduler: Scheduler,
         brake: Brake,
+        receipts: Receipts,
         clock: Clock,
     ) -> None:
-        self._table, self._fleet, self._engine = table, fleet, engine
+        self._table, self._fleet, self._engine, self._receipts = table, fleet, engine, receipts
         self._sessions, self._scheduler, self._brake, self._clock = sessions, scheduler, brake, clock
         self._silent: dict[str, _Silence] = {}
         # What was last known of the allocations that are unknown now.
@@ -226,6 +228,7 @@ class Disconnections:
         """Its site is back without it: it has surely stopped."""
         allocation.state, allocation.state_message = state, f"site {allocation.site_id} came back without it"
         allocation.superseded = state == job_pb2.ALLOCATION_STATE_CANCELLED
+        self._receipts.settle(allocation)
         self._engine.update(freed=[allocation.id])
         self._commit(job, [allocation], job_event_pb2.JOB_EVENT_KIND_RECONCILED, allocation.state_message)
         self._scheduler.evaluate(job.id)

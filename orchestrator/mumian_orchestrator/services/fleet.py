@@ -21,6 +21,7 @@ from mumian_orchestrator.ports.engine import Engine
 from mumian_orchestrator.ports.store import Write
 from mumian_orchestrator.services.commit_log import CommitLog
 from mumian_orchestrator.services.job_table import JobTable
+from mumian_orchestrator.services.money.documents import MoneyDocuments
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +47,9 @@ class Fleet:
         commit_log: CommitLog,
         clock: Clock,
         unreachable_after_ms: int,
+        documents: MoneyDocuments,
     ) -> None:
+        self._documents = documents
         self.zones: Mapping[str, Zone] = {zone.id: zone for zone in zones}
         self._table, self._engine, self._log, self._clock = table, engine, commit_log, clock
         self._unreachable_after_s = unreachable_after_ms / 1000
@@ -82,7 +85,7 @@ class Fleet:
             for site_id, node_ids in self._expected.items()
             for node_id in sorted(node_ids)
         ]
-        self._engine.update(sites=list(self._sites.values()), nodes=unknown, booked=booked)
+        self._engine.update(sites=self._priced(self._sites.values()), nodes=unknown, booked=booked)
 
     def join(self, hello: Hello) -> None:
         """A site's agent has connected: its facts are stored, its nodes are what it says."""
@@ -91,7 +94,7 @@ class Fleet:
         site.health = fleet_pb2.HEALTH_READY
         self._sites[site.id] = site
         self._reflectors[site.id] = hello.reflector
-        self._engine.update(sites=[site])
+        self._engine.update(sites=self._priced([site]))
         self.set_nodes(site.id, hello.nodes)
         self._log.append([Write(_SITES + site.id, site.SerializeToString())])
         self._given_up.discard(site.id)
@@ -112,7 +115,22 @@ class Fleet:
             for job, allocation in self._table.live_allocations(site_id)
             if allocation.node_id in appeared and holds_room(allocation)
         ]
-        self._engine.update(nodes=list(nodes), removed_node_ids=sorted(gone), booked=booked)
+        offered = self._documents.limited(self._sites[site_id], nodes)
+        self._engine.update(nodes=offered, removed_node_ids=sorted(gone), booked=booked)
+
+    def set_offers(self) -> None:
+        """What the operators ask and offer has changed, by a new price list or by the hour."""
+        self._engine.update(
+            sites=self._priced(self._sites.values()),
+            nodes=[
+                node
+                for site_id, nodes in self._nodes.items()
+                for node in self._documents.limited(self._sites[site_id], list(nodes.values()))
+            ],
+        )
+
+    def _priced(self, sites: Iterable[Site]) -> list[Site]:
+        return [self._documents.priced(site) for site in sites]
 
     def set_links(self, links: Sequence[Link]) -> None:
         """The newest measurements, or estimates."""
@@ -133,7 +151,7 @@ class Fleet:
         if not report.HasField("pue") or report.pue == site.pue:
             return False
         site.pue.CopyFrom(report.pue)
-        self._engine.update(sites=[site])
+        self._engine.update(sites=self._priced([site]))
         return True
 
     def seen(self, site_id: str) -> bool:
@@ -189,7 +207,7 @@ class Fleet:
             site.health = fleet_pb2.HEALTH_UNREACHABLE
             self._given_up.add(site.id)
         if silent:
-            self._engine.update(sites=silent)
+            self._engine.update(sites=self._priced(silent))
         return [site.id for site in silent]
 
     def _hear(self, site: Site) -> None:
@@ -202,6 +220,22 @@ class Fleet:
         zones = {zone.id: zone.reflector for zone in self.zones.values()}
         peers = {peer: address for peer, address in self._reflectors.items() if peer != site_id}
         return {target: address for target, address in {**zones, **peers}.items() if address}
+
+    def facts(self, site_id: str) -> Site | None:
+        """A site as its agent tells it, without totals: not to be changed, nor to be kept over an await."""
+        return self._sites.get(site_id)
+
+    def accelerator_model(self, allocation: Allocation) -> str:
+        """Of the devices that an allocation has; empty: it has none, or its node is not known."""
+        node = self._nodes.get(allocation.site_id, {}).get(allocation.node_id)
+        if node is None or not allocation.devices:
+            return ""
+        index = allocation.devices[0].device_index
+        for accelerator in node.accelerators:
+            if index < accelerator.count:
+                return accelerator.model
+            index -= accelerator.count
+        return ""
 
     # What callers see.
 

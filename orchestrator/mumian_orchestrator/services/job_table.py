@@ -10,6 +10,7 @@ from mumian.api.v1 import job_event_pb2, job_pb2
 from mumian.api.v1.explanation_pb2 import Explanation
 from mumian.api.v1.job_event_pb2 import JobEventKind
 from mumian.api.v1.job_pb2 import Allocation, Job
+from mumian.api.v1.money_pb2 import Shortage
 
 from mumian_orchestrator.domain import disconnect
 from mumian_orchestrator.domain.errors import job_not_found
@@ -26,10 +27,12 @@ from mumian_orchestrator.ports.clock import Clock
 from mumian_orchestrator.ports.store import COMMIT_WRITES_MAX, LOG, Write
 from mumian_orchestrator.services.commit_log import CommitLog
 from mumian_orchestrator.services.holdings import Holdings
+from mumian_orchestrator.services.money.ledger_book import LedgerBook
 
 _JOBS, _ALLOCATIONS, _REQUESTS = "jobs/", "allocations/", "requests/"
-# Beside them a commit writes the job and its new event, and removes the event that is too old.
-ALLOCATIONS_PER_COMMIT = COMMIT_WRITES_MAX - 3
+# Beside them a commit writes the job and its new event, removes the event that is too old, and takes along a
+# page of the ledger, its head, and a tenant's funds: budget, all pools of vouchers, its enterprises' shares.
+ALLOCATIONS_PER_COMMIT = COMMIT_WRITES_MAX - 3 - 8
 
 
 _HEADER: tuple[Any, ...] = tuple(field.name for field in Job.DESCRIPTOR.fields if field.name != "allocations")
@@ -46,11 +49,17 @@ def _event_key(job_id: str, sequence: int) -> str:
 
 class JobTable:
     """Jobs by id. A change is made in memory and appended to the log at once; callers see it once durable.
-    Each change has its event in the job's own log, in the same transaction.
+    Each change has its event in the job's own log, and its entries in the ledger, in the same transaction.
     """
 
-    def __init__(self, log: CommitLog, clock: Clock, events_kept: Callable[[Job], int] = events_kept) -> None:
-        self._log, self._clock, self._events_kept = log, clock, events_kept
+    def __init__(
+        self,
+        log: CommitLog,
+        clock: Clock,
+        book: LedgerBook,
+        events_kept: Callable[[Job], int] = events_kept,
+    ) -> None:
+        self._log, self._clock, self._book, self._events_kept = log, clock, book, events_kept
         self._working: dict[str, Job] = {}
         self._published: dict[str, Job] = {}
         self._requests: dict[str, str] = {}
@@ -264,6 +273,20 @@ class JobTable:
         apply(job)
         self._show(job, apply)
 
+    def publish_shortage(self, job: Job) -> None:
+        """Show what money a job lacks. Found again after a failover, so nothing is written."""
+        shortage = Shortage()
+        shortage.CopyFrom(job.shortage)
+        is_short = job.HasField("shortage")
+
+        def apply(shown: Job) -> None:
+            if is_short:
+                shown.shortage.CopyFrom(shortage)
+            else:
+                shown.ClearField("shortage")
+
+        self._show(job, apply)
+
     def _show(self, job: Job, apply: Callable[[Job], None]) -> None:
         _, job.state_message = derive(job)
 
@@ -289,12 +312,14 @@ class JobTable:
         if job.state not in TERMINAL_JOB_STATES:
             job.state, job.state_message = derive(job)
         self._index(job, changed)
+        ledger_writes = self._book.writes(changed)  # before the copies: it numbers the receipts
         job.update_time.CopyFrom(self._clock.now())
         job.etag = str(int(job.etag or 0) + 1)
         header, copies = without(job, "allocations"), [without(allocation) for allocation in changed]
         writes = [Write(_JOBS + job.id, header.SerializeToString()), *extra]
         writes += [Write(_ALLOCATIONS + a.id, a.SerializeToString()) for a in changed]
         writes += self._event_writes(job, changed, kind, reason)
+        writes += ledger_writes
         # Whoever sees that it is durable sees it published, too.
         return self._log.append(writes, lambda: self._publish_change(header, copies))
 

@@ -20,6 +20,7 @@ from mumian_orchestrator.ports.engine import Engine
 from mumian_orchestrator.services.agent_sessions import AgentSessions
 from mumian_orchestrator.services.failpoints import Failpoint, reach
 from mumian_orchestrator.services.job_table import ALLOCATIONS_PER_COMMIT, JobTable
+from mumian_orchestrator.services.money.funding import Funding
 from mumian_orchestrator.services.preemptions import Preemptions
 from mumian_orchestrator.services.tasks import TaskSet
 
@@ -50,10 +51,11 @@ class PlanApplier:
         engine: Engine,
         sessions: AgentSessions,
         preemptions: Preemptions,
+        funding: Funding,
         clock: Clock,
     ) -> None:
         self._table, self._engine, self._sessions, self._clock = table, engine, sessions, clock
-        self._preemptions = preemptions
+        self._preemptions, self._funding = preemptions, funding
         self._dispatches = TaskSet()
         self.conflicts = 0  # plans that were overtaken by a change of the state
 
@@ -69,17 +71,22 @@ class PlanApplier:
         for eviction in verified.evictions:
             victims[eviction.by_job_id].append(eviction.allocation_id)
         planned = Counter(placement.job_id for placement in decision.placements)
-        again, infeasible = [], []
+        again, infeasible, unpaid = [], [], set[str]()
         for asked in pending:
             job = self._table.get(asked.job_id)
             still = set(tasks_to_place(job)) if job else ()
             if job is None or not still:
                 continue
+            job.ClearField("shortage")
             wanted = [p for p in placements[job.id] if p.task in still]
             later = [p for p in by_eviction[job.id] if p.task in still and p not in wanted]
             if victims[job.id] and len(wanted) + len(later) == planned[job.id]:
                 reserved = [self._allocation(job, placement) for placement in later]
-                if not self._preemptions.begin(job, reserved, victims[job.id]):
+                at_once_too = [self._allocation(job, placement) for placement in wanted]
+                # Nobody is evicted for a job that could not pay for the place.
+                if not self._funding.can_pay(job, [*at_once_too, *reserved]):
+                    unpaid.add(job.id)
+                elif not self._preemptions.begin(job, reserved, victims[job.id]):
                     again.append(job.id)
             elif len(wanted) < planned[job.id]:
                 again.append(job.id)
@@ -89,20 +96,32 @@ class PlanApplier:
                     self.conflicts += 1
                 if job.spec.kind == job_pb2.JOB_KIND_GANG:
                     wanted = []
-            self._commit(job, wanted, decision)
+            if not self._commit(job, wanted, decision):
+                unpaid.add(job.id)
+        if unpaid:
+            # What they cannot pay for others may have; the decision had kept it for them.
+            again += [
+                asked.job_id
+                for asked in pending
+                if asked.job_id not in unpaid and planned[asked.job_id] < len(asked.tasks)
+            ]
         return Applied(again, infeasible)
 
-    def _commit(self, job: Job, placements: Sequence[Placement], decision: Decision) -> None:
+    def _commit(self, job: Job, placements: Sequence[Placement], decision: Decision) -> bool:
+        """Commit what is paid for; whether that is all."""
         explanations = decision.explanations.get(job.id, ())
         for explanation in explanations:
             del explanation.sites[SITES_EXPLAINED_MAX:]
         first_decision = not job.explanations
-        if not placements and not first_decision:
+        wanted = [self._allocation(job, placement) for placement in placements]
+        allocations = self._funding.reserve(job, wanted)
+        is_paid = len(allocations) == len(wanted)
+        if not allocations and not first_decision:
             self._table.publish_explanations(job, explanations)
-            return
+            self._table.publish_shortage(job)
+            return is_paid
         del job.explanations[:]
         job.explanations.extend(explanations)
-        allocations = [self._allocation(job, placement) for placement in placements]
         self._engine.update(booked=[(job, allocation) for allocation in allocations])
         job.allocations.extend(allocations)
         added = job.allocations[len(job.allocations) - len(allocations) :]
@@ -111,6 +130,11 @@ class PlanApplier:
             part = added[start : start + ALLOCATIONS_PER_COMMIT]
             kind = job_event_pb2.JOB_EVENT_KIND_PLACED if part else job_event_pb2.JOB_EVENT_KIND_CONSIDERED
             self._dispatches.start(self._dispatch(self._table.commit(job, part, kind), job, part))
+        return is_paid
+
+    def propose(self, job: Job, placements: Sequence[Placement]) -> list[Allocation]:
+        """The allocations that would be made of placements; nothing is kept."""
+        return [self._allocation(job, placement) for placement in placements]
 
     def begin_moves(
         self,
@@ -136,7 +160,11 @@ class PlanApplier:
             old = next((a for a in job.allocations if a.id == old_id), None) if job else None
             if job is None or old is None or not is_movable(job, old):
                 continue
-            begun.append(self._begin(job, self.successor(job, placement, old_id), "moves", why))
+            made = self.successor(job, placement, old_id)
+            if not self._funding.reserve(job, [made]):
+                job.ClearField("shortage")  # it runs on where it is
+                continue
+            begun.append(self._begin(job, made, "moves", why))
         return begun
 
     def begin_updates(
@@ -162,6 +190,9 @@ class PlanApplier:
                 continue
             made = self._allocation(job, placement, asked.spec, version)
             made.takes_over_from = old_id
+            if not self._funding.reserve(job, [made]):
+                job.ClearField("shortage")  # the older version runs on
+                continue
             begun.append(self._begin(job, made, "is updated"))
         return begun
 

@@ -95,7 +95,8 @@ class Reconciler:
         if _without_meter(allocation) == before:
             self._table.publish_meter(job, allocation)
             return False
-        allocation.superseded |= status.cut_off or (status.node_lost and not job.spec.at_most_once)
+        by_its_site = status.cut_off or status.unfunded
+        allocation.superseded |= by_its_site or (status.node_lost and not job.spec.at_most_once)
         return True
 
     def _changed(
@@ -160,7 +161,8 @@ def _take_over(allocation: Allocation, status: AllocationStatus) -> None:
     allocation.state = status.state
     # Why another goes on in its stead tells more than that it was stopped.
     gave_way = allocation.evicted or allocation.moved or allocation.superseded
-    if not gave_way or status.cut_off or status.node_lost or status.state == job_pb2.ALLOCATION_STATE_FAILED:
+    by_its_site = status.cut_off or status.unfunded or status.node_lost
+    if not gave_way or by_its_site or status.state == job_pb2.ALLOCATION_STATE_FAILED:
         allocation.state_message = status.message[:MESSAGE_LENGTH_MAX]
     allocation.restart_count = status.restart_count
     allocation.output_bytes = status.output_bytes

@@ -11,7 +11,7 @@ import click
 
 from mumian.errors import MumianError
 
-EXIT_FAILED = 1  # the job failed, has no place or no outputs, or its update has stopped
+EXIT_FAILED = 1  # the job failed, has no place, no money or no outputs, or its update has stopped
 EXIT_BAD_INPUT = 2
 EXIT_UNREACHABLE = 3
 EXIT_SERVER = 4
@@ -31,6 +31,8 @@ _BAD_INPUT = frozenset(
         "UNAUTHENTICATED",
         "PERMISSION_DENIED",
         "BUNDLE_NOT_FOUND",
+        "BUDGET_BELOW_USE",
+        "NOT_CHARGED",
         "SITE_REVOKED",
         "JOIN_REFUSED",
         "TOKEN_NOT_FOUND",
@@ -42,7 +44,7 @@ def exit_code(error: MumianError) -> int:
     """The exit code of an error."""
     if error.reason == "CLIENT_UNREACHABLE":
         return EXIT_UNREACHABLE
-    if error.reason in ("NO_PLACE", "OUTPUT_NOT_FOUND", "UPDATE_STOPPED"):
+    if error.reason in ("NO_PLACE", "NO_MONEY", "OUTPUT_NOT_FOUND", "UPDATE_STOPPED"):
         return EXIT_FAILED
     return EXIT_BAD_INPUT if error.reason in _BAD_INPUT else EXIT_SERVER
 

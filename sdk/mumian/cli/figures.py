@@ -87,6 +87,12 @@ def fine_cny(microcny: int) -> str:
     return f"{microcny / 1e6:.6f}"
 
 
+def exact_cny(microcny: int) -> str:
+    """Micro-CNY as CNY, exactly, without needless zeros: as an option takes it."""
+    whole, rest = divmod(microcny, 10**6)
+    return f"{whole}.{rest:06d}".rstrip("0").rstrip(".")
+
+
 def clock(unix_s: int) -> str:
     """A time as this machine's clock shows it, with the day when it is not within a day from now."""
     form = "%H:%M" if 0 <= unix_s - time.time() < 86400 else "%Y-%m-%d %H:%M"

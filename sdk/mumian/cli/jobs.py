@@ -83,7 +83,7 @@ def status(session: Session, job_id: str) -> None:
     )
     if job.cancel_requested and job.state not in TERMINAL_STATES:
         session.console.print("it was asked to stop", style="yellow")
-    if job.state_message:
+    if job.state_message and not (job.shortage.summary and job.state_message == job.shortage.summary):
         session.console.print(job.state_message)
     if job.HasField("rollout"):
         from mumian.cli.update import progress_of
@@ -93,6 +93,10 @@ def status(session: Session, job_id: str) -> None:
         for explanation in job.explanations:
             if told := waiting(explanation):
                 session.console.print(told, style="yellow")
+    if job.HasField("shortage"):
+        from mumian.cli.budget import lacking
+
+        session.console.print(lacking(session, job.shortage), style="yellow", soft_wrap=True)
     if job.allocations:
         session.console.print()
         _print_allocations(session, job)
@@ -131,6 +135,10 @@ def explain(session: Session, job_id: str) -> None:
     for explanation in answer.explanations:
         if told := waiting(explanation):
             session.console.print(told, style="yellow")
+    if answer.HasField("shortage"):
+        from mumian.cli.budget import lacking
+
+        session.console.print(lacking(session, answer.shortage), style="yellow", soft_wrap=True)
     for told in answer.disconnects:
         session.console.print(told, style="yellow")
 

@@ -12,6 +12,7 @@ from mumian import quantities
 from mumian.api.v1.planning_pb2 import AddNodes, Arrangement, FleetChange, SetLink, SetPrice, SetPue
 from mumian.cli import figures, words
 from mumian.cli.json_output import print_json
+from mumian.cli.param_types import Figure
 from mumian.cli.session import Session, pass_session, shared_options
 
 if TYPE_CHECKING:
@@ -25,19 +26,6 @@ _SHOWN_MAX = 20
 _PRICE_MICROCNY_MIN = 1000
 Function = TypeVar("Function", bound=Callable[..., Any])
 _UNITS = {"cpu": "core", "memory": "GiB"}
-
-
-class _Figure(click.ParamType[int]):
-    """A quantity with its unit, refused as a wrong value of an option is."""
-
-    def __init__(self, name: str, parse: Callable[[str], int]) -> None:
-        self.name, self._parse = name, parse
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        try:
-            return value if isinstance(value, int) else self._parse(str(value))
-        except ValueError as error:
-            self.fail(f"({value}) {error}", param, ctx)
 
 
 class _Change(click.ParamType[FleetChange]):
@@ -123,12 +111,12 @@ _CHANGES = (
 
 def _search_options(function: Function) -> Function:
     """How long the optimiser looks, and how much it may move."""
-    whole = _Figure("NUMBER", quantities.WholeNumber(0, 1_000_000))
+    whole = Figure("NUMBER", quantities.WholeNumber(0, 1_000_000))
     for option in (
         click.option(
             "--time-limit",
             "time_limit_ms",
-            type=_Figure("DURATION", quantities.duration_ms),
+            type=Figure("DURATION", quantities.duration_ms),
             default=_TIME_LIMIT_DEFAULT,
             help="For each search of the optimiser, at most 5s.",
         ),

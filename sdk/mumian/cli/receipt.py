@@ -17,6 +17,7 @@ from mumian.cli.session import Session, pass_session, shared_options
 _USED = (
     *("held_ms", "core_ms", "memory_mib_s", "accelerator_ms", "it_energy_uj", "facility_energy_uj"),
     *("carbon_mg", "rent_microcny", "energy_microcny", "carbon_microcny", "total_microcny"),
+    *("forgone_microcny", "voucher_microcny", "tenant_microcny"),
 )
 
 
@@ -91,6 +92,12 @@ def _print(session: Session, job: Job) -> None:
     session.console.print(
         f"CNY {cny['total']} = rent {cny['rent']} + energy {cny['energy']} + carbon {cny['carbon']}"
     )
+    if whole.voucher_microcny or whole.forgone_microcny:
+        session.console.print(
+            f"of it CNY {figures.fine_cny(whole.voucher_microcny)} is paid by vouchers, "
+            f"CNY {figures.fine_cny(whole.forgone_microcny)} is borne by the operator, "
+            f"CNY {figures.fine_cny(whole.tenant_microcny)} is to be paid"
+        )
     for site_id, each in {a.site_id: a.receipt for a in ended}.items():
         session.console.print(
             f"{site_id}: PUE of one more watt {figures.pue(each.pue_marginal_permille)} "

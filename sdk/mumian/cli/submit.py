@@ -13,6 +13,7 @@ from mumian.api.v1 import job_pb2
 from mumian.api.v1.explanation_pb2 import Explanation
 from mumian.api.v1.job_pb2 import Job
 from mumian.api.v1.job_service_pb2 import PlanJobResponse
+from mumian.api.v1.money_pb2 import Shortage
 from mumian.calls import TERMINAL_STATES
 from mumian.cli import figures, words
 from mumian.cli.failures import EXIT_FAILED
@@ -61,6 +62,8 @@ def submit(session: Session, file: Path, wait: bool, request_id: str | None) -> 
         progress.next_commands(job)
     if job.state == job_pb2.JOB_STATE_PENDING:
         _refuse_unplaced(job.explanations)
+        if job.HasField("shortage"):
+            _refuse_unpaid(session, job.shortage)
     return EXIT_FAILED if job.state in _UNHAPPY and not _set_aside(job.explanations) else 0
 
 
@@ -71,6 +74,7 @@ def submit(session: Session, file: Path, wait: bool, request_id: str | None) -> 
 def plan(session: Session, file: Path) -> None:
     """Show where a job would go now. Reserves nothing."""
     from mumian.cli.considered import print_considered
+    from mumian.cli.quote import print_quote
     from mumian.spec import load_spec
 
     loaded = load_spec(file)
@@ -84,9 +88,13 @@ def plan(session: Session, file: Path) -> None:
         print_considered(session.console, response.explanations)
         if response.tasks:
             session.console.print(_plan_total(response), style="bold")
+        if response.quote.lines:
+            print_quote(session, response.quote)
         if told := _set_aside(response.explanations):
             session.console.print(told, style="yellow")
     _refuse_unplaced(response.explanations)
+    if response.quote.HasField("shortage"):
+        _refuse_unpaid(session, response.quote.shortage)
     if not session.json:
         session.console.print(f"nothing is reserved; `mumian submit {file}` runs it", style="dim")
 
@@ -94,6 +102,8 @@ def plan(session: Session, file: Path) -> None:
 def is_decided(job: Job) -> bool:
     """Whether there is something to tell: it runs, it has ended, or it is known why it waits."""
     if job.state in TERMINAL_STATES or job.state == job_pb2.JOB_STATE_RUNNING:
+        return True
+    if job.HasField("shortage"):
         return True
     decided = {explanation.task_group for explanation in job.explanations}
     waits = any(e.placed_task_count < e.task_count for e in job.explanations)
@@ -152,7 +162,8 @@ class Progress:
         state = words.job_state(job.state)
         if job.state == job_pb2.JOB_STATE_PENDING:
             told = _set_aside(job.explanations)
-            message = f"; {told}" if told else "; it stays pending and is placed as soon as a site fits"
+            wait = "there is money" if job.HasField("shortage") else "a site fits"
+            message = f"; {told}" if told else f"; it stays pending and is placed as soon as {wait}"
         else:
             message = f": {_message(job)}" if _message(job) else ""
         self._say(f"{state} after {self._since()}{message}", words.STYLES.get(state, ""))
@@ -215,6 +226,13 @@ def _refuse_unplaced(explanations: Iterable[Explanation]) -> None:
     waiting = _waiting(explanations)
     if waiting:
         raise MumianError("NO_PLACE", waiting)
+
+
+def _refuse_unpaid(session: Session, shortage: Shortage) -> None:
+    """Raise NO_MONEY."""
+    from mumian.cli.budget import lacking
+
+    raise MumianError("NO_MONEY", lacking(session, shortage))
 
 
 def _plan_total(response: PlanJobResponse) -> str:

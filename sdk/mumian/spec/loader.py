@@ -279,6 +279,7 @@ _JOB: dict[str, Reader] = {
     "name": scalar("name", names.name),
     "kind": _read_kind,
     "project": scalar("project", names.name),
+    "contract": scalar("contract", names.contract),
     "priority": scalar("priority", WholeNumber(1, builder.PRIORITY_MAX)),
     "jurisdictions": texts("jurisdictions"),
     "pue_max": scalar("pue_max_permille", quantities.pue_permille),

@@ -97,7 +97,7 @@ class JobService(JobServiceServicer):
 
     @unary
     async def PlanJob(self, request: pb.PlanJobRequest, context: Context) -> pb.PlanJobResponse:
-        decision = await self._admission.plan(_tenant(context), request.spec)
+        decision, quote = await self._admission.plan(_tenant(context), request.spec)
         return pb.PlanJobResponse(
             explanations=[e for explanations in decision.explanations.values() for e in explanations],
             tasks=[
@@ -111,12 +111,19 @@ class JobService(JobServiceServicer):
                 )
                 for placement in decision.placements
             ],
+            quote=quote,
         )
 
     @unary
     async def ExplainJob(self, request: pb.ExplainJobRequest, context: Context) -> pb.ExplainJobResponse:
-        explanations, disconnects = await self._admission.explain(_tenant(context), request.job_id)
-        return pb.ExplainJobResponse(explanations=explanations, disconnects=disconnects)
+        tenant_id = _tenant(context)
+        explanations, disconnects = await self._admission.explain(tenant_id, request.job_id)
+        job = self._admission.get(tenant_id, request.job_id)
+        return pb.ExplainJobResponse(
+            explanations=explanations,
+            disconnects=disconnects,
+            shortage=job.shortage if job.HasField("shortage") else None,
+        )
 
     @unary
     async def ListJobEvents(

@@ -23,6 +23,8 @@ from mumian.api.v1 import (
     fleet_service_pb2_grpc,
     job_service_pb2,
     job_service_pb2_grpc,
+    money_service_pb2,
+    money_service_pb2_grpc,
     ops_service_pb2,
     ops_service_pb2_grpc,
     planning_service_pb2,
@@ -36,6 +38,7 @@ from mumian_orchestrator.adapters.grpc.fleet_service import FleetService
 from mumian_orchestrator.adapters.grpc.forwarding import Forwarding
 from mumian_orchestrator.adapters.grpc.guard import Guard
 from mumian_orchestrator.adapters.grpc.job_service import JobService
+from mumian_orchestrator.adapters.grpc.money_service import MoneyService
 from mumian_orchestrator.adapters.grpc.ops_service import OpsService
 from mumian_orchestrator.adapters.grpc.planning_service import PlanningService
 
@@ -69,6 +72,7 @@ _SERVICES = (
     fleet_service_pb2.DESCRIPTOR.services_by_name["FleetService"].full_name,
     planning_service_pb2.DESCRIPTOR.services_by_name["PlanningService"].full_name,
     ops_service_pb2.DESCRIPTOR.services_by_name["OpsService"].full_name,
+    money_service_pb2.DESCRIPTOR.services_by_name["MoneyService"].full_name,
     agent_service_pb2.DESCRIPTOR.services_by_name["AgentService"].full_name,
     access_service_pb2.DESCRIPTOR.services_by_name["AccessService"].full_name,
     enrolment_service_pb2.DESCRIPTOR.services_by_name["EnrolmentService"].full_name,
@@ -109,6 +113,7 @@ async def start_leading(
     fleet: FleetService,
     planning: PlanningService,
     ops: OpsService,
+    money: MoneyService,
     agents: AgentService,
     access: AccessService,
     enrolment: EnrolmentService,
@@ -125,6 +130,7 @@ async def start_leading(
         fleet_service_pb2_grpc.add_FleetServiceServicer_to_server(fleet, server)
         planning_service_pb2_grpc.add_PlanningServiceServicer_to_server(planning, server)
         ops_service_pb2_grpc.add_OpsServiceServicer_to_server(ops, server)
+        money_service_pb2_grpc.add_MoneyServiceServicer_to_server(money, server)
         agent_service_pb2_grpc.add_AgentServiceServicer_to_server(agents, server)
         access_service_pb2_grpc.add_AccessServiceServicer_to_server(access, server)
         enrolment_service_pb2_grpc.add_EnrolmentServiceServicer_to_server(enrolment, server)

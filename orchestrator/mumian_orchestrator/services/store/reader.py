@@ -103,3 +103,16 @@ class StoreReader:
 
     def _relative(self, events: Sequence[KeyEvent]) -> list[Event]:
         return [Event(event.key.removeprefix(self._data), event.value, event.revision) for event in events]
+
+
+async def read_whole(kv: KeyValue, prefix: str) -> dict[str, bytes]:
+    """Everything that is stored at one revision, the log too, by relative key. For whom a wait is no matter.
+
+    Raises:
+        NoAnswerError: the store is away.
+    """
+    data = f"{prefix}data/"
+    return {
+        entry.key.removeprefix(data if entry.key.startswith(data) else prefix): entry.value
+        for entry in (await kv.list(prefix)).entries
+    }

@@ -28,7 +28,7 @@ from mumian.api.v1 import job_pb2 as mumian_dot_api_dot_v1_dot_job__pb2
 from mumian.api.v1 import job_service_pb2 as mumian_dot_api_dot_v1_dot_job__service__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bmumian/agent/v1/agent.proto\x12\x0fmumian.agent.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19mumian/api/v1/fleet.proto\x1a\x17mumian/api/v1/job.proto\x1a\x1fmumian/api/v1/job_service.proto\"\x95\x03\n\x0b\x41gentReport\x12\x13\n\x0b\x61gent_epoch\x18\x01 \x01(\x04\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12\'\n\x05hello\x18\x03 \x01(\x0b\x32\x16.mumian.agent.v1.HelloH\x00\x12/\n\theartbeat\x18\x04 \x01(\x0b\x32\x1a.mumian.agent.v1.HeartbeatH\x00\x12-\n\x05nodes\x18\x05 \x01(\x0b\x32\x1c.mumian.agent.v1.NodesReportH\x00\x12-\n\x05links\x18\x06 \x01(\x0b\x32\x1c.mumian.agent.v1.LinksReportH\x00\x12>\n\x11\x61llocation_status\x18\x07 \x01(\x0b\x32!.mumian.agent.v1.AllocationStatusH\x00\x12.\n\tlog_chunk\x18\x08 \x01(\x0b\x32\x19.mumian.agent.v1.LogChunkH\x00\x12-\n\x05power\x18\t \x01(\x0b\x32\x1c.mumian.agent.v1.PowerReportH\x00\x42\x08\n\x06report\"\xc9\x01\n\x05Hello\x12!\n\x04site\x18\x01 \x01(\x0b\x32\x13.mumian.api.v1.Site\x12.\n\nagent_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\treflector\x18\x03 \x01(\t\x12\x36\n\x0b\x61llocations\x18\x04 \x03(\x0b\x32!.mumian.agent.v1.AllocationStatus\x12\"\n\x05nodes\x18\x05 \x03(\x0b\x32\x13.mumian.api.v1.Node\"L\n\tHeartbeat\x12.\n\nagent_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07sent_ns\x18\x02 \x01(\x04\"1\n\x0bNodesReport\x12\"\n\x05nodes\x18\x01 \x03(\x0b\x32\x13.mumian.api.v1.Node\"1\n\x0bLinksReport\x12\"\n\x05links\x18\x01 \x03(\x0b\x32\x13.mumian.api.v1.Link\"\xe2\x01\n\x0bPowerReport\x12\x1f\n\x03pue\x18\x01 \x01(\x0b\x32\x12.mumian.api.v1.Pue\x12\x13\n\x0bit_power_mw\x18\x02 \x01(\x04\x12\x19\n\x11\x66\x61\x63ility_power_mw\x18\x03 \x01(\x04\x12+\n\x06source\x18\x04 \x01(\x0e\x32\x1b.mumian.api.v1.FigureSource\x12+\n\x06meters\x18\x05 \x03(\x0b\x32\x1b.mumian.api.v1.MeterReading\x12(\n\x05nodes\x18\x06 \x03(\x0b\x32\x19.mumian.api.v1.NodeEnergy\"\xca\x03\n\x10\x41llocationStatus\x12\x15\n\rallocation_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12-\n\x05state\x18\x03 \x01(\x0e\x32\x1e.mumian.api.v1.AllocationState\x12\x0f\n\x07message\x18\x04 \x01(\t\x12\x16\n\texit_code\x18\x05 \x01(\x05H\x00\x88\x01\x01\x12.\n\nstart_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rrestart_count\x18\n \x01(\r\x12\x0f\n\x07\x63ut_off\x18\x0b \x01(\x08\x12*\n\tendpoints\x18\x0c \x03(\x0b\x32\x17.mumian.api.v1.Endpoint\x12\x14\n\x0chealth_fault\x18\r \x01(\t\x12\x14\n\x0coutput_bytes\x18\x0e \x01(\x04\x12\x14\n\x0cit_energy_uj\x18\x14 \x01(\x04\x12\x11\n\tnode_lost\x18\x15 \x01(\x08\x42\x0c\n\n_exit_codeJ\x04\x08\x06\x10\x07J\x04\x08\t\x10\nR\x08\x65ndpointR\x0bit_energy_j\"o\n\x08LogChunk\x12\x0f\n\x07read_id\x18\x01 \x01(\x04\x12(\n\x06stream\x18\x02 \x01(\x0e\x32\x18.mumian.api.v1.LogStream\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x12\x0b\n\x03\x65nd\x18\x04 \x01(\x08\x12\r\n\x05\x65rror\x18\x05 \x01(\t\"\x98\x04\n\x12\x43oordinatorCommand\x12\x13\n\x0bleader_term\x18\x01 \x01(\x04\x12+\n\x07welcome\x18\x02 \x01(\x0b\x32\x18.mumian.agent.v1.WelcomeH\x00\x12-\n\x03run\x18\x03 \x01(\x0b\x32\x1e.mumian.agent.v1.RunAllocationH\x00\x12/\n\x04stop\x18\x04 \x01(\x0b\x32\x1f.mumian.agent.v1.StopAllocationH\x00\x12\x36\n\rprobe_targets\x18\x05 \x01(\x0b\x32\x1d.mumian.agent.v1.ProbeTargetsH\x00\x12.\n\tread_logs\x18\x06 \x01(\x0b\x32\x19.mumian.agent.v1.ReadLogsH\x00\x12=\n\x11stop_reading_logs\x18\x07 \x01(\x0b\x32 .mumian.agent.v1.StopReadingLogsH\x00\x12@\n\rstatus_stored\x18\x08 \x01(\x0b\x32\'.mumian.agent.v1.AllocationStatusStoredH\x00\x12\x38\n\x0eheartbeat_seen\x18\t \x01(\x0b\x32\x1e.mumian.agent.v1.HeartbeatSeenH\x00\x12\x32\n\x0bread_output\x18\n \x01(\x0b\x32\x1b.mumian.agent.v1.ReadOutputH\x00\x42\t\n\x07\x63ommand\" \n\rHeartbeatSeen\x12\x0f\n\x07sent_ns\x18\x01 \x01(\x04\"]\n\x07Welcome\x12\x1d\n\x15heartbeat_interval_ms\x18\x01 \x01(\x04\x12\x33\n\x0b\x61llocations\x18\x02 \x03(\x0b\x32\x1e.mumian.agent.v1.RunAllocation\"\xd8\x01\n\rRunAllocation\x12-\n\nallocation\x18\x01 \x01(\x0b\x32\x19.mumian.api.v1.Allocation\x12$\n\x04kind\x18\x02 \x01(\x0e\x32\x16.mumian.api.v1.JobKind\x12,\n\ntask_group\x18\x03 \x01(\x0b\x32\x18.mumian.api.v1.TaskGroup\x12\x10\n\x08job_name\x18\x04 \x01(\t\x12\x32\n\ron_disconnect\x18\x05 \x01(\x0b\x32\x1b.mumian.api.v1.OnDisconnect\"8\n\x0eStopAllocation\x12\x15\n\rallocation_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\"=\n\x0cProbeTargets\x12-\n\x07targets\x18\x01 \x03(\x0b\x32\x1c.mumian.agent.v1.ProbeTarget\"*\n\x0bProbeTarget\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\"V\n\x08ReadLogs\x12\x0f\n\x07read_id\x18\x01 \x01(\x04\x12\x15\n\rallocation_id\x18\x02 \x01(\t\x12\x0e\n\x06\x66ollow\x18\x03 \x01(\x08\x12\x12\n\ntail_bytes\x18\x04 \x01(\x04\"J\n\nReadOutput\x12\x0f\n\x07read_id\x18\x01 \x01(\x04\x12\x15\n\rallocation_id\x18\x02 \x01(\t\x12\x14\n\x0coffset_bytes\x18\x03 \x01(\x04\"\"\n\x0fStopReadingLogs\x12\x0f\n\x07read_id\x18\x01 \x01(\x04\"@\n\x11ReadBundleRequest\x12\x15\n\rallocation_id\x18\x01 \x01(\t\x12\x14\n\x0coffset_bytes\x18\x02 \x01(\x04\"\"\n\x12ReadBundleResponse\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"e\n\x10\x43heckSiteRequest\x12!\n\x04site\x18\x01 \x01(\x0b\x32\x13.mumian.api.v1.Site\x12.\n\nagent_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"_\n\x11\x43heckSiteResponse\x12\x34\n\x10\x63oordinator_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0cis_connected\x18\x02 \x01(\x08\"o\n\x16\x41llocationStatusStored\x12\x15\n\rallocation_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12-\n\x05state\x18\x03 \x01(\x0e\x32\x1e.mumian.api.v1.AllocationStateb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bmumian/agent/v1/agent.proto\x12\x0fmumian.agent.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19mumian/api/v1/fleet.proto\x1a\x17mumian/api/v1/job.proto\x1a\x1fmumian/api/v1/job_service.proto\"\x95\x03\n\x0b\x41gentReport\x12\x13\n\x0b\x61gent_epoch\x18\x01 \x01(\x04\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12\'\n\x05hello\x18\x03 \x01(\x0b\x32\x16.mumian.agent.v1.HelloH\x00\x12/\n\theartbeat\x18\x04 \x01(\x0b\x32\x1a.mumian.agent.v1.HeartbeatH\x00\x12-\n\x05nodes\x18\x05 \x01(\x0b\x32\x1c.mumian.agent.v1.NodesReportH\x00\x12-\n\x05links\x18\x06 \x01(\x0b\x32\x1c.mumian.agent.v1.LinksReportH\x00\x12>\n\x11\x61llocation_status\x18\x07 \x01(\x0b\x32!.mumian.agent.v1.AllocationStatusH\x00\x12.\n\tlog_chunk\x18\x08 \x01(\x0b\x32\x19.mumian.agent.v1.LogChunkH\x00\x12-\n\x05power\x18\t \x01(\x0b\x32\x1c.mumian.agent.v1.PowerReportH\x00\x42\x08\n\x06report\"\xc9\x01\n\x05Hello\x12!\n\x04site\x18\x01 \x01(\x0b\x32\x13.mumian.api.v1.Site\x12.\n\nagent_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\treflector\x18\x03 \x01(\t\x12\x36\n\x0b\x61llocations\x18\x04 \x03(\x0b\x32!.mumian.agent.v1.AllocationStatus\x12\"\n\x05nodes\x18\x05 \x03(\x0b\x32\x13.mumian.api.v1.Node\"L\n\tHeartbeat\x12.\n\nagent_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07sent_ns\x18\x02 \x01(\x04\"1\n\x0bNodesReport\x12\"\n\x05nodes\x18\x01 \x03(\x0b\x32\x13.mumian.api.v1.Node\"1\n\x0bLinksReport\x12\"\n\x05links\x18\x01 \x03(\x0b\x32\x13.mumian.api.v1.Link\"\xe2\x01\n\x0bPowerReport\x12\x1f\n\x03pue\x18\x01 \x01(\x0b\x32\x12.mumian.api.v1.Pue\x12\x13\n\x0bit_power_mw\x18\x02 \x01(\x04\x12\x19\n\x11\x66\x61\x63ility_power_mw\x18\x03 \x01(\x04\x12+\n\x06source\x18\x04 \x01(\x0e\x32\x1b.mumian.api.v1.FigureSource\x12+\n\x06meters\x18\x05 \x03(\x0b\x32\x1b.mumian.api.v1.MeterReading\x12(\n\x05nodes\x18\x06 \x03(\x0b\x32\x19.mumian.api.v1.NodeEnergy\"\xdc\x03\n\x10\x41llocationStatus\x12\x15\n\rallocation_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12-\n\x05state\x18\x03 \x01(\x0e\x32\x1e.mumian.api.v1.AllocationState\x12\x0f\n\x07message\x18\x04 \x01(\t\x12\x16\n\texit_code\x18\x05 \x01(\x05H\x00\x88\x01\x01\x12.\n\nstart_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rrestart_count\x18\n \x01(\r\x12\x0f\n\x07\x63ut_off\x18\x0b \x01(\x08\x12*\n\tendpoints\x18\x0c \x03(\x0b\x32\x17.mumian.api.v1.Endpoint\x12\x14\n\x0chealth_fault\x18\r \x01(\t\x12\x14\n\x0coutput_bytes\x18\x0e \x01(\x04\x12\x14\n\x0cit_energy_uj\x18\x14 \x01(\x04\x12\x11\n\tnode_lost\x18\x15 \x01(\x08\x12\x10\n\x08unfunded\x18( \x01(\x08\x42\x0c\n\n_exit_codeJ\x04\x08\x06\x10\x07J\x04\x08\t\x10\nR\x08\x65ndpointR\x0bit_energy_j\"o\n\x08LogChunk\x12\x0f\n\x07read_id\x18\x01 \x01(\x04\x12(\n\x06stream\x18\x02 \x01(\x0e\x32\x18.mumian.api.v1.LogStream\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x12\x0b\n\x03\x65nd\x18\x04 \x01(\x08\x12\r\n\x05\x65rror\x18\x05 \x01(\t\"\xd2\x04\n\x12\x43oordinatorCommand\x12\x13\n\x0bleader_term\x18\x01 \x01(\x04\x12+\n\x07welcome\x18\x02 \x01(\x0b\x32\x18.mumian.agent.v1.WelcomeH\x00\x12-\n\x03run\x18\x03 \x01(\x0b\x32\x1e.mumian.agent.v1.RunAllocationH\x00\x12/\n\x04stop\x18\x04 \x01(\x0b\x32\x1f.mumian.agent.v1.StopAllocationH\x00\x12\x36\n\rprobe_targets\x18\x05 \x01(\x0b\x32\x1d.mumian.agent.v1.ProbeTargetsH\x00\x12.\n\tread_logs\x18\x06 \x01(\x0b\x32\x19.mumian.agent.v1.ReadLogsH\x00\x12=\n\x11stop_reading_logs\x18\x07 \x01(\x0b\x32 .mumian.agent.v1.StopReadingLogsH\x00\x12@\n\rstatus_stored\x18\x08 \x01(\x0b\x32\'.mumian.agent.v1.AllocationStatusStoredH\x00\x12\x38\n\x0eheartbeat_seen\x18\t \x01(\x0b\x32\x1e.mumian.agent.v1.HeartbeatSeenH\x00\x12\x32\n\x0bread_output\x18\n \x01(\x0b\x32\x1b.mumian.agent.v1.ReadOutputH\x00\x12\x38\n\x0e\x65xtend_funding\x18( \x01(\x0b\x32\x1e.mumian.agent.v1.ExtendFundingH\x00\x42\t\n\x07\x63ommand\" \n\rHeartbeatSeen\x12\x0f\n\x07sent_ns\x18\x01 \x01(\x04\"]\n\x07Welcome\x12\x1d\n\x15heartbeat_interval_ms\x18\x01 \x01(\x04\x12\x33\n\x0b\x61llocations\x18\x02 \x03(\x0b\x32\x1e.mumian.agent.v1.RunAllocation\"\xd8\x01\n\rRunAllocation\x12-\n\nallocation\x18\x01 \x01(\x0b\x32\x19.mumian.api.v1.Allocation\x12$\n\x04kind\x18\x02 \x01(\x0e\x32\x16.mumian.api.v1.JobKind\x12,\n\ntask_group\x18\x03 \x01(\x0b\x32\x18.mumian.api.v1.TaskGroup\x12\x10\n\x08job_name\x18\x04 \x01(\t\x12\x32\n\ron_disconnect\x18\x05 \x01(\x0b\x32\x1b.mumian.api.v1.OnDisconnect\"8\n\x0eStopAllocation\x12\x15\n\rallocation_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\"J\n\rExtendFunding\x12\x15\n\rallocation_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12\x11\n\tfunded_ms\x18\x03 \x01(\x04\"=\n\x0cProbeTargets\x12-\n\x07targets\x18\x01 \x03(\x0b\x32\x1c.mumian.agent.v1.ProbeTarget\"*\n\x0bProbeTarget\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\"V\n\x08ReadLogs\x12\x0f\n\x07read_id\x18\x01 \x01(\x04\x12\x15\n\rallocation_id\x18\x02 \x01(\t\x12\x0e\n\x06\x66ollow\x18\x03 \x01(\x08\x12\x12\n\ntail_bytes\x18\x04 \x01(\x04\"J\n\nReadOutput\x12\x0f\n\x07read_id\x18\x01 \x01(\x04\x12\x15\n\rallocation_id\x18\x02 \x01(\t\x12\x14\n\x0coffset_bytes\x18\x03 \x01(\x04\"\"\n\x0fStopReadingLogs\x12\x0f\n\x07read_id\x18\x01 \x01(\x04\"@\n\x11ReadBundleRequest\x12\x15\n\rallocation_id\x18\x01 \x01(\t\x12\x14\n\x0coffset_bytes\x18\x02 \x01(\x04\"\"\n\x12ReadBundleResponse\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"e\n\x10\x43heckSiteRequest\x12!\n\x04site\x18\x01 \x01(\x0b\x32\x13.mumian.api.v1.Site\x12.\n\nagent_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"_\n\x11\x43heckSiteResponse\x12\x34\n\x10\x63oordinator_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0cis_connected\x18\x02 \x01(\x08\"o\n\x16\x41llocationStatusStored\x12\x15\n\rallocation_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12-\n\x05state\x18\x03 \x01(\x0e\x32\x1e.mumian.api.v1.AllocationStateb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -48,37 +48,39 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_POWERREPORT']._serialized_start=959
   _globals['_POWERREPORT']._serialized_end=1185
   _globals['_ALLOCATIONSTATUS']._serialized_start=1188
-  _globals['_ALLOCATIONSTATUS']._serialized_end=1646
-  _globals['_LOGCHUNK']._serialized_start=1648
-  _globals['_LOGCHUNK']._serialized_end=1759
-  _globals['_COORDINATORCOMMAND']._serialized_start=1762
-  _globals['_COORDINATORCOMMAND']._serialized_end=2298
-  _globals['_HEARTBEATSEEN']._serialized_start=2300
-  _globals['_HEARTBEATSEEN']._serialized_end=2332
-  _globals['_WELCOME']._serialized_start=2334
-  _globals['_WELCOME']._serialized_end=2427
-  _globals['_RUNALLOCATION']._serialized_start=2430
-  _globals['_RUNALLOCATION']._serialized_end=2646
-  _globals['_STOPALLOCATION']._serialized_start=2648
-  _globals['_STOPALLOCATION']._serialized_end=2704
-  _globals['_PROBETARGETS']._serialized_start=2706
-  _globals['_PROBETARGETS']._serialized_end=2767
-  _globals['_PROBETARGET']._serialized_start=2769
-  _globals['_PROBETARGET']._serialized_end=2811
-  _globals['_READLOGS']._serialized_start=2813
-  _globals['_READLOGS']._serialized_end=2899
-  _globals['_READOUTPUT']._serialized_start=2901
-  _globals['_READOUTPUT']._serialized_end=2975
-  _globals['_STOPREADINGLOGS']._serialized_start=2977
-  _globals['_STOPREADINGLOGS']._serialized_end=3011
-  _globals['_READBUNDLEREQUEST']._serialized_start=3013
-  _globals['_READBUNDLEREQUEST']._serialized_end=3077
-  _globals['_READBUNDLERESPONSE']._serialized_start=3079
-  _globals['_READBUNDLERESPONSE']._serialized_end=3113
-  _globals['_CHECKSITEREQUEST']._serialized_start=3115
-  _globals['_CHECKSITEREQUEST']._serialized_end=3216
-  _globals['_CHECKSITERESPONSE']._serialized_start=3218
-  _globals['_CHECKSITERESPONSE']._serialized_end=3313
-  _globals['_ALLOCATIONSTATUSSTORED']._serialized_start=3315
-  _globals['_ALLOCATIONSTATUSSTORED']._serialized_end=3426
+  _globals['_ALLOCATIONSTATUS']._serialized_end=1664
+  _globals['_LOGCHUNK']._serialized_start=1666
+  _globals['_LOGCHUNK']._serialized_end=1777
+  _globals['_COORDINATORCOMMAND']._serialized_start=1780
+  _globals['_COORDINATORCOMMAND']._serialized_end=2374
+  _globals['_HEARTBEATSEEN']._serialized_start=2376
+  _globals['_HEARTBEATSEEN']._serialized_end=2408
+  _globals['_WELCOME']._serialized_start=2410
+  _globals['_WELCOME']._serialized_end=2503
+  _globals['_RUNALLOCATION']._serialized_start=2506
+  _globals['_RUNALLOCATION']._serialized_end=2722
+  _globals['_STOPALLOCATION']._serialized_start=2724
+  _globals['_STOPALLOCATION']._serialized_end=2780
+  _globals['_EXTENDFUNDING']._serialized_start=2782
+  _globals['_EXTENDFUNDING']._serialized_end=2856
+  _globals['_PROBETARGETS']._serialized_start=2858
+  _globals['_PROBETARGETS']._serialized_end=2919
+  _globals['_PROBETARGET']._serialized_start=2921
+  _globals['_PROBETARGET']._serialized_end=2963
+  _globals['_READLOGS']._serialized_start=2965
+  _globals['_READLOGS']._serialized_end=3051
+  _globals['_READOUTPUT']._serialized_start=3053
+  _globals['_READOUTPUT']._serialized_end=3127
+  _globals['_STOPREADINGLOGS']._serialized_start=3129
+  _globals['_STOPREADINGLOGS']._serialized_end=3163
+  _globals['_READBUNDLEREQUEST']._serialized_start=3165
+  _globals['_READBUNDLEREQUEST']._serialized_end=3229
+  _globals['_READBUNDLERESPONSE']._serialized_start=3231
+  _globals['_READBUNDLERESPONSE']._serialized_end=3265
+  _globals['_CHECKSITEREQUEST']._serialized_start=3267
+  _globals['_CHECKSITEREQUEST']._serialized_end=3368
+  _globals['_CHECKSITERESPONSE']._serialized_start=3370
+  _globals['_CHECKSITERESPONSE']._serialized_end=3465
+  _globals['_ALLOCATIONSTATUSSTORED']._serialized_start=3467
+  _globals['_ALLOCATIONSTATUSSTORED']._serialized_end=3578
 # @@protoc_insertion_point(module_scope)

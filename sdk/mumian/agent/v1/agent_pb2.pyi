@@ -246,6 +246,7 @@ class AllocationStatus(_message.Message):
     OUTPUT_BYTES_FIELD_NUMBER: _builtins.int
     IT_ENERGY_UJ_FIELD_NUMBER: _builtins.int
     NODE_LOST_FIELD_NUMBER: _builtins.int
+    UNFUNDED_FIELD_NUMBER: _builtins.int
     allocation_id: _builtins.str
     attempt: _builtins.int
     state: _job_pb2.AllocationState.ValueType
@@ -263,6 +264,10 @@ class AllocationStatus(_message.Message):
     """Its share of the node's metered energy so far, in microjoule."""
     node_lost: _builtins.bool
     """Its node has left the site: the task is placed anew."""
+    unfunded: _builtins.bool
+    """The site has ended it by itself, because the time that its budget pays for was over: placed anew once there
+    is money.
+    """
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """When the attempt first ran, over restarts and lost runners: what it is charged for counts from here.
@@ -290,10 +295,11 @@ class AllocationStatus(_message.Message):
         output_bytes: _builtins.int = ...,
         it_energy_uj: _builtins.int = ...,
         node_lost: _builtins.bool = ...,
+        unfunded: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "end_time", b"end_time", "exit_code", b"exit_code", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "allocation_id", b"allocation_id", "attempt", b"attempt", "cut_off", b"cut_off", "end_time", b"end_time", "endpoints", b"endpoints", "exit_code", b"exit_code", "health_fault", b"health_fault", "it_energy_uj", b"it_energy_uj", "message", b"message", "node_lost", b"node_lost", "output_bytes", b"output_bytes", "restart_count", b"restart_count", "start_time", b"start_time", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "allocation_id", b"allocation_id", "attempt", b"attempt", "cut_off", b"cut_off", "end_time", b"end_time", "endpoints", b"endpoints", "exit_code", b"exit_code", "health_fault", b"health_fault", "it_energy_uj", b"it_energy_uj", "message", b"message", "node_lost", b"node_lost", "output_bytes", b"output_bytes", "restart_count", b"restart_count", "start_time", b"start_time", "state", b"state", "unfunded", b"unfunded"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__exit_code: _TypeAlias = _typing.Literal["exit_code"]  # noqa: Y015
     _WhichOneofArgType__exit_code: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code"]  # noqa: Y015
@@ -351,6 +357,7 @@ class CoordinatorCommand(_message.Message):
     STATUS_STORED_FIELD_NUMBER: _builtins.int
     HEARTBEAT_SEEN_FIELD_NUMBER: _builtins.int
     READ_OUTPUT_FIELD_NUMBER: _builtins.int
+    EXTEND_FUNDING_FIELD_NUMBER: _builtins.int
     leader_term: _builtins.int
     """The leader's fencing number; a command of an older one is refused."""
     @_builtins.property
@@ -375,6 +382,8 @@ class CoordinatorCommand(_message.Message):
     def heartbeat_seen(self) -> Global___HeartbeatSeen: ...
     @_builtins.property
     def read_output(self) -> Global___ReadOutput: ...
+    @_builtins.property
+    def extend_funding(self) -> Global___ExtendFunding: ...
     def __init__(
         self,
         *,
@@ -388,12 +397,13 @@ class CoordinatorCommand(_message.Message):
         status_stored: Global___AllocationStatusStored | None = ...,
         heartbeat_seen: Global___HeartbeatSeen | None = ...,
         read_output: Global___ReadOutput | None = ...,
+        extend_funding: Global___ExtendFunding | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "heartbeat_seen", b"heartbeat_seen", "probe_targets", b"probe_targets", "read_logs", b"read_logs", "read_output", b"read_output", "run", b"run", "status_stored", b"status_stored", "stop", b"stop", "stop_reading_logs", b"stop_reading_logs", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "extend_funding", b"extend_funding", "heartbeat_seen", b"heartbeat_seen", "probe_targets", b"probe_targets", "read_logs", b"read_logs", "read_output", b"read_output", "run", b"run", "status_stored", b"status_stored", "stop", b"stop", "stop_reading_logs", b"stop_reading_logs", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "heartbeat_seen", b"heartbeat_seen", "leader_term", b"leader_term", "probe_targets", b"probe_targets", "read_logs", b"read_logs", "read_output", b"read_output", "run", b"run", "status_stored", b"status_stored", "stop", b"stop", "stop_reading_logs", b"stop_reading_logs", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "extend_funding", b"extend_funding", "heartbeat_seen", b"heartbeat_seen", "leader_term", b"leader_term", "probe_targets", b"probe_targets", "read_logs", b"read_logs", "read_output", b"read_output", "run", b"run", "status_stored", b"status_stored", "stop", b"stop", "stop_reading_logs", b"stop_reading_logs", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["welcome", "run", "stop", "probe_targets", "read_logs", "stop_reading_logs", "status_stored", "heartbeat_seen", "read_output"]  # noqa: Y015
+    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["welcome", "run", "stop", "probe_targets", "read_logs", "stop_reading_logs", "status_stored", "heartbeat_seen", "read_output", "extend_funding"]  # noqa: Y015
     _WhichOneofArgType_command: _TypeAlias = _typing.Literal["command", b"command"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_command) -> _WhichOneofReturnType_command | None: ...
 
@@ -506,6 +516,34 @@ class StopAllocation(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StopAllocation: _TypeAlias = StopAllocation  # noqa: Y015
+
+@_typing.final
+class ExtendFunding(_message.Message):
+    """More time is paid for. Idempotent: the longest that was told counts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ALLOCATION_ID_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    FUNDED_MS_FIELD_NUMBER: _builtins.int
+    allocation_id: _builtins.str
+    attempt: _builtins.int
+    funded_ms: _builtins.int
+    """From the start of the task, as in its Funding."""
+    def __init__(
+        self,
+        *,
+        allocation_id: _builtins.str = ...,
+        attempt: _builtins.int = ...,
+        funded_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocation_id", b"allocation_id", "attempt", b"attempt", "funded_ms", b"funded_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExtendFunding: _TypeAlias = ExtendFunding  # noqa: Y015
 
 @_typing.final
 class ProbeTargets(_message.Message):

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from mumian.api.v1 import job_pb2 as mumian_dot_api_dot_v1_dot_job__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dmumian/api/v1/job_event.proto\x12\rmumian.api.v1\x1a\x17mumian/api/v1/job.proto\"\x98\x01\n\x08JobEvent\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12)\n\x04kind\x18\x02 \x01(\x0e\x32\x1b.mumian.api.v1.JobEventKind\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x1f\n\x03job\x18\x04 \x01(\x0b\x32\x12.mumian.api.v1.Job\x12\x1e\n\x16\x63hanged_allocation_ids\x18\x05 \x03(\t*\x9d\x03\n\x0cJobEventKind\x12\x1e\n\x1aJOB_EVENT_KIND_UNSPECIFIED\x10\x00\x12\x1c\n\x18JOB_EVENT_KIND_SUBMITTED\x10\x01\x12\x1d\n\x19JOB_EVENT_KIND_CONSIDERED\x10\x02\x12\x19\n\x15JOB_EVENT_KIND_PLACED\x10\x03\x12\x1b\n\x17JOB_EVENT_KIND_REPORTED\x10\x04\x12\x1b\n\x17JOB_EVENT_KIND_STOPPING\x10\x05\x12#\n\x1fJOB_EVENT_KIND_CANCEL_REQUESTED\x10\x06\x12\x1a\n\x16JOB_EVENT_KIND_EVICTED\x10\x07\x12\x17\n\x13JOB_EVENT_KIND_LOST\x10\x08\x12#\n\x1fJOB_EVENT_KIND_UPDATE_REQUESTED\x10\x14\x12\x1a\n\x16JOB_EVENT_KIND_UPDATED\x10\x15\x12!\n\x1dJOB_EVENT_KIND_UPDATE_STOPPED\x10\x16\x12\x1d\n\x19JOB_EVENT_KIND_RECONCILED\x10\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dmumian/api/v1/job_event.proto\x12\rmumian.api.v1\x1a\x17mumian/api/v1/job.proto\"\x98\x01\n\x08JobEvent\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12)\n\x04kind\x18\x02 \x01(\x0e\x32\x1b.mumian.api.v1.JobEventKind\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x1f\n\x03job\x18\x04 \x01(\x0b\x32\x12.mumian.api.v1.Job\x12\x1e\n\x16\x63hanged_allocation_ids\x18\x05 \x03(\t*\xb8\x03\n\x0cJobEventKind\x12\x1e\n\x1aJOB_EVENT_KIND_UNSPECIFIED\x10\x00\x12\x1c\n\x18JOB_EVENT_KIND_SUBMITTED\x10\x01\x12\x1d\n\x19JOB_EVENT_KIND_CONSIDERED\x10\x02\x12\x19\n\x15JOB_EVENT_KIND_PLACED\x10\x03\x12\x1b\n\x17JOB_EVENT_KIND_REPORTED\x10\x04\x12\x1b\n\x17JOB_EVENT_KIND_STOPPING\x10\x05\x12#\n\x1fJOB_EVENT_KIND_CANCEL_REQUESTED\x10\x06\x12\x1a\n\x16JOB_EVENT_KIND_EVICTED\x10\x07\x12\x17\n\x13JOB_EVENT_KIND_LOST\x10\x08\x12#\n\x1fJOB_EVENT_KIND_UPDATE_REQUESTED\x10\x14\x12\x1a\n\x16JOB_EVENT_KIND_UPDATED\x10\x15\x12!\n\x1dJOB_EVENT_KIND_UPDATE_STOPPED\x10\x16\x12\x1d\n\x19JOB_EVENT_KIND_RECONCILED\x10\t\x12\x19\n\x15JOB_EVENT_KIND_FUNDED\x10(b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,7 +33,7 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'mumian.api.v1.job_event_pb2
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_JOBEVENTKIND']._serialized_start=229
-  _globals['_JOBEVENTKIND']._serialized_end=642
+  _globals['_JOBEVENTKIND']._serialized_end=669
   _globals['_JOBEVENT']._serialized_start=74
   _globals['_JOBEVENT']._serialized_end=226
 # @@protoc_insertion_point(module_scope)

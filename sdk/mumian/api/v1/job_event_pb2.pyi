@@ -50,6 +50,8 @@ class _JobEventKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobEvent
     """half-way"""
     JOB_EVENT_KIND_RECONCILED: _JobEventKind.ValueType  # 9
     """a lost allocation came back, and it was settled which one goes on"""
+    JOB_EVENT_KIND_FUNDED: _JobEventKind.ValueType  # 40
+    """more time of running allocations is paid for"""
 
 class JobEventKind(_JobEventKind, metaclass=_JobEventKindEnumTypeWrapper): ...
 
@@ -77,6 +79,8 @@ JOB_EVENT_KIND_UPDATE_STOPPED: JobEventKind.ValueType  # 22
 """half-way"""
 JOB_EVENT_KIND_RECONCILED: JobEventKind.ValueType  # 9
 """a lost allocation came back, and it was settled which one goes on"""
+JOB_EVENT_KIND_FUNDED: JobEventKind.ValueType  # 40
+"""more time of running allocations is paid for"""
 Global___JobEventKind: _TypeAlias = JobEventKind  # noqa: Y015
 
 @_typing.final

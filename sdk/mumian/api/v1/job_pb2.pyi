@@ -10,6 +10,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from mumian.api.v1 import explanation_pb2 as _explanation_pb2
+from mumian.api.v1 import money_pb2 as _money_pb2
 from mumian.api.v1 import receipt_pb2 as _receipt_pb2
 from mumian.api.v1 import resources_pb2 as _resources_pb2
 import builtins as _builtins
@@ -191,6 +192,7 @@ class JobSpec(_message.Message):
     PINNED_FIELD_NUMBER: _builtins.int
     PROJECT_FIELD_NUMBER: _builtins.int
     UPDATE_FIELD_NUMBER: _builtins.int
+    CONTRACT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     kind: Global___JobKind.ValueType
     priority: _builtins.int
@@ -205,6 +207,8 @@ class JobSpec(_message.Message):
     """What runs stays where it is: re-optimisation moves none of its tasks."""
     project: _builtins.str
     """Of the tenant's own naming; quotas may be set for it. Empty: none."""
+    contract: _builtins.str
+    """The number of the tenant's contract that it runs under; vouchers never pay for one contract twice."""
     @_builtins.property
     def task_groups(self) -> _containers.RepeatedCompositeFieldContainer[Global___TaskGroup]: ...
     @_builtins.property
@@ -248,10 +252,11 @@ class JobSpec(_message.Message):
         pinned: _builtins.bool = ...,
         project: _builtins.str = ...,
         update: Global___UpdatePolicy | None = ...,
+        contract: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["deferral", b"deferral", "on_disconnect", b"on_disconnect", "update", b"update"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_most_once", b"at_most_once", "deferral", b"deferral", "jurisdictions", b"jurisdictions", "kind", b"kind", "name", b"name", "on_disconnect", b"on_disconnect", "operators_allowed", b"operators_allowed", "operators_denied", b"operators_denied", "pinned", b"pinned", "priority", b"priority", "project", b"project", "pue_max_permille", b"pue_max_permille", "task_groups", b"task_groups", "update", b"update"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_most_once", b"at_most_once", "contract", b"contract", "deferral", b"deferral", "jurisdictions", b"jurisdictions", "kind", b"kind", "name", b"name", "on_disconnect", b"on_disconnect", "operators_allowed", b"operators_allowed", "operators_denied", b"operators_denied", "pinned", b"pinned", "priority", b"priority", "project", b"project", "pue_max_permille", b"pue_max_permille", "task_groups", b"task_groups", "update", b"update"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -958,6 +963,7 @@ class Job(_message.Message):
     CANCEL_REQUESTED_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     ROLLOUT_FIELD_NUMBER: _builtins.int
+    SHORTAGE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     tenant_id: _builtins.str
     state: Global___JobState.ValueType
@@ -986,6 +992,10 @@ class Job(_message.Message):
     def rollout(self) -> Global___Rollout:
         """Set while its tasks are being replaced by those of a newer spec, and when that has stopped half-way."""
 
+    @_builtins.property
+    def shortage(self) -> _money_pb2.Shortage:
+        """Set while tasks of it wait for money."""
+
     def __init__(
         self,
         *,
@@ -1002,10 +1012,11 @@ class Job(_message.Message):
         cancel_requested: _builtins.bool = ...,
         version: _builtins.int = ...,
         rollout: Global___Rollout | None = ...,
+        shortage: _money_pb2.Shortage | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "rollout", b"rollout", "spec", b"spec", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "rollout", b"rollout", "shortage", b"shortage", "spec", b"spec", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocations", b"allocations", "cancel_requested", b"cancel_requested", "create_time", b"create_time", "etag", b"etag", "explanations", b"explanations", "id", b"id", "rollout", b"rollout", "spec", b"spec", "state", b"state", "state_message", b"state_message", "tenant_id", b"tenant_id", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocations", b"allocations", "cancel_requested", b"cancel_requested", "create_time", b"create_time", "etag", b"etag", "explanations", b"explanations", "id", b"id", "rollout", b"rollout", "shortage", b"shortage", "spec", b"spec", "state", b"state", "state_message", b"state_message", "tenant_id", b"tenant_id", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1086,6 +1097,7 @@ class Allocation(_message.Message):
     OUTPUT_BYTES_FIELD_NUMBER: _builtins.int
     JOB_VERSION_FIELD_NUMBER: _builtins.int
     IT_ENERGY_UJ_FIELD_NUMBER: _builtins.int
+    FUNDING_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     job_id: _builtins.str
     tenant_id: _builtins.str
@@ -1142,6 +1154,10 @@ class Allocation(_message.Message):
     def endpoints(self) -> _containers.RepeatedCompositeFieldContainer[Global___Endpoint]:
         """Where it listens, in the order of its group's ports. Set once it has run."""
 
+    @_builtins.property
+    def funding(self) -> _money_pb2.Funding:
+        """What is kept for it of its tenant's budget and of vouchers."""
+
     def __init__(
         self,
         *,
@@ -1175,10 +1191,11 @@ class Allocation(_message.Message):
         output_bytes: _builtins.int = ...,
         job_version: _builtins.int = ...,
         it_energy_uj: _builtins.int = ...,
+        funding: _money_pb2.Funding | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "cost", b"cost", "create_time", b"create_time", "end_time", b"end_time", "exit_code", b"exit_code", "latency", b"latency", "receipt", b"receipt", "resources", b"resources", "start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "cost", b"cost", "create_time", b"create_time", "end_time", b"end_time", "exit_code", b"exit_code", "funding", b"funding", "latency", b"latency", "receipt", b"receipt", "resources", b"resources", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "attempt", b"attempt", "cost", b"cost", "create_time", b"create_time", "devices", b"devices", "end_time", b"end_time", "endpoints", b"endpoints", "evicted", b"evicted", "exit_code", b"exit_code", "health_fault", b"health_fault", "id", b"id", "it_energy_uj", b"it_energy_uj", "job_id", b"job_id", "job_version", b"job_version", "latency", b"latency", "moved", b"moved", "node_id", b"node_id", "output_bytes", b"output_bytes", "receipt", b"receipt", "resources", b"resources", "restart_count", b"restart_count", "site_id", b"site_id", "start_time", b"start_time", "state", b"state", "state_message", b"state_message", "stop_requested", b"stop_requested", "superseded", b"superseded", "takes_over_from", b"takes_over_from", "task_group", b"task_group", "task_index", b"task_index", "tenant_id", b"tenant_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "attempt", b"attempt", "cost", b"cost", "create_time", b"create_time", "devices", b"devices", "end_time", b"end_time", "endpoints", b"endpoints", "evicted", b"evicted", "exit_code", b"exit_code", "funding", b"funding", "health_fault", b"health_fault", "id", b"id", "it_energy_uj", b"it_energy_uj", "job_id", b"job_id", "job_version", b"job_version", "latency", b"latency", "moved", b"moved", "node_id", b"node_id", "output_bytes", b"output_bytes", "receipt", b"receipt", "resources", b"resources", "restart_count", b"restart_count", "site_id", b"site_id", "start_time", b"start_time", "state", b"state", "state_message", b"state_message", "stop_requested", b"stop_requested", "superseded", b"superseded", "takes_over_from", b"takes_over_from", "task_group", b"task_group", "task_index", b"task_index", "tenant_id", b"tenant_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__exit_code: _TypeAlias = _typing.Literal["exit_code"]  # noqa: Y015
     _WhichOneofArgType__exit_code: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code"]  # noqa: Y015

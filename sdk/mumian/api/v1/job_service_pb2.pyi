@@ -11,6 +11,7 @@ from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from mumian.api.v1 import explanation_pb2 as _explanation_pb2
 from mumian.api.v1 import job_event_pb2 as _job_event_pb2
 from mumian.api.v1 import job_pb2 as _job_pb2
+from mumian.api.v1 import money_pb2 as _money_pb2
 from mumian.api.v1 import share_pb2 as _share_pb2
 import builtins as _builtins
 import sys
@@ -582,19 +583,23 @@ class PlanJobResponse(_message.Message):
 
     EXPLANATIONS_FIELD_NUMBER: _builtins.int
     TASKS_FIELD_NUMBER: _builtins.int
+    QUOTE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def explanations(self) -> _containers.RepeatedCompositeFieldContainer[_explanation_pb2.Explanation]: ...
     @_builtins.property
     def tasks(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlannedTask]: ...
+    @_builtins.property
+    def quote(self) -> _money_pb2.Quote: ...
     def __init__(
         self,
         *,
         explanations: _abc.Iterable[_explanation_pb2.Explanation] | None = ...,
         tasks: _abc.Iterable[Global___PlannedTask] | None = ...,
+        quote: _money_pb2.Quote | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["quote", b"quote"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["explanations", b"explanations", "tasks", b"tasks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["explanations", b"explanations", "quote", b"quote", "tasks", b"tasks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -661,21 +666,27 @@ class ExplainJobResponse(_message.Message):
 
     EXPLANATIONS_FIELD_NUMBER: _builtins.int
     DISCONNECTS_FIELD_NUMBER: _builtins.int
+    SHORTAGE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def explanations(self) -> _containers.RepeatedCompositeFieldContainer[_explanation_pb2.Explanation]: ...
     @_builtins.property
     def disconnects(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What its tasks on silent sites wait for, and whose promises do not hold now, one sentence each."""
 
+    @_builtins.property
+    def shortage(self) -> _money_pb2.Shortage:
+        """Set while tasks of it wait for money."""
+
     def __init__(
         self,
         *,
         explanations: _abc.Iterable[_explanation_pb2.Explanation] | None = ...,
         disconnects: _abc.Iterable[_builtins.str] | None = ...,
+        shortage: _money_pb2.Shortage | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["shortage", b"shortage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["disconnects", b"disconnects", "explanations", b"explanations"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["disconnects", b"disconnects", "explanations", b"explanations", "shortage", b"shortage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -43,6 +43,11 @@ class Receipt(_message.Message):
     CARBON_MG_PER_KWH_FIELD_NUMBER: _builtins.int
     RENT_MICROCNY_PER_HOUR_FIELD_NUMBER: _builtins.int
     CARBON_KG_MICROCNY_FIELD_NUMBER: _builtins.int
+    FORGONE_MICROCNY_FIELD_NUMBER: _builtins.int
+    VOUCHER_MICROCNY_FIELD_NUMBER: _builtins.int
+    TENANT_MICROCNY_FIELD_NUMBER: _builtins.int
+    VOUCHER_POLICY_ID_FIELD_NUMBER: _builtins.int
+    LEDGER_SEQUENCE_FIELD_NUMBER: _builtins.int
     held_ms: _builtins.int
     """From the start of the task to its end, by the agent's clock, restarts included."""
     core_ms: _builtins.int
@@ -65,6 +70,13 @@ class Receipt(_message.Message):
     rent_microcny_per_hour: _builtins.int
     """By the decision that placed it."""
     carbon_kg_microcny: _builtins.int
+    forgone_microcny: _builtins.int
+    """Who pays: total = forgone + voucher + tenant. What is above the reserved maximum, the operator bears."""
+    voucher_microcny: _builtins.int
+    tenant_microcny: _builtins.int
+    voucher_policy_id: _builtins.str
+    ledger_sequence: _builtins.int
+    """The one entry of the ledger that posts it."""
     def __init__(
         self,
         *,
@@ -85,10 +97,15 @@ class Receipt(_message.Message):
         carbon_mg_per_kwh: _builtins.int = ...,
         rent_microcny_per_hour: _builtins.int = ...,
         carbon_kg_microcny: _builtins.int = ...,
+        forgone_microcny: _builtins.int = ...,
+        voucher_microcny: _builtins.int = ...,
+        tenant_microcny: _builtins.int = ...,
+        voucher_policy_id: _builtins.str = ...,
+        ledger_sequence: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accelerator_ms", b"accelerator_ms", "carbon_kg_microcny", b"carbon_kg_microcny", "carbon_mg", b"carbon_mg", "carbon_mg_per_kwh", b"carbon_mg_per_kwh", "carbon_microcny", b"carbon_microcny", "core_ms", b"core_ms", "energy_kwh_microcny", b"energy_kwh_microcny", "energy_microcny", b"energy_microcny", "facility_energy_uj", b"facility_energy_uj", "held_ms", b"held_ms", "it_energy_uj", b"it_energy_uj", "memory_mib_s", b"memory_mib_s", "pue_marginal_permille", b"pue_marginal_permille", "pue_source", b"pue_source", "rent_microcny", b"rent_microcny", "rent_microcny_per_hour", b"rent_microcny_per_hour", "total_microcny", b"total_microcny"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accelerator_ms", b"accelerator_ms", "carbon_kg_microcny", b"carbon_kg_microcny", "carbon_mg", b"carbon_mg", "carbon_mg_per_kwh", b"carbon_mg_per_kwh", "carbon_microcny", b"carbon_microcny", "core_ms", b"core_ms", "energy_kwh_microcny", b"energy_kwh_microcny", "energy_microcny", b"energy_microcny", "facility_energy_uj", b"facility_energy_uj", "forgone_microcny", b"forgone_microcny", "held_ms", b"held_ms", "it_energy_uj", b"it_energy_uj", "ledger_sequence", b"ledger_sequence", "memory_mib_s", b"memory_mib_s", "pue_marginal_permille", b"pue_marginal_permille", "pue_source", b"pue_source", "rent_microcny", b"rent_microcny", "rent_microcny_per_hour", b"rent_microcny_per_hour", "tenant_microcny", b"tenant_microcny", "total_microcny", b"total_microcny", "voucher_microcny", b"voucher_microcny", "voucher_policy_id", b"voucher_policy_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

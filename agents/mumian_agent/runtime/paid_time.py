@@ -1,0 +1,71 @@
+"""When a task must end because no more of its time is paid for."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from pathlib import Path
+
+from mumian_agent.runtime import contact
+from mumian_agent.runtime.task import Task
+
+_LOOK_EVERY_S = 0.5
+_FILE = "funded_ms"
+
+
+def extend(log_dir: Path, funded_ms: int) -> None:
+    """Note that so much of a task's time is paid for.
+
+    The agent writes it and the task's supervisor reads it: the task ends in time though the agent be dead.
+    """
+    if funded_ms > _noted_ms(log_dir):
+        log_dir.mkdir(parents=True, exist_ok=True)
+        scratch = log_dir / f"{_FILE}.new"
+        scratch.write_text(str(funded_ms))
+        scratch.replace(log_dir / _FILE)
+
+
+def _noted_ms(log_dir: Path) -> int:
+    with contextlib.suppress(OSError, ValueError):
+        return int((log_dir / _FILE).read_text())
+    return 0
+
+
+class PaidTime:
+    """The task's `funded_ms`, counted from its start by a clock that nobody sets.
+
+    By its end the task has ended: the stop begins earlier, by the grace that the task has to end by itself.
+    """
+
+    def __init__(self, task: Task) -> None:
+        self._first_ms = task.run.allocation.funding.funded_ms
+        self._log_dir = Path(task.log_dir)
+        self.grace_s = min(task.stop_grace_s, self._first_ms / 2000)
+        self.is_over = False
+        self._begun_ns = contact.now_ns()
+
+    @property
+    def reason(self) -> str:
+        """What the task's tenant is told."""
+        return (
+            f"stopped at the end of the {self._funded_ms() / 60_000:.4g} min that its budget pays for; "
+            "it goes on once there is money"
+        )
+
+    async def wait(self) -> None:
+        """Return when the task is to be stopped; never for a task that no budget limits."""
+        if not self._first_ms:
+            await asyncio.get_running_loop().create_future()
+        while not self.look():  # noqa: ASYNC110 -- another process writes the file
+            await asyncio.sleep(_LOOK_EVERY_S)
+
+    def look(self) -> bool:
+        """Whether the task is to be stopped; once it is, it stays so."""
+        if self._first_ms and not self.is_over:
+            funded_s = self._funded_ms() / 1000
+            run_s = (contact.now_ns() - self._begun_ns) / 1e9
+            self.is_over = run_s >= funded_s - self.grace_s - _LOOK_EVERY_S
+        return self.is_over
+
+    def _funded_ms(self) -> int:
+        return max(self._first_ms, _noted_ms(self._log_dir))

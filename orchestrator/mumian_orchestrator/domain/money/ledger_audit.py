@@ -1,0 +1,125 @@
+"""Whether a ledger is whole, and agrees with what else is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from mumian.api.v1.job_pb2 import Allocation
+from mumian.storage.v1 import ledger_pb2
+from mumian.storage.v1.ledger_pb2 import LedgerEntry, LedgerHead, LedgerPage, StoredFund, StoredFunds
+
+from mumian_orchestrator.domain.money.ledger import (
+    AVAILABLE,
+    GRANTED,
+    RESERVED,
+    SPENT,
+    Balances,
+    LedgerError,
+    page_hash,
+)
+
+# Where what it reads is stored, relative to the store's prefix.
+HEAD, FUNDS, PAGES, ALLOCATIONS = "ledger/head", "ledger/funds/", "log/ledger/", "allocations/"
+
+
+class Audit(NamedTuple):
+    """What was found right."""
+
+    pages: int
+    entries: int
+    funds: int
+    receipts: int
+    posted_microcny: int
+
+
+def pages_of(stored: Mapping[str, bytes]) -> Iterator[LedgerPage]:
+    """The pages in their order, which is that of their keys."""
+    for key in sorted(key for key in stored if key.startswith(PAGES)):
+        yield LedgerPage.FromString(stored[key])
+
+
+def entries_of(stored: Mapping[str, bytes]) -> Iterator[LedgerEntry]:
+    """All entries, oldest first."""
+    for page in pages_of(stored):
+        yield from page.entries
+
+
+def audit_of(stored: Mapping[str, bytes]) -> Audit:
+    """Replay the ledger and compare it with all that is stored, by key.
+
+    Raises:
+        LedgerError: the first thing that is wrong.
+    """
+    balances, newest, pages, time_ns = Balances(), b"", 0, 0
+    posted: dict[tuple[str, int], LedgerEntry] = {}
+    for page in pages_of(stored):
+        pages += 1
+        newest = page_hash(newest, [entry.SerializeToString() for entry in page.entries])
+        if newest != page.hash:
+            raise LedgerError(f"the page of entry {page.entries[0].sequence} was changed, or one before it")
+        for entry in page.entries:
+            balances.apply(entry)
+            if entry.time.ToNanoseconds() < time_ns:
+                raise LedgerError(f"entry {entry.sequence} is older than the one before it")
+            time_ns = entry.time.ToNanoseconds()
+            if entry.kind == ledger_pb2.LEDGER_ENTRY_KIND_POST:
+                attempt = entry.allocation_id, entry.attempt
+                if attempt in posted:
+                    raise LedgerError(
+                        f"attempt {entry.attempt} of {entry.allocation_id} is posted twice, by entries "
+                        f"{posted[attempt].sequence} and {entry.sequence}"
+                    )
+                posted[attempt] = entry
+    _compare_head(stored, balances.sequence, newest)
+    return Audit(
+        pages,
+        balances.sequence,
+        _compare_funds(stored, balances),
+        _compare_receipts(stored, posted),
+        sum(entry.settlement.receipt.total_microcny for entry in posted.values()),
+    )
+
+
+def _compare_head(stored: Mapping[str, bytes], sequence: int, newest: bytes) -> None:
+    head = LedgerHead.FromString(stored.get(HEAD, b""))
+    if (head.sequence, head.hash) != (sequence, newest):
+        raise LedgerError(f"the ledger ends with entry {sequence}, and its head says {head.sequence}")
+
+
+def _compare_funds(stored: Mapping[str, bytes], balances: Balances) -> int:
+    kept: dict[tuple[str, str], StoredFund] = {}
+    for key, value in stored.items():
+        if key.startswith(FUNDS):
+            for name, fund in StoredFunds.FromString(value).funds.items():
+                owner, _, period = name.partition("@")
+                kept[owner, period] = fund
+    replayed = balances.funds()
+    for of in kept.keys() | replayed.keys():
+        fund = kept.get(of, StoredFund())
+        found = {
+            AVAILABLE: fund.available_microcny,
+            RESERVED: fund.reserved_microcny,
+            SPENT: fund.spent_microcny,
+        }
+        found[GRANTED] = sum(found.values())
+        wanted = replayed.get(of, dict.fromkeys(found, 0))
+        if found != wanted:
+            raise LedgerError(f"fund {of[0]} of {of[1]} is stored as {found}, and replayed as {wanted}")
+    return len(kept)
+
+
+def _compare_receipts(stored: Mapping[str, bytes], posted: dict[tuple[str, int], LedgerEntry]) -> int:
+    left = dict(posted)
+    for key, value in stored.items():
+        if not key.startswith(ALLOCATIONS):
+            continue
+        allocation = Allocation.FromString(value)
+        if not allocation.HasField("receipt") or not allocation.receipt.ledger_sequence:
+            continue  # it has not ended, or ended before there was a ledger
+        entry = left.pop((allocation.id, allocation.attempt), None)
+        if entry is None or entry.settlement.receipt != allocation.receipt:
+            raise LedgerError(f"the receipt of {allocation.id} is not the one that was posted")
+    if left:
+        raise LedgerError(f"{min(left)[0]} is posted, and has no receipt")
+    return len(posted)

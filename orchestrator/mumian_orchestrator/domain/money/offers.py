@@ -1,0 +1,131 @@
+"""An operator's price list: what it asks for cores, memory and accelerators, when, and how much it offers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+
+from mumian.api.v1.fleet_pb2 import Node, Site
+
+from mumian_orchestrator.domain.fields import FieldError, Fields
+from mumian_orchestrator.domain.money.document import cny, day, identifier
+
+CPU, MEMORY = "cpu", "memory"  # a core and a GiB, for an hour; all else is an accelerator's model
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """One line of a price list."""
+
+    operator_id: str
+    site_id: str  # empty: at each of its sites
+    what: str
+    microcny_per_hour: int
+    first_day: date
+    last_day: date
+    first_hour: int  # of the day; from this one
+    end_hour: int  # up to, and without, this one; it may be the next day's
+    devices: int | None  # how many the platform may use at each site; None: all that there are
+
+    def holds_at(self, moment: datetime) -> bool:
+        """Whether it is in force at a local time."""
+        hour = moment.hour
+        if self.first_hour < self.end_hour:
+            in_hours = self.first_hour <= hour < self.end_hour
+        else:
+            in_hours = hour >= self.first_hour or hour < self.end_hour
+        return in_hours and self.first_day <= moment.date() <= self.last_day
+
+
+def in_force(offers: Sequence[Offer], site: Site, moment: datetime) -> dict[str, Offer]:
+    """By what is offered at a site; where several hold, the first in the list."""
+    found: dict[str, Offer] = {}
+    for offer in offers:
+        is_here = offer.operator_id == site.operator_id and offer.site_id in ("", site.id)
+        if is_here and offer.holds_at(moment):
+            found.setdefault(offer.what, offer)
+    return found
+
+
+def priced(site: Site, offers: dict[str, Offer]) -> Site:
+    """The site at the prices offered; what is not offered stays at the site's own."""
+    if not offers:
+        return site
+    made = Site()
+    made.CopyFrom(site)
+    for what, offer in offers.items():
+        if what == CPU:
+            made.prices.cpu_core_hour_microcny = offer.microcny_per_hour
+        elif what == MEMORY:
+            made.prices.memory_gib_hour_microcny = offer.microcny_per_hour
+        else:
+            made.prices.accelerator_hour_microcny[what] = offer.microcny_per_hour
+    for hour in made.forecast.hours:
+        hour.rent_permille = 0  # what is offered is the price, at every hour of the offer
+    return made
+
+
+def limited(nodes: Sequence[Node], offers: dict[str, Offer]) -> list[Node]:
+    """The nodes with no more accelerators than are offered, those of the first nodes by id.
+
+    Of a node with several models nothing is taken away: its devices are numbered through.
+    """
+    left = {what: offer.devices for what, offer in offers.items() if offer.devices is not None}
+    if not left:
+        return list(nodes)
+    shown = []
+    for node in sorted(nodes, key=lambda node: node.id):
+        model = node.accelerators[0].model if len(node.accelerators) == 1 else None
+        if model in left:
+            kept = min(node.accelerators[0].count, left[model])
+            left[model] -= kept
+            copy = Node()
+            copy.CopyFrom(node)
+            copy.accelerators[0].count = kept
+            node = copy
+        shown.append(node)
+    return shown
+
+
+def read_offers(fields: Fields) -> tuple[Offer, ...]:
+    """From the fields of a document of kind `offers`.
+
+    Raises:
+        FieldError: something in it is wrong.
+    """
+    operator_id = identifier(fields, "operator")
+
+    def offer(each: Fields) -> Offer:
+        what = each.text("what")
+        first_hour, end_hour = _hours(each)
+        made = Offer(
+            operator_id=operator_id,
+            site_id=identifier(each, "site", ""),
+            what=what,
+            microcny_per_hour=cny(each, "cny_per_hour"),
+            first_day=day(each, "from"),
+            last_day=day(each, "until"),
+            first_hour=first_hour,
+            end_hour=end_hour,
+            devices=each.whole("devices") if each.has("devices") else None,
+        )
+        if made.devices is not None and what in (CPU, MEMORY):
+            raise FieldError(f"{each.at('devices')} is for accelerators only; leave it out for {what}")
+        if made.last_day < made.first_day:
+            raise FieldError(f"{each.at('until')} ({made.last_day}) is before {each.at('from')}")
+        return made
+
+    offers = fields.items("prices", offer)
+    fields.end()
+    return offers
+
+
+def _hours(fields: Fields) -> tuple[int, int]:
+    value = fields.text("hours", "0-24")
+    first, _, end = value.partition("-")
+    if not (first.isdecimal() and end.isdecimal()) or int(first) > 23 or not 0 < int(end) <= 24:
+        raise FieldError(f"{fields.at('hours')} ({value!r}) must be hours of the day such as 8-20 or 22-6")
+    if int(first) == int(end):
+        raise FieldError(f"{fields.at('hours')} ({value!r}) is no time at all; use 0-24 for all day")
+    return int(first), int(end)

@@ -1,0 +1,192 @@
+"""Budgets, published documents, accounts and corrections, without their transport."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+
+from mumian.api.v1 import error_pb2
+from mumian.api.v1.money_pb2 import Budget, Fund, MoneyDocument, Statement, StatementLine
+from mumian.storage.v1.ledger_pb2 import LedgerEntry, LedgerPage
+
+from mumian_orchestrator.domain.errors import FieldFault, RequestRefusedError, invalid
+from mumian_orchestrator.domain.money.accounts import lines_of, statement_of
+from mumian_orchestrator.domain.money.city_report import CityReport
+from mumian_orchestrator.domain.money.periods import is_period, month_of, year_of
+from mumian_orchestrator.domain.money.shortage import cny
+from mumian_orchestrator.domain.names import is_name
+from mumian_orchestrator.ports.store import TermStore
+from mumian_orchestrator.services.commit_log import CommitLog
+from mumian_orchestrator.services.fleet import Fleet
+from mumian_orchestrator.services.money.corrections import Corrections
+from mumian_orchestrator.services.money.documents import MoneyDocuments
+from mumian_orchestrator.services.money.ledger_book import PAGES, BudgetLimits, LedgerBook, budget_of
+from mumian_orchestrator.services.scheduler import Scheduler
+
+_HOUR_S = 3600
+BUDGET_MICROCNY_MAX = 10**18
+
+
+class Treasury:
+    """What people ask and change about money."""
+
+    def __init__(
+        self,
+        book: LedgerBook,
+        documents: MoneyDocuments,
+        corrections: Corrections,
+        fleet: Fleet,
+        scheduler: Scheduler,
+        store: TermStore,
+        commit_log: CommitLog,
+    ) -> None:
+        self._book, self._documents, self._corrections = book, documents, corrections
+        self._fleet, self._scheduler = fleet, scheduler
+        self._store, self._log = store, commit_log
+
+    async def run(self) -> None:
+        """Let price lists hold from hour to hour, until cancelled."""
+        while True:
+            now_s = self._book.now_ms() / 1000
+            await asyncio.sleep(_HOUR_S - now_s % _HOUR_S)
+            self._reprice()
+
+    def _reprice(self) -> None:
+        self._fleet.set_offers()
+        self._scheduler.evaluate_waiting()
+
+    # Budgets.
+
+    def budget(self, tenant_id: str) -> Budget:
+        """A tenant's budget and what has become of it."""
+        limits = self._book.limits(tenant_id) or BudgetLimits()
+        made = Budget(tenant_id=tenant_id, funds=self._book.funds(budget_of(tenant_id)))
+        if limits.month is not None:
+            made.month_microcny = limits.month
+        if limits.year is not None:
+            made.year_microcny = limits.year
+        return made
+
+    async def set_budget(
+        self, tenant_id: str, month_microcny: int | None, year_microcny: int | None
+    ) -> Budget:
+        """Limit a tenant; None leaves a limit as it is.
+
+        Raises:
+            RequestRefusedError: INVALID_FIELD or BUDGET_BELOW_USE; nothing has changed.
+        """
+        faults = []
+        if not is_name(tenant_id):
+            faults.append(FieldFault("tenant_id", f"({tenant_id!r}) is no valid tenant; use a-z, 0-9 and -"))
+        asked = {"month_microcny": month_microcny, "year_microcny": year_microcny}
+        if month_microcny is None and year_microcny is None:
+            faults.append(FieldFault("month_microcny", "or year_microcny must be given"))
+        for field, microcny in asked.items():
+            if microcny is not None and microcny > BUDGET_MICROCNY_MAX:
+                faults.append(FieldFault(field, f"({microcny}) must be at most {BUDGET_MICROCNY_MAX}"))
+        if faults:
+            raise invalid(faults)
+        before = self._book.limits(tenant_id) or BudgetLimits()
+        limits = BudgetLimits(
+            before.month if month_microcny is None else month_microcny,
+            before.year if year_microcny is None else year_microcny,
+        )
+        month = month_of(self._book.now_ms())
+        for field, period, limit in (
+            ("month_microcny", month, limits.month),
+            ("year_microcny", year_of(month), limits.year),
+        ):
+            used = self._book.in_use((budget_of(tenant_id), period))
+            if limit is not None and limit < used:
+                raise RequestRefusedError(
+                    error_pb2.ERROR_REASON_BUDGET_BELOW_USE,
+                    f"CNY {cny(used)} of {period} are spent or reserved already; the limit "
+                    f"(CNY {cny(limit)}) must be at least that",
+                    [FieldFault(field, f"({limit}) must be at least {used}")],
+                )
+        await self._log.append(self._book.set_limits(tenant_id, limits))
+        self._scheduler.evaluate_waiting()
+        return self.budget(tenant_id)
+
+    def voucher_funds(self) -> list[Fund]:
+        """All pools of vouchers, and the enterprises' shares of them."""
+        return self._book.funds("voucher/")
+
+    # Documents.
+
+    def documents(self) -> list[MoneyDocument]:
+        """What is published, in order of name."""
+        return self._documents.all()
+
+    async def apply(self, text: str) -> MoneyDocument:
+        """Publish a document.
+
+        Raises:
+            RequestRefusedError: INVALID_FIELD.
+        """
+        document, durable = self._documents.apply(text)
+        self._reprice()
+        await durable
+        return document
+
+    # Accounts.
+
+    async def tenant_statement(self, tenant_id: str, period: str) -> Statement:
+        """A tenant's account of a month or a year ("": this month)."""
+        period = self._period(period)
+        made = statement_of(
+            tenant_id, period, await self._lines(period), lambda line: line.tenant_id == tenant_id
+        )
+        made.funds.extend(fund for fund in self._book.funds(budget_of(tenant_id)) if fund.period == period)
+        return made
+
+    async def operator_statement(self, operator_id: str, period: str) -> Statement:
+        """An operator's account. Its tenants' names are not for it."""
+        period = self._period(period)
+        made = statement_of(
+            operator_id, period, await self._lines(period), lambda line: line.operator_id == operator_id
+        )
+        for line in made.lines:
+            line.ClearField("tenant_id")
+        return made
+
+    async def city_report(self, year: str) -> CityReport:
+        """The report on a year ("": this year)."""
+        period = year_of(self._period(year))
+        if year and len(year) != 4:
+            raise invalid([FieldFault("year", f"({year!r}) must be a year such as 2026")])
+        return CityReport(
+            period,
+            self._book.now_ms(),
+            [entry async for entry in self._entries(period)],
+            self._fleet.sites(),
+            self._fleet.nodes(),
+            self._documents.registry,
+            self._documents.pue,
+        )
+
+    async def correct(
+        self, allocation_id: str, microcny: int, reason: str, request_id: str, *, clawback: bool
+    ) -> StatementLine:
+        """As `Corrections.correct`, and durable."""
+        line, durable = self._corrections.correct(
+            allocation_id, microcny, reason, request_id, clawback=clawback
+        )
+        await durable
+        self._scheduler.evaluate_waiting()
+        return line
+
+    async def _lines(self, period: str) -> Iterable[StatementLine]:
+        return lines_of([entry async for entry in self._entries(period)])
+
+    async def _entries(self, period: str) -> AsyncIterator[LedgerEntry]:
+        for page in await self._store.read_log(f"{PAGES}{period}{'-' if len(period) == 4 else '/'}"):
+            for entry in LedgerPage.FromString(page).entries:
+                yield entry
+
+    def _period(self, asked: str) -> str:
+        if asked and not is_period(asked):
+            raise invalid(
+                [FieldFault("period", f"({asked!r}) must be a month or a year such as 2026-11 or 2026")]
+            )
+        return asked or month_of(self._book.now_ms())

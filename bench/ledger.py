@@ -14,9 +14,9 @@ from mumian.storage.v1 import ledger_pb2
 from mumian.storage.v1.ledger_pb2 import LedgerPage, Settlement
 from mumian_orchestrator.adapters.clock import SystemClock
 from mumian_orchestrator.domain.money import ledger
-from mumian_orchestrator.domain.money.ledger import Balances, page_hash
+from mumian_orchestrator.domain.money.ledger import Balances, budget_of, page_hash
 from mumian_orchestrator.domain.money.periods import month_of
-from mumian_orchestrator.services.money.ledger_book import PAGES, BudgetLimits, Draft, LedgerBook, budget_of
+from mumian_orchestrator.services.money.ledger_book import PAGES, BudgetLimits, Draft, LedgerBook
 
 
 @click.command()

@@ -100,6 +100,7 @@ async def suite(folder: Path, history: History, count: int, lease_ttl_s: int) ->
                 mumian.AsyncClient(everybody, timeout_s=_PATIENCE_S) as client,
                 mumian.AsyncClient(everybody, tenant="stranger", timeout_s=_PATIENCE_S) as stranger,
             ):
+                await client.set_budget("default", month_microcny=10**15)
                 oracle = Oracle(history, RealPlatform(client, stranger, kv), KEY_PREFIX)
                 yield Suite(coordinators, oracle, history, lease_ttl_s)
         finally:

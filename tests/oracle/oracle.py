@@ -2,7 +2,7 @@
 store, and the history of what was acknowledged, asked for, started and stopped; it knows nothing of what was
 done to the platform. The same oracle judges real processes (`tests/faults`) and simulations (`tests/sim`).
 
-Of the design's section 8 it checks 1, 2, 5, 6, 7, 8 and 9. Money (3, 4) is not there yet.
+It checks all of the design's section 8.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from mumian.api.v1.job_event_pb2 import JobEvent
 from mumian.api.v1.job_pb2 import Allocation, Job
 from mumian_orchestrator.domain.job_events import replay, without
 from mumian_orchestrator.domain.job_state import TERMINAL_JOB_STATES
+from mumian_orchestrator.domain.money.ledger import LedgerError
+from mumian_orchestrator.domain.money.ledger_audit import PAGES, audit_of
 from mumian_orchestrator.ports.key_value import KeyEvent
 from mumian_orchestrator.services.leadership import leader_key
 
@@ -100,6 +102,7 @@ class Oracle:
         await self._check_room(verdict)
         await self._check_writers(verdict)
         await self._check_stored_plans(verdict)
+        await self._check_money(jobs, verdict)
         for job_id in await self._platform.seen_by_a_stranger([job.id for job in jobs]):
             verdict.broken.append(f"{job_id} is shown to another tenant")
         return verdict
@@ -257,6 +260,29 @@ class Oracle:
         for event in await self._platform.history_of(data):
             stored.happened(event.key.removeprefix(data), event.value, event.revision)
         verdict.broken += stored.faults()
+
+    async def _check_money(self, jobs: Sequence[Job], verdict: Verdict) -> None:
+        """3: the ledger replays to the stored funds, none was ever below zero, what is reserved is held for
+        what has not ended. 4: each posting has one attempt, and each metered attempt its posting.
+        """
+        stored: dict[str, bytes] = {}
+        data = f"{self._prefix}data/"
+        for prefix in (data, f"{self._prefix}{PAGES}"):
+            for event in await self._platform.history_of(prefix):
+                key = event.key.removeprefix(data if prefix == data else self._prefix)
+                if event.value is None:
+                    stored.pop(key, None)
+                else:
+                    stored[key] = event.value
+        try:
+            audit_of(stored)
+        except LedgerError as error:
+            verdict.broken.append(f"the ledger is wrong: {error}")
+        for allocation in (allocation for job in jobs for allocation in job.allocations):
+            if allocation.HasField("receipt") and not allocation.receipt.ledger_sequence:
+                verdict.broken.append(f"{allocation.id} has a receipt that was never posted")
+            if allocation.funding.holds and not allocation.funding.settled:
+                verdict.broken.append(f"money is still held for {allocation.id}, which has ended")
 
     def _runs(self) -> Iterable[_Run]:
         """What runners have run, in the order of their starts."""

@@ -52,6 +52,9 @@ _BEGIN_S, _WORK_UNTIL_S = 3.0, 45.0
 # Contracts, brake and backoffs together take less, once all is well.
 _ENDS_WITHIN_S, _SETTLES_S = 300.0, 8.0
 _MEMORY = Path("/dev/shm")
+# What a tenant may spend. With the tight one work waits for money, until the tenants go home.
+_BUDGETS_MICROCNY = (None, 10**12, 30)
+_BUDGET_WINDOW_MS = 10_000
 
 
 @dataclass(slots=True)
@@ -83,6 +86,7 @@ class City:
             brake_release_after_ms=self._random.choice((20_000, 40_000)),
             # Longer than a tenant repeats a request without an answer, which has to find its job.
             archive_after_s=chance("archive").choice((40, 86_400)),
+            budget_window_ms=_BUDGET_WINDOW_MS,
         )
         self.coordinators = [
             Coordinator(
@@ -100,6 +104,8 @@ class City:
             for number, site_id in enumerate(_SITES)
         }
         self.tenants = [Tenant(name, self.coordinators, history, chance(name)) for name in TENANTS]
+        money = chance("money")
+        self.budgets_microcny = {name: money.choice(_BUDGETS_MICROCNY) for name in TENANTS}
         self.mirror = Mirror(self.cluster, self.config.key_prefix, self.weather, self.roads)
         self._armed: dict[Failpoint, int] = {}
         self._heals: dict[int, Heal] = {}
@@ -165,12 +171,19 @@ class City:
         for site in self.sites.values():
             site.start()
         await asyncio.sleep(_BEGIN_S)
+        for tenant in self.tenants:
+            budget = self.budgets_microcny[tenant.name]
+            if budget is not None:
+                await tenant.set_budget(budget)
         working = [asyncio.create_task(tenant.work(_WORK_UNTIL_S)) for tenant in self.tenants]
         striking = [asyncio.create_task(self._strike(number, fault)) for number, fault in enumerate(faults)]
         await asyncio.gather(*working)
         for task in striking:
             task.cancel()
         self._heal_all()
+        for tenant in self.tenants:
+            if self.budgets_microcny[tenant.name] is not None:
+                await tenant.set_budget(10**12)
         with contextlib.suppress(TimeoutError, CallRefusedError):
             async with asyncio.timeout(_ENDS_WITHIN_S):
                 await asyncio.gather(*(tenant.finish() for tenant in self.tenants))

@@ -10,6 +10,7 @@ from mumian.agent.v1.agent_pb2 import AgentReport, CoordinatorCommand
 from mumian_orchestrator.adapters.core.engine import CoreEngine
 from mumian_orchestrator.adapters.grpc.agent_service import AgentService
 from mumian_orchestrator.adapters.grpc.job_service import JobService
+from mumian_orchestrator.adapters.grpc.money_service import MoneyService
 from mumian_orchestrator.adapters.memory.key_value import MemoryKeyValue
 from mumian_orchestrator.adapters.memory.virtual_time import VirtualClock
 from mumian_orchestrator.main.composition import Services
@@ -123,6 +124,7 @@ class Coordinator:
         self.streams: dict[Stream, None] = {}  # in the order in which they came
         self.services: Services | None = None  # while it leads
         self.jobs: JobService | None = None
+        self.money: MoneyService | None = None
         self.agents: AgentService | None = None
         self.process = Process(name)
         self.process.kill()
@@ -148,6 +150,7 @@ class Coordinator:
         """It leads: let everybody in."""
         self.services = services
         self.jobs = JobService(services.admission, services.endpoints, services.bundles)
+        self.money = MoneyService(services.treasury)
         self.agents = AgentService(
             services.sessions, services.reports, services.bundles, services.access.sites
         )
@@ -159,7 +162,7 @@ class Coordinator:
             stream.coordinator_gone()
 
     def _closed(self) -> None:
-        self.services = self.jobs = self.agents = None
+        self.services = self.jobs = self.money = self.agents = None
 
     # What is done to it.
 
@@ -198,9 +201,15 @@ class Coordinator:
         return stream
 
     async def call(
-        self, caller: str, tenant: str, work: Callable[[JobService, Any], Awaitable[Any]], *, times: int = 1
+        self,
+        caller: str,
+        tenant: str,
+        work: Callable[[Any, Any], Awaitable[Any]],
+        *,
+        times: int = 1,
+        door: str = "jobs",
     ) -> Any:
-        """One call of a tenant, which may arrive more than once.
+        """One call of a tenant at a service (`door`: jobs, money), which may arrive more than once.
 
         Raises:
             UnreachableError: there is no answer.
@@ -210,11 +219,12 @@ class Coordinator:
         there, back = self._roads.road(caller, self.name), self._roads.road(self.name, caller)
 
         async def serve() -> None:
-            if self.jobs is None:
+            service = getattr(self, door)
+            if service is None:
                 answer: Any = UnreachableError("it does not lead")
             else:
                 try:
-                    answer = await work(self.jobs, Metadata(tenant))
+                    answer = await work(service, Metadata(tenant))
                 except CallRefusedError as refused:
                     answer = refused
             self._roads.later(self._roads.way_s(), come_back, answer)

@@ -21,7 +21,9 @@ from mumian_orchestrator.services.admission import Admission
 from mumian_orchestrator.services.agent_sessions import AgentSessions
 from mumian_orchestrator.services.fleet import Fleet
 from mumian_orchestrator.services.job_table import JobTable
+from mumian_orchestrator.services.money.ledger_book import LedgerBook
 from mumian_orchestrator.services.plan_applier import PlanApplier
+from mumian_orchestrator.services.receipts import Receipts
 from mumian_orchestrator.services.reconciler import Reconciler
 from mumian_orchestrator.services.store.fenced import FencedStore
 from mumian_orchestrator.services.store.reader import StoreReader
@@ -197,6 +199,31 @@ def _confirm_what_is_not_stored() -> AbstractContextManager[Any]:
     return mock.patch.object(JobTable, "all_durable", at_once)
 
 
+def _ledger_beside_the_commit() -> AbstractContextManager[Any]:
+    """Money moves in a transaction of its own, right after that of its allocation."""
+    append = JobTable._append
+
+    def apart(self: JobTable, job: Any, changed: Any, *more: Any) -> asyncio.Future[None]:
+        pages = self._book.writes(changed)
+        with mock.patch.object(self._book, "writes", lambda changed: []):
+            durable = append(self, job, changed, *more)
+        if pages:
+            self._log.append(pages)
+        return durable
+
+    return mock.patch.object(JobTable, "_append", apart)
+
+
+def _keep_what_is_left() -> AbstractContextManager[Any]:
+    """What an ended task has not used is not given back."""
+    return mock.patch.object(Receipts, "_charge", lambda self, allocation, parts: {})
+
+
+def _forget_the_funds() -> AbstractContextManager[Any]:
+    """A new leader does not know what was spent."""
+    return mock.patch.object(LedgerBook, "load", lambda self, stored: None)
+
+
 @dataclass(frozen=True, slots=True)
 class Mutation:
     """A defect, and faults under which it does harm."""
@@ -235,4 +262,9 @@ MUTATIONS: dict[str, Mutation] = {
     "confirm-what-is-not-stored": Mutation(
         _confirm_what_is_not_stored, ("sleep", "store-away", "kill-agent")
     ),
+    "ledger-beside-the-commit": Mutation(
+        _ledger_beside_the_commit, ("die-before-commit", "die-before-commit", "store-away", "kill-leader")
+    ),
+    "keep-what-is-left": Mutation(_keep_what_is_left, ()),
+    "forget-the-funds": Mutation(_forget_the_funds, ("kill-leader",)),
 }

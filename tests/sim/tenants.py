@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import grpc
-from mumian.api.v1 import job_pb2
+from mumian.api.v1 import job_pb2, money_service_pb2
 from mumian.api.v1 import job_service_pb2 as pb
 from mumian.api.v1.job_pb2 import Job, JobSpec, OnDisconnect
 from mumian_orchestrator.domain.job_state import TERMINAL_JOB_STATES
@@ -95,12 +95,17 @@ class Tenant:
         answer = await self._ask(lambda jobs, context: jobs.GetJob(request, context))
         return answer.job  # type: ignore[no-any-return]
 
-    async def _ask(self, work: Any) -> Any:
+    async def set_budget(self, month_microcny: int) -> None:
+        """What it may spend in a month, by whoever runs the platform."""
+        request = money_service_pb2.SetBudgetRequest(tenant_id=self.name, month_microcny=month_microcny)
+        await self._ask(lambda money, context: money.SetBudget(request, context), "money")
+
+    async def _ask(self, work: Any, door: str = "jobs") -> Any:
         """Ask one coordinator after the other until there is an answer."""
         while True:
             leader, times = self._coordinators[0], 2 if self._random.random() < self.repeats else 1
             try:
-                return await leader.call(self.name, self.name, work, times=times)
+                return await leader.call(self.name, self.name, work, times=times, door=door)
             except UnreachableError:
                 pass
             except CallRefusedError as refused:

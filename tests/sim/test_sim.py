@@ -18,6 +18,8 @@ FOUND_AT_ONCE = (
     "book-nothing-after-takeover",
     "skip-what-was-compacted",
     "show-all-tenants",
+    "keep-what-is-left",
+    "forget-the-funds",
 )
 
 

@@ -6,7 +6,7 @@ import csv
 import html
 import io
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from mumian.api.v1.fleet_pb2 import Node, Site
@@ -174,21 +174,33 @@ class CityReport:
         """One page that needs nothing from elsewhere."""
         parts = [
             f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Compute report {self.year}</title>',
-            "<style>body{font:15px/1.5 sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}"
-            "table{border-collapse:collapse;width:100%}td,th{padding:.2rem .6rem;text-align:left;"
-            "border-bottom:1px solid #ddd}td:nth-child(3){text-align:right;font-variant-numeric:tabular-nums}"
-            "</style>",
+            "<style>body{font:15px/1.5 sans-serif;max-width:64rem;margin:2rem auto;padding:0 1rem}"
+            "table{border-collapse:collapse}td,th{padding:.25rem .8rem;text-align:right;"
+            "border-bottom:1px solid #ddd;font-variant-numeric:tabular-nums}th{font-weight:600;color:#555}"
+            "td:first-child,th:first-child{text-align:left}h2:first-letter{text-transform:uppercase}</style>",
             f"<h1>Compute report {self.year}</h1><p>Amounts are those of the ledger. Capacity, PUE and "
             "retrofit are those of today's fleet; compute is counted at dense FP16.</p>",
         ]
         for section in dict.fromkeys(row.section for row in self.rows):
-            parts.append(f"<h2>{html.escape(section)}</h2><table>")
-            for row in self.rows:
-                if row.section == section:
-                    cells = (row.what, row.measure, row.value, row.unit)
-                    parts.append("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells))
-            parts.append("</table>")
+            parts += [f"<h2>{html.escape(section)}</h2>", *_table(self._of(section))]
         return "\n".join(parts)
+
+    def _of(self, section: str) -> list[Row]:
+        return [row for row in self.rows if row.section == section]
+
+
+def _table(rows: Sequence[Row]) -> Iterator[str]:
+    """A line for each thing, a column for each measure."""
+    columns = list(dict.fromkeys((row.measure, row.unit) for row in rows))
+    values = {(row.what, row.measure, row.unit): row.value for row in rows}
+    yield "<table><tr><th></th>" + "".join(
+        f"<th>{html.escape(measure)}{f'<br>{html.escape(unit)}' if unit else ''}</th>"
+        for measure, unit in columns
+    )
+    for what in dict.fromkeys(row.what for row in rows):
+        cells = (values.get((what, *column), "") for column in columns)
+        yield f"<tr><td>{html.escape(what)}</td>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells)
+    yield "</table>"
 
 
 def _harmless(cell: str) -> str:

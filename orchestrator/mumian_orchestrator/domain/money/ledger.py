@@ -21,6 +21,21 @@ class LedgerError(Exception):
     """Entries that cannot be a ledger: the first thing that is wrong with them."""
 
 
+def budget_of(tenant_id: str) -> str:
+    """The owner of a tenant's budget."""
+    return f"budget/{tenant_id}"
+
+
+def pool_of(policy_id: str) -> str:
+    """The owner of a policy's pool of vouchers."""
+    return f"voucher/{policy_id}"
+
+
+def share_of(policy_id: str, enterprise_id: str) -> str:
+    """The owner of what one enterprise may have of it."""
+    return f"voucher/{policy_id}/{enterprise_id}"
+
+
 def fund_account(owner: str, period: str, part: str) -> str:
     """The name of one of a fund's accounts."""
     return f"{owner}@{period}:{part}"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from mumian.api.v1.job_pb2 import Allocation
 from mumian.storage.v1 import ledger_pb2
 from mumian.storage.v1.ledger_pb2 import LedgerEntry, LedgerHead, LedgerPage, StoredFund, StoredFunds
 
+from mumian_orchestrator.domain.money.holds import amounts_of
 from mumian_orchestrator.domain.money.ledger import (
     AVAILABLE,
     GRANTED,
@@ -16,8 +18,12 @@ from mumian_orchestrator.domain.money.ledger import (
     SPENT,
     Balances,
     LedgerError,
+    budget_of,
     page_hash,
+    pool_of,
+    share_of,
 )
+from mumian_orchestrator.domain.money.periods import year_of
 
 # Where what it reads is stored, relative to the store's prefix.
 HEAD, FUNDS, PAGES, ALLOCATIONS = "ledger/head", "ledger/funds/", "log/ledger/", "allocations/"
@@ -72,11 +78,15 @@ def audit_of(stored: Mapping[str, bytes]) -> Audit:
                     )
                 posted[attempt] = entry
     _compare_head(stored, balances.sequence, newest)
+    allocations = [
+        Allocation.FromString(value) for key, value in stored.items() if key.startswith(ALLOCATIONS)
+    ]
+    _compare_holds(allocations, balances)
     return Audit(
         pages,
         balances.sequence,
         _compare_funds(stored, balances),
-        _compare_receipts(stored, posted),
+        _compare_receipts(allocations, posted),
         sum(entry.settlement.receipt.total_microcny for entry in posted.values()),
     )
 
@@ -109,12 +119,30 @@ def _compare_funds(stored: Mapping[str, bytes], balances: Balances) -> int:
     return len(kept)
 
 
-def _compare_receipts(stored: Mapping[str, bytes], posted: dict[tuple[str, int], LedgerEntry]) -> int:
+def _compare_holds(allocations: Iterable[Allocation], balances: Balances) -> None:
+    """What is reserved of a fund is what is held for allocations that have not ended."""
+    held: Counter[tuple[str, str]] = Counter()
+    for allocation in allocations:
+        funding = allocation.funding
+        for hold in () if funding.settled else funding.holds:
+            kept, year, owner = amounts_of(hold), year_of(hold.month), budget_of(allocation.tenant_id)
+            held[owner, hold.month] += kept.tenant if hold.month_budget else 0
+            held[owner, year] += kept.tenant if hold.year_budget else 0
+            held[pool_of(funding.voucher_policy_id), year] += kept.voucher
+            held[share_of(funding.voucher_policy_id, funding.enterprise_id), year] += kept.voucher
+    funds = balances.funds()
+    for of in funds.keys() | held.keys():
+        reserved = funds[of][RESERVED] if of in funds else 0
+        if reserved != held[of]:
+            raise LedgerError(
+                f"of fund {of[0]} of {of[1]} {reserved} micro-CNY are reserved, and {held[of]} are held for "
+                "allocations that have not ended"
+            )
+
+
+def _compare_receipts(allocations: Iterable[Allocation], posted: dict[tuple[str, int], LedgerEntry]) -> int:
     left = dict(posted)
-    for key, value in stored.items():
-        if not key.startswith(ALLOCATIONS):
-            continue
-        allocation = Allocation.FromString(value)
+    for allocation in allocations:
         if not allocation.HasField("receipt") or not allocation.receipt.ledger_sequence:
             continue  # it has not ended, or ended before there was a ledger
         entry = left.pop((allocation.id, allocation.attempt), None)

@@ -15,6 +15,7 @@ from mumian.storage.v1.ledger_pb2 import Settlement
 from mumian_orchestrator.domain.errors import FieldFault, RequestRefusedError, invalid
 from mumian_orchestrator.domain.money import ledger
 from mumian_orchestrator.domain.money.holds import amounts_of
+from mumian_orchestrator.domain.money.ledger import budget_of, pool_of, share_of
 from mumian_orchestrator.domain.money.periods import year_of
 from mumian_orchestrator.domain.money.shortage import cny
 from mumian_orchestrator.ports.store import Write
@@ -24,9 +25,6 @@ from mumian_orchestrator.services.job_table import JobTable
 from mumian_orchestrator.services.money.ledger_book import (
     Draft,
     LedgerBook,
-    budget_of,
-    pool_of,
-    share_of,
 )
 
 _CORRECTIONS = "ledger/corrections/"

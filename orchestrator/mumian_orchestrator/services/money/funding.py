@@ -21,6 +21,7 @@ from mumian.storage.v1 import ledger_pb2
 from mumian_orchestrator.domain.job_state import is_doomed, wants_placement
 from mumian_orchestrator.domain.money import ledger, vouchers
 from mumian_orchestrator.domain.money.holds import Amounts, Price, add_hold
+from mumian_orchestrator.domain.money.ledger import budget_of, pool_of, share_of
 from mumian_orchestrator.domain.money.periods import date_of, month_of, year_of
 from mumian_orchestrator.domain.money.shortage import shortage_of
 from mumian_orchestrator.domain.money.vouchers import Terms, Work
@@ -32,9 +33,6 @@ from mumian_orchestrator.services.money.ledger_book import (
     Draft,
     FundKey,
     LedgerBook,
-    budget_of,
-    pool_of,
-    share_of,
 )
 from mumian_orchestrator.services.tasks import TaskSet
 

@@ -24,6 +24,7 @@ from mumian_orchestrator.domain.money.ledger import (
     AVAILABLE,
     RESERVED,
     SPENT,
+    budget_of,
     fund_of,
     grant,
     legs_of,
@@ -36,21 +37,6 @@ from mumian_orchestrator.ports.store import LOG, Write
 _HEAD, _FUNDS = "ledger/head", "ledger/funds/"
 PAGES = f"{LOG}ledger/"
 FundKey = tuple[str, str]  # owner, period
-
-
-def budget_of(tenant_id: str) -> str:
-    """The owner of a tenant's budget."""
-    return f"budget/{tenant_id}"
-
-
-def pool_of(policy_id: str) -> str:
-    """The owner of a policy's pool of vouchers."""
-    return f"voucher/{policy_id}"
-
-
-def share_of(policy_id: str, enterprise_id: str) -> str:
-    """The owner of what one enterprise may have of it."""
-    return f"voucher/{policy_id}/{enterprise_id}"
 
 
 def page_key(month: str, sequence: int) -> str:

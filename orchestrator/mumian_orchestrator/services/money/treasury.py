@@ -12,6 +12,7 @@ from mumian.storage.v1.ledger_pb2 import LedgerEntry, LedgerPage
 from mumian_orchestrator.domain.errors import FieldFault, RequestRefusedError, invalid
 from mumian_orchestrator.domain.money.accounts import lines_of, statement_of
 from mumian_orchestrator.domain.money.city_report import CityReport
+from mumian_orchestrator.domain.money.ledger import budget_of
 from mumian_orchestrator.domain.money.periods import is_period, month_of, year_of
 from mumian_orchestrator.domain.money.shortage import cny
 from mumian_orchestrator.domain.names import is_name
@@ -20,7 +21,7 @@ from mumian_orchestrator.services.commit_log import CommitLog
 from mumian_orchestrator.services.fleet import Fleet
 from mumian_orchestrator.services.money.corrections import Corrections
 from mumian_orchestrator.services.money.documents import MoneyDocuments
-from mumian_orchestrator.services.money.ledger_book import PAGES, BudgetLimits, LedgerBook, budget_of
+from mumian_orchestrator.services.money.ledger_book import PAGES, BudgetLimits, LedgerBook
 from mumian_orchestrator.services.scheduler import Scheduler
 
 _HOUR_S = 3600

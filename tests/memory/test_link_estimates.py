@@ -86,7 +86,7 @@ async def test_a_link_that_nobody_measures_counts_with_its_error_unless_only_mea
 
 
 async def verdicts(city: City, wanted: JobSpec) -> list[SiteVerdict]:
-    decision = await city.services.admission.plan("acme", wanted)
+    decision, _ = await city.services.admission.plan("acme", wanted)
     [[explanation]] = decision.explanations.values()
     return list(explanation.sites)
 

@@ -432,6 +432,33 @@ async def test_a_changed_entry_a_dropped_page_and_a_forged_receipt_are_found() -
             audit_of({**whole, key: forged.SerializeToString()})
 
 
+async def test_what_a_site_forges_is_not_paid() -> None:
+    """An end of another's work, one that is told twice, and a time before the work was placed."""
+    cluster = MemoryCluster()
+    async with leading(cluster, HOURLY) as services:
+        site = await joined(services)
+        stranger = Site(services, "other", cpu_milli=1)
+        await stranger.connect()
+        job = await created(services, timed(), "a")
+        [allocation] = job.allocations
+        long_ago, now = CLOCK.now(), CLOCK.now()
+        long_ago.seconds -= 1000 * HOUR_S
+        now.seconds += 100 * HOUR_S
+        stranger.status(allocation.id, SUCCEEDED, start_time=long_ago, end_time=now)
+        await asyncio.sleep(MOMENT_S)
+        assert services.admission.get("acme", job.id).state != job_pb2.JOB_STATE_SUCCEEDED
+        for _ in range(2):
+            site.status(allocation.id, SUCCEEDED, start_time=long_ago, end_time=now)
+            await asyncio.sleep(MOMENT_S)
+        [allocation] = services.admission.get("acme", job.id).allocations
+        # What clocks may differ by, and the moment that it was there.
+        assert 60_000 <= allocation.receipt.held_ms <= 62_000
+        statement = await services.treasury.tenant_statement("acme", "")
+        assert len(statement.lines) == 1
+        assert statement.total.tenant_microcny == allocation.receipt.tenant_microcny <= 62 * CNY // 3600
+    assert (await audited(cluster)).receipts == 1
+
+
 async def test_the_examples_can_be_published_and_a_wrong_one_changes_nothing() -> None:
     async with leading(MemoryCluster(), HOURLY) as services:
         for text in EXAMPLES:

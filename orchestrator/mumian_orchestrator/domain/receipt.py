@@ -40,10 +40,18 @@ def rates_over(site: Site, start_ms: int, end_ms: int) -> Rates:
     return Rates(*(total // (end_ms - start_ms) for total in whole))
 
 
-def receipt_of(allocation: Allocation, site: Site, carbon_kg_microcny: int) -> Receipt:
-    """The receipt of an allocation that has a start and an end, at the rates of its site."""
+def receipt_of(
+    allocation: Allocation, site: Site, carbon_kg_microcny: int, held_ms_max: int | None = None
+) -> Receipt:
+    """The receipt of an allocation that has a start and an end, at the rates of its site.
+
+    Its time is what the site tells of it, but never more than `held_ms_max`: nothing can have run before it
+    was placed.
+    """
     start_ms, end_ms = allocation.start_time.ToMilliseconds(), allocation.end_time.ToMilliseconds()
     held_ms = max(0, end_ms - start_ms)  # a clock that was set back in between must not make it negative
+    if held_ms_max is not None:
+        held_ms = min(held_ms, held_ms_max)
     rates = rates_over(site, start_ms, start_ms + held_ms)
     pue_permille = max(_PUE_LEAST_PERMILLE, site.pue.marginal_permille)
     devices_milli = sum(share.milli for share in allocation.devices)

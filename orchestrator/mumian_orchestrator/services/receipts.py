@@ -16,6 +16,7 @@ from mumian_orchestrator.domain.money.holds import Amounts, amounts_of, charged,
 from mumian_orchestrator.domain.money.ledger import budget_of, pool_of, share_of
 from mumian_orchestrator.domain.money.periods import year_of
 from mumian_orchestrator.domain.receipt import receipt_of
+from mumian_orchestrator.services.agent_sessions import CLOCK_SKEW_MAX_S
 from mumian_orchestrator.services.fleet import Fleet
 from mumian_orchestrator.services.money.ledger_book import (
     Draft,
@@ -39,7 +40,10 @@ class Receipts:
             return
         site = self._fleet.facts(allocation.site_id) or Site()
         if allocation.HasField("start_time") and allocation.HasField("end_time"):
-            allocation.receipt.CopyFrom(receipt_of(allocation, site, self._carbon_kg_microcny))
+            placed_ms = allocation.create_time.ToMilliseconds() - CLOCK_SKEW_MAX_S * 1000
+            held_ms_max = max(0, self._book.now_ms() - placed_ms)
+            receipt = receipt_of(allocation, site, self._carbon_kg_microcny, held_ms_max)
+            allocation.receipt.CopyFrom(receipt)
             self._post(allocation, site)
         elif allocation.funding.holds and not allocation.funding.settled:
             nothing = Amounts(0, 0)

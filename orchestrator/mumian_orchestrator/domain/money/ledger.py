@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 
 from mumian.storage.v1.ledger_pb2 import LedgerEntry, LedgerLeg
 
@@ -41,6 +42,7 @@ def fund_account(owner: str, period: str, part: str) -> str:
     return f"{owner}@{period}:{part}"
 
 
+@lru_cache(maxsize=1 << 16)  # a fund has few accounts, and each is named in many entries
 def fund_of(account: str) -> tuple[str, str, str] | None:
     """The owner, period and part of a fund's account; None of any other."""
     owner, at, rest = account.partition("@")

@@ -11,7 +11,8 @@ _PERIOD = re.compile(r"(20[0-9]{2})(?:-(0[1-9]|1[0-2]))?")
 
 def month_of(unix_ms: int) -> str:
     """Such as "2026-11"."""
-    return moment_of(unix_ms).strftime("%Y-%m")
+    moment = moment_of(unix_ms)
+    return f"{moment.year}-{moment.month:02d}"
 
 
 def year_of(period: str) -> str:

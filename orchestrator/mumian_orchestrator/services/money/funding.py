@@ -246,6 +246,8 @@ class Funding:
         month = month_of(self._book.now_ms())
         while True:
             await asyncio.sleep(_LOOK_EVERY_S)
+            if not self._book.tenants() and not self._documents.policies:
+                continue  # nobody has anything to renew
             self.renew()
             if month != month_of(self._book.now_ms()):
                 month = month_of(self._book.now_ms())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -109,7 +109,7 @@ class LedgerBook:
         """A tenant's budget; None: it has none, and nothing limits it."""
         return self._limits.get(tenant_id)
 
-    def tenants(self) -> Iterable[str]:
+    def tenants(self) -> Collection[str]:
         """Those that have a budget."""
         return self._limits
 

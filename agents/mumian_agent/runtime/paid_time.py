@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from pathlib import Path
 
 from mumian_agent.runtime import contact
@@ -34,6 +35,8 @@ def _noted_ms(log_dir: Path) -> int:
 class PaidTime:
     """The task's `funded_ms`, counted from its start by a clock that nobody sets.
 
+    What it has run before, under a runner that was lost, counts by the wall clock, as it is charged.
+
     By its end the task has ended: the stop begins earlier, by the grace that the task has to end by itself.
     """
 
@@ -42,7 +45,8 @@ class PaidTime:
         self._log_dir = Path(task.log_dir)
         self.grace_s = min(task.stop_grace_s, self._first_ms / 2000)
         self.is_over = False
-        self._begun_ns = contact.now_ns()
+        before_ns = max(0, time.time_ns() - task.start_unix_ns) if task.start_unix_ns else 0
+        self._begun_ns = contact.now_ns() - before_ns
 
     @property
     def reason(self) -> str:

@@ -201,6 +201,7 @@ def task_group(
     archs: Sequence[str] = (),
     labels: Mapping[str, str] | None = None,
     environment: Mapping[str, str] | None = None,
+    secrets: Mapping[str, str] | None = None,
     working_directory: str = "",
     upload: Bundle | None = None,
     outputs: Sequence[str] = (),
@@ -226,6 +227,7 @@ def task_group(
         image: a container image, run by the node's podman or docker: the command in it, or its own.
         cpu: cores of each task, 0.5 or "500m". Left out: 1.
         memory: of each task, "512MiB". Left out: 256 MiB.
+        secrets: variables whose values are secrets of the tenant, {"DB_PASSWORD": "db-password"}.
         accelerators: 0.5 (a share of one device), or whole devices; left out: none.
         upload: from `Client.upload`: the folder that each task starts in, a copy of its own.
         outputs: files that are kept when a task has ended, ["results/*.csv"]; `Client.fetch` gets them.
@@ -261,6 +263,7 @@ def task_group(
     if entry_point:
         group.command.entry_point = _parsed("entry_point", entry_point, names.entry_point)
     group.command.environment.update(environment or {})
+    group.command.secrets.update(secrets or {})
     group.command.image = image
     group.command.working_directory = working_directory
     if upload is not None:

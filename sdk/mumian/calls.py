@@ -16,12 +16,14 @@ from mumian.api.v1 import job_service_pb2 as jobs
 from mumian.api.v1 import money_service_pb2 as money
 from mumian.api.v1 import ops_service_pb2 as ops
 from mumian.api.v1 import planning_service_pb2 as planning
+from mumian.api.v1 import secret_service_pb2 as secrets
 from mumian.api.v1.access_pb2 import ApiToken, EnrolledSite, Identity, Role
 from mumian.api.v1.fleet_pb2 import DisconnectBrake, Link, Node, Site, Zone
 from mumian.api.v1.job_event_pb2 import JobEvent
 from mumian.api.v1.job_pb2 import Bundle, Job, JobSpec
 from mumian.api.v1.money_pb2 import Budget, Fund, MoneyDocument, Statement, StatementLine
 from mumian.api.v1.planning_pb2 import FleetChange
+from mumian.api.v1.secret_pb2 import Secret
 from mumian.api.v1.share_pb2 import Share
 
 _JOBS = jobs.DESCRIPTOR.services_by_name["JobService"].full_name
@@ -30,6 +32,7 @@ _PLANNING = planning.DESCRIPTOR.services_by_name["PlanningService"].full_name
 _OPS = ops.DESCRIPTOR.services_by_name["OpsService"].full_name
 _MONEY = money.DESCRIPTOR.services_by_name["MoneyService"].full_name
 _ACCESS = access.DESCRIPTOR.services_by_name["AccessService"].full_name
+_SECRETS = secrets.DESCRIPTOR.services_by_name["SecretService"].full_name
 PAGE_SIZE = 500
 
 TERMINAL_STATES = frozenset(
@@ -117,6 +120,32 @@ def events(job_id: str) -> Listing[JobEvent]:
         jobs.ListJobEventsRequest(job_id=job_id, page_size=PAGE_SIZE, page_token=token),
         parse,
     )
+
+
+def put_secret(name: str, value: bytes) -> Call[Secret]:
+    """Make a secret, or give it a new value."""
+    request = secrets.PutSecretRequest(name=name, value=value)
+    return Call(_SECRETS, "PutSecret", request, lambda b: secrets.PutSecretResponse.FromString(b).secret)
+
+
+def secrets_of_tenant() -> Callable[[str], Call[Page[Secret]]]:
+    """The tenant's secrets, without their values."""
+
+    def parse(data: bytes) -> Page[Secret]:
+        response = secrets.ListSecretsResponse.FromString(data)
+        return Page(response.secrets, response.next_page_token)
+
+    return lambda token: Call(
+        _SECRETS,
+        "ListSecrets",
+        secrets.ListSecretsRequest(page_size=PAGE_SIZE, page_token=token),
+        parse,
+    )
+
+
+def delete_secret(name: str) -> Call[None]:
+    """Forget a secret."""
+    return Call(_SECRETS, "DeleteSecret", secrets.DeleteSecretRequest(name=name), lambda _: None)
 
 
 def share() -> Call[Share]:

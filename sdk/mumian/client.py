@@ -32,6 +32,7 @@ from mumian.api.v1.money_service_pb2 import GetCityReportResponse
 from mumian.api.v1.ops_service_pb2 import DiagnoseResponse
 from mumian.api.v1.planning_pb2 import FleetChange
 from mumian.api.v1.planning_service_pb2 import OptimizeFleetResponse, WhatIfResponse
+from mumian.api.v1.secret_pb2 import Secret
 from mumian.api.v1.share_pb2 import Share
 from mumian.calls import TERMINAL_STATES, Call, Item, Listing, Result
 from mumian.connection import Attempts, Connection, Endpoints, no_end_in_time
@@ -221,6 +222,18 @@ class Client:
     def events(self, job_id: str) -> Iterator[JobEvent]:
         """What has happened to a job, oldest first; the newest events are kept, at least 128."""
         return self._pages(calls.events(job_id))
+
+    def put_secret(self, name: str, value: str | bytes) -> Secret:
+        """Make a secret of the tenant, or give it a new value: nobody sees it but tasks that name it."""
+        return self._unary(calls.put_secret(name, value.encode() if isinstance(value, str) else value))
+
+    def secrets(self) -> Iterator[Secret]:
+        """The tenant's secrets in order of name, without their values."""
+        return self._pages(calls.secrets_of_tenant())
+
+    def delete_secret(self, name: str) -> None:
+        """Forget a secret that no job names any more."""
+        self._unary(calls.delete_secret(name))
 
     def share(self) -> Share:
         """What the tenant holds of the fleet, and what it may."""

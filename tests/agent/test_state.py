@@ -228,6 +228,48 @@ async def test_what_was_interrupted_by_a_stop_of_the_site_is_started_again_when_
     await after.allocations.interrupt()
 
 
+def assert_no_file_but_logs_holds(value: bytes, folder: Path) -> None:
+    logs = set(folder.glob("logs/**/*"))
+    others = [path for path in folder.rglob("*") if path.is_file() and path not in logs]
+    assert others and not any(value in path.read_bytes() for path in others)
+
+
+async def test_secrets_reach_the_task_and_never_the_disk_and_come_again_with_the_welcome(
+    tmp_path: Path,
+) -> None:
+    command = job_pb2.Command(argv=["sh", "-c", 'echo "$PASSWORD"; sleep 60'], secrets={"PASSWORD": "db"})
+    run = run_of("job-1.main.0", command=command)
+    run.secrets["PASSWORD"] = "horse-battery"
+    site = Site(tmp_path)
+    site.allocations.run(run)
+    await site.until(run, RUNNING)
+    [runner] = site.runners.all.values()
+    assert runner.tasks[0].environment["PASSWORD"] == "horse-battery"
+    # The agent and its runners go down at once; the next agent has only what is on the disk.
+    await site.allocations.interrupt()
+    assert_no_file_but_logs_holds(b"horse-battery", tmp_path)
+    after = Site(tmp_path)
+    after.allocations.adopt()
+    await asyncio.sleep(0.05)
+    assert after.runners.starts() == 0
+    after.allocations.welcome([run])
+    await after.until(run, RUNNING)
+    [runner] = after.runners.all.values()
+    assert runner.tasks[0].environment["PASSWORD"] == "horse-battery"
+    await after.allocations.interrupt()
+
+
+async def test_a_task_whose_secret_could_not_be_opened_is_not_started_without_it(tmp_path: Path) -> None:
+    command = job_pb2.Command(argv=["true"], secrets={"PASSWORD": "db"})
+    run = run_of("job-1.main.0", command=command)
+    site = Site(tmp_path)
+    site.allocations.welcome([run])
+    await site.until(run, FAILED)
+    assert site.runners.starts() == 0
+    entry = site.allocations.newest_of(run.allocation.id)
+    assert entry is not None and entry.status.message == "the coordinator could not open secret db"
+
+
 @pytest.mark.parametrize(("max_restarts", "state"), [(0, FAILED), (1, RUNNING)])
 async def test_a_task_whose_runner_is_lost_is_a_failed_run(
     tmp_path: Path, max_restarts: int, state: job_pb2.AllocationState.ValueType

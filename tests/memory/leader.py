@@ -14,6 +14,7 @@ from mumian_orchestrator.domain.job_events import replay, without
 from mumian_orchestrator.main.composition import Services, compose
 from mumian_orchestrator.main.config import Config
 from mumian_orchestrator.ports.engine import Engine
+from mumian_orchestrator.ports.secret_box import SecretBox
 from mumian_orchestrator.services.leadership import campaign
 from mumian_orchestrator.services.store.fenced import FencedStore
 from mumian_orchestrator.services.store.reader import StoreReader
@@ -23,13 +24,17 @@ KEY_PREFIX = Config().key_prefix
 
 @asynccontextmanager
 async def leading(
-    cluster: MemoryCluster, config: Config | None = None, engine: Engine | None = None
+    cluster: MemoryCluster,
+    config: Config | None = None,
+    engine: Engine | None = None,
+    secret_box: SecretBox | None = None,
 ) -> AsyncIterator[Services]:
     """A leader's services at work."""
     kv, config = MemoryKeyValue(cluster), config or Config()
     term = await campaign(kv, f"{KEY_PREFIX}leader", "test", config.lease_ttl_s)
     store = FencedStore(kv, KEY_PREFIX, term)
-    services = compose(config, term.number, store, engine or CoreEngine(config.policy), VirtualClock())
+    engine = engine or CoreEngine(config.policy)
+    services = compose(config, term.number, store, engine, VirtualClock(), secret_box=secret_box)
     services.load((await store.load()).entries)
     running = asyncio.create_task(services.run())
     try:

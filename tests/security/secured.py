@@ -29,13 +29,14 @@ from mumian_orchestrator.adapters.grpc.job_service import JobService
 from mumian_orchestrator.adapters.grpc.money_service import MoneyService
 from mumian_orchestrator.adapters.grpc.ops_service import OpsService
 from mumian_orchestrator.adapters.grpc.planning_service import PlanningService
+from mumian_orchestrator.adapters.grpc.secret_service import SecretService
 from mumian_orchestrator.adapters.grpc.server import start_leading
 from mumian_orchestrator.adapters.memory.key_value import MemoryCluster, MemoryKeyValue
 from mumian_orchestrator.domain.audit import Head
 from mumian_orchestrator.domain.identity import Caller, Role
 from mumian_orchestrator.main.composition import Services, compose
 from mumian_orchestrator.main.config import Config
-from mumian_orchestrator.main.security import Security, doors_of, security_of
+from mumian_orchestrator.main.security import Security, doors_of, secret_box_of, security_of
 from mumian_orchestrator.services.leadership import campaign
 from mumian_orchestrator.services.store.fenced import FencedStore
 
@@ -148,7 +149,8 @@ async def secured(
     term = await campaign(kv, f"{config.key_prefix}leader", "test", config.lease_ttl_s)
     store = FencedStore(kv, config.key_prefix, term)
     engine, bundles = CoreEngine(config.policy), DiskBundleStore(folder / "bundles")
-    services = compose(config, term.number, store, engine, clock, None, bundles, security)
+    box = secret_box_of(config)
+    services = compose(config, term.number, store, engine, clock, None, bundles, security, box)
     services.load((await store.load()).entries)
     access = services.access
     assert access.authentication is not None
@@ -164,6 +166,7 @@ async def secured(
         MoneyService(services.treasury),
         AgentService(services.sessions, services.reports, services.bundles, access.sites),
         AccessService(access.tokens, access.sites, access.audit),
+        SecretService(services.secrets),
         EnrolmentService(access.sites),
     )
     running = asyncio.create_task(services.run())

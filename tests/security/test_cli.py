@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -13,7 +14,7 @@ from tests.processes import SCRIPTS
 from tests.security.secured import Secured, SiteKey, secured
 
 
-async def run(platform: Secured, token: str, *argv: str) -> tuple[int, str, str]:
+async def run(platform: Secured, token: str, *argv: str, typed: str = "") -> tuple[int, str, str]:
     """The exit code, standard output and standard error of a command."""
     environment = {
         "MUMIAN_COORDINATOR": platform.people,
@@ -25,6 +26,7 @@ async def run(platform: Secured, token: str, *argv: str) -> tuple[int, str, str]
         [str(SCRIPTS / argv[0]), *argv[1:]],
         capture_output=True,
         text=True,
+        input=typed,
         timeout=60,
         env={**os.environ, **environment},
     )
@@ -65,3 +67,29 @@ async def test_each_does_by_the_command_line_what_the_role_allows(tmp_path: Path
         log.write_bytes(b"".join(lines[:-1]))
         code, _, told = await run(platform, "", *verify, "--head", head)
         assert code == 1 and "the log ends with entry" in told
+
+
+async def test_a_tenants_admin_keeps_secrets_that_no_role_reads_and_no_log_has(tmp_path: Path) -> None:
+    async with secured(tmp_path / "state") as platform:
+        admin = await platform.token(Role.TENANT_ADMIN, "acme")
+        user = await platform.token(Role.TENANT_USER, "acme")
+        root = await platform.token(Role.PLATFORM_ADMIN)
+        put = ("mumian", "secret", "set", "db-password")
+        code, told, _ = await run(platform, admin, *put, typed="horse-battery\n")
+        assert code == 0 and told.startswith("secret db-password is set")
+        code, _, told = await run(platform, admin, *put)
+        assert code == 2 and "is empty" in told
+        assert (await run(platform, user, *put, typed="mine"))[0] == 2
+        code, listed, _ = await run(platform, user, "mumian", "secret", "list", "-o", "json")
+        assert code == 0 and '"db-password"' in listed and "horse-battery" not in listed
+        code, _, told = await run(platform, root, "mumian", "secret", "list", "--tenant", "acme")
+        assert code == 2 and "secrets.read" in told
+        job = tmp_path / "job.yaml"
+        job.write_text("command: [env]\nsecrets: {DB_PASSWORD: db-password}\n")
+        assert (await run(platform, user, "mumian", "submit", str(job)))[0] == 0
+        code, _, told = await run(platform, admin, "mumian", "secret", "delete", "db-password")
+        assert code == 2 and "SECRET_IN_USE" in told
+        lines, _ = await platform.log()
+        entry = next(json.loads(line) for line in lines if b"PutSecret" in line)
+        assert entry["about"] == {"name": "db-password"}
+        assert not any(b"horse-battery" in line for line in lines)

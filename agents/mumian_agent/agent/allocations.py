@@ -28,7 +28,7 @@ from mumian_agent.agent.ports import (
 )
 from mumian_agent.agent.site_nodes import SiteNode, SiteNodes
 from mumian_agent.agent.task_folders import TaskFolders
-from mumian_agent.domain.allocation import AllocationKey, RestartPolicy, is_terminal, key_of
+from mumian_agent.domain.allocation import AllocationKey, RestartPolicy, is_terminal, key_of, missing_secrets
 from mumian_agent.runtime import paid_time
 from mumian_agent.runtime.environment import devices_active_power_mw, environment_of
 from mumian_agent.runtime.journal import Entry, Journal
@@ -139,8 +139,12 @@ class Allocations:
     def run(self, run: RunAllocation) -> None:
         """Run an attempt; the same one again changes nothing, and one older than is known comes too late."""
         key = key_of(run)
-        if key in self._entries:
+        known = self._entries.get(key)
+        if known is not None:
             self.extend_funding(key, run.allocation.funding.funded_ms)
+            if known.run is not None:
+                # What an earlier agent has left on the disk is without them.
+                known.run.secrets.update(run.secrets)
             return
         newest = self.newest_of(key.allocation_id)
         if newest is not None and newest.key.attempt > key.attempt:
@@ -262,6 +266,14 @@ class Allocations:
     async def _begin(self, entry: Entry) -> RunnerHandle | None:
         """Hand the attempt to a runner; None when it was stopped before."""
         assert entry.run is not None
+        if missing_secrets(entry.run):
+            await self._welcomed.wait()
+        if missing := missing_secrets(entry.run):
+            names = ", ".join(missing)
+            self._end(
+                entry, job_pb2.ALLOCATION_STATE_FAILED, f"the coordinator could not open secret {names}"
+            )
+            return None
         try:
             folder = await self._folder(entry, entry.run)
         except BundleGoneError as error:

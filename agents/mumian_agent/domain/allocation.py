@@ -32,6 +32,12 @@ class AllocationKey(NamedTuple):
         return f"{self.allocation_id}@{self.attempt}"
 
 
+def missing_secrets(run: RunAllocation) -> list[str]:
+    """The secrets that the task wants in its environment and whose values are not here, by name."""
+    wanted = run.task_group.command.secrets
+    return sorted({name for variable, name in wanted.items() if variable not in run.secrets})
+
+
 def key_of(run: RunAllocation) -> AllocationKey:
     """The key of what a command is to start."""
     return AllocationKey(run.allocation.id, run.allocation.attempt)

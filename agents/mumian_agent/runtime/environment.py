@@ -50,6 +50,7 @@ def environment_of(
         "MUMIAN_TENANT": allocation.tenant_id,
         **_visible_devices(run, accelerators),
         **group.command.environment,
+        **run.secrets,
         "MUMIAN_JOB_ID": allocation.job_id,
         ALLOCATION_VARIABLE: allocation.id,
         "MUMIAN_TASK_GROUP": group.name,

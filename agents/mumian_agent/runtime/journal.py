@@ -132,7 +132,7 @@ def _file_name(key: AllocationKey) -> str:
 def _to_json(entry: Entry) -> dict[str, Any]:
     return {
         "status": json_format.MessageToDict(entry.status),
-        "run": json_format.MessageToDict(entry.run) if entry.run else None,
+        "run": json_format.MessageToDict(_without_secrets(entry.run)) if entry.run else None,
         "runner": entry.runner,
         "process": list(entry.process) if entry.process else None,
         "modelled_uj": entry.modelled_uj,
@@ -142,6 +142,16 @@ def _to_json(entry: Entry) -> dict[str, Any]:
         "ended_here": entry.ended_here,
         "stored": entry.stored,
     }
+
+
+def _without_secrets(run: RunAllocation) -> RunAllocation:
+    """The disk has none; the next welcome brings them again."""
+    if not run.secrets:
+        return run
+    written = RunAllocation()
+    written.CopyFrom(run)
+    written.ClearField("secrets")
+    return written
 
 
 def _from_json(raw: dict[str, Any]) -> Entry:

@@ -188,6 +188,13 @@ def _command_faults(command: job_pb2.Command) -> Iterator[FieldFault]:
             )
         if "\0" in value:
             yield FieldFault(f"command.environment[{name}]", "holds a zero byte; remove it")
+    for name, secret in command.secrets.items():
+        if not _ENVIRONMENT_NAME.fullmatch(name):
+            yield FieldFault("command.secrets", f"({name!r}) is no name of a variable; use A-Z, 0-9 and _")
+        elif name in command.environment:
+            yield FieldFault(f"command.secrets[{name}]", "is in the environment as well; keep one of them")
+        if not is_name(secret):
+            yield FieldFault(f"command.secrets[{name}]", f"({secret!r}) can be no secret's name")
     if any("\0" in part for part in [*command.argv, command.working_directory]):
         yield FieldFault("command", "holds a zero byte; remove it")
 

@@ -24,6 +24,8 @@ class Permission(StrEnum):
     FLEET_PLAN = "fleet.plan"
     PLATFORM_DIAGNOSE = "platform.diagnose"
     TOKENS_MANAGE = "tokens.manage"
+    SECRETS_READ = "secrets.read"  # their names; nobody reads a value
+    SECRETS_MANAGE = "secrets.manage"
     SITES_ENROL = "sites.enrol"
     SITES_READ = "sites.read"
     AUDIT_READ = "audit.read"
@@ -51,6 +53,8 @@ ROLES: Mapping[Permission, frozenset[Role]] = {
     Permission.FLEET_PLAN: _PLATFORM,  # it names all tenants' jobs
     Permission.PLATFORM_DIAGNOSE: _PLATFORM | {Role.OPERATOR, Role.AUDITOR},
     Permission.TOKENS_MANAGE: _PLATFORM | {Role.TENANT_ADMIN},
+    Permission.SECRETS_READ: _TENANTS,
+    Permission.SECRETS_MANAGE: frozenset({Role.TENANT_ADMIN}),
     Permission.SITES_ENROL: _PLATFORM | {Role.OPERATOR},
     Permission.SITES_READ: _PLATFORM | {Role.OPERATOR, Role.AUDITOR},
     Permission.AUDIT_READ: _PLATFORM | {Role.AUDITOR},
@@ -134,6 +138,11 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
         "ListEnrolledSites": reads(Permission.SITES_READ),
         "RevokeSite": changes(Permission.SITES_ENROL),
         "ReadAuditLog": reads(Permission.AUDIT_READ),
+    },
+    "mumian.api.v1.SecretService": {
+        "PutSecret": changes(Permission.SECRETS_MANAGE),
+        "ListSecrets": reads(Permission.SECRETS_READ),
+        "DeleteSecret": changes(Permission.SECRETS_MANAGE),
     },
     "mumian.agent.v1.EnrolmentService": {
         "Join": reads(Permission.PUBLIC),  # its token decides; the service keeps the audit log itself

@@ -12,6 +12,7 @@ from mumian_orchestrator.main.config import Config
 from mumian_orchestrator.ports.bundle_store import BundleStore
 from mumian_orchestrator.ports.clock import Clock
 from mumian_orchestrator.ports.engine import Engine
+from mumian_orchestrator.ports.secret_box import SecretBox
 from mumian_orchestrator.ports.store import TermStore
 from mumian_orchestrator.ports.store_health import StoreHealth
 from mumian_orchestrator.services.access.api_tokens import ApiTokens
@@ -47,6 +48,7 @@ from mumian_orchestrator.services.reconciler import Reconciler
 from mumian_orchestrator.services.reoptimisation import Reoptimisation
 from mumian_orchestrator.services.rollouts import Rollouts
 from mumian_orchestrator.services.scheduler import Scheduler
+from mumian_orchestrator.services.secrets import Secrets
 from mumian_orchestrator.services.shares import Shares
 from mumian_orchestrator.services.solver import Solver
 from mumian_orchestrator.services.store.history import forget_old_history
@@ -96,6 +98,7 @@ class Services:
     _book: LedgerBook
     _documents: MoneyDocuments
     _corrections: Corrections
+    secrets: Secrets
     _store: TermStore
     _commit_log: CommitLog
     _preemptions: Preemptions
@@ -114,6 +117,7 @@ class Services:
         self._book.load(stored)
         self._documents.load(stored)
         self._corrections.load(stored)
+        self.secrets.load(stored)
         self.table.load(stored)
         self.funding.load()
         self.fleet.load(stored, self._preemptions.load(stored))
@@ -164,13 +168,15 @@ def compose(
     health: StoreHealth | None = None,
     bundle_store: BundleStore | None = None,
     security: Security | None = None,
+    secret_box: SecretBox | None = None,
 ) -> Services:
     """Everything that a leader serves with; it does nothing until `load` and `run`."""
     commit_log = CommitLog(store)
     book, documents = LedgerBook(clock), MoneyDocuments(commit_log, clock)
     table = JobTable(commit_log, clock, book)
     fleet = Fleet(config.zones, table, engine, commit_log, clock, config.unreachable_after_ms, documents)
-    sessions = AgentSessions(term_number, fleet, table, clock, config.heartbeat_interval_ms)
+    secrets = Secrets(secret_box, table, commit_log, clock)
+    sessions = AgentSessions(term_number, fleet, table, secrets, clock, config.heartbeat_interval_ms)
     preemptions = Preemptions(table, engine, sessions, commit_log)
     funding = Funding(
         table, fleet, sessions, documents, book, config.carbon_kg_microcny, config.budget_window_ms
@@ -213,6 +219,7 @@ def compose(
             sessions,
             disconnections,
             bundles,
+            secrets,
             rollouts,
             drift,
             store,
@@ -245,6 +252,7 @@ def compose(
             clock,
         ),
         access=access,
+        secrets=secrets,
         _store=store,
         _commit_log=commit_log,
         _preemptions=preemptions,

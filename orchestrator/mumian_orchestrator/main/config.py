@@ -84,6 +84,9 @@ class Config:
     bundles_dir: str = ""
     bundle_max_mib: int = 64  # of one, packed
     bundles_max_mib: int = 10_240  # of all together
+    # A file: tenants' secrets are encrypted with its first key, the others still decrypt. The same for all
+    # coordinators. Empty: a file in `state_dir`, made there; without either there are no secrets.
+    secrets_key: str = ""
     shares: ShareRules = ALL_ALIKE  # quotas, guarantees and weights of the tenants
     budget_window_ms: int = 3_600_000  # what has no time limit is paid for in windows of so long
     metrics: str = ""  # host:port where Prometheus scrapes; empty: nowhere

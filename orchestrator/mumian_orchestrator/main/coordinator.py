@@ -24,13 +24,14 @@ from mumian_orchestrator.adapters.grpc.job_service import JobService
 from mumian_orchestrator.adapters.grpc.money_service import MoneyService
 from mumian_orchestrator.adapters.grpc.ops_service import OpsService
 from mumian_orchestrator.adapters.grpc.planning_service import PlanningService
+from mumian_orchestrator.adapters.grpc.secret_service import SecretService
 from mumian_orchestrator.adapters.grpc.server import Server, start_following, start_leading
 from mumian_orchestrator.adapters.telemetry.exporter import Exporter
 from mumian_orchestrator.main import metrics
 from mumian_orchestrator.main.composition import Services, first_of
 from mumian_orchestrator.main.config import Config, etcd_credentials, host_and_port
 from mumian_orchestrator.main.leading import lead
-from mumian_orchestrator.main.security import Security, doors_of, security_of
+from mumian_orchestrator.main.security import Security, doors_of, secret_box_of, security_of
 from mumian_orchestrator.services.leadership import Incumbent, campaign, leader_key, leader_name
 from mumian_orchestrator.services.loop_watch import LoopWatch
 
@@ -47,6 +48,7 @@ async def run(config: Config) -> None:
     exporter.figures = metrics.of_the_process(loop_watch)
     stop_metrics = exporter.listen(*host_and_port("metrics", config.metrics)) if config.metrics else None
     credentials, security = etcd_credentials(config), security_of(config, SystemClock())
+    secret_box = secret_box_of(config)
     client = EtcdClient(config.etcd, credentials)
     kv, health = EtcdKeyValue(client), EtcdHealth(client, credentials)
     name = leader_name(config.address, f"{socket.gethostname()}/{os.getpid()}")
@@ -64,7 +66,9 @@ async def run(config: Config) -> None:
                 engine, doors = CoreEngine(config.policy), _GrpcDoors(config, exporter, security)
                 bundles = DiskBundleStore(Path(config.bundles_dir)) if config.bundles_dir else None
                 clock = SystemClock()
-                await lead(config, kv, term, engine, clock, doors, stop, health, bundles, security)
+                await lead(
+                    config, kv, term, engine, clock, doors, stop, health, bundles, security, secret_box
+                )
             finally:
                 exporter.figures = metrics.of_the_process(loop_watch)
     finally:
@@ -113,6 +117,7 @@ class _GrpcDoors:
             MoneyService(services.treasury),
             AgentService(services.sessions, services.reports, services.bundles, access.sites),
             AccessService(access.tokens, access.sites, access.audit),
+            SecretService(services.secrets),
             EnrolmentService(access.sites),
         )
         print(f"ready: coordinator on {_where(self._config)}", flush=True)

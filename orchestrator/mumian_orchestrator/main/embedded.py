@@ -17,8 +17,10 @@ from mumian.cli.json_output import print_json_line
 from mumian.cli.session import Session, output_option, pass_session
 from mumian.errors import MumianError
 
+from mumian_orchestrator.adapters.fernet.secret_box import FernetBox, KeyFileError
 from mumian_orchestrator.main.config import ConfigError, host_and_port, read_mapping
 from mumian_orchestrator.main.local_processes import LocalProcesses, StartError
+from mumian_orchestrator.main.security import SECRETS_KEY
 
 SITE_ID, ZONE_ID = "local", "here"
 LISTEN_DEFAULT = "127.0.0.1:7070"
@@ -180,7 +182,7 @@ def _failures_told(state_dir: Path) -> Iterator[None]:
     """What goes wrong on this machine, as the command line's one kind of error."""
     try:
         yield
-    except ConfigError as error:
+    except (ConfigError, KeyFileError) as error:
         raise MumianError("INVALID_FIELD", str(error)) from None
     except StartError as error:
         raise MumianError("START_FAILED", str(error)) from None
@@ -225,11 +227,13 @@ def _start_each(
     reflector = f"127.0.0.1:{free_port()}"
     etcd = own_etcd or {"etcd": start_etcd(processes, state_dir)}
     zones = [{"id": ZONE_ID, "title": "this machine", "reflector": reflector}]
+    secrets_key = state_dir / SECRETS_KEY
+    FernetBox.made_in(secrets_key)
     for number, listen in enumerate(listens):
         name = f"coordinator-{number + 1}" if number else "coordinator"
         config = state_dir / f"{name}.yaml"
-        bundles = {"bundles_dir": str(state_dir / "bundles")}
-        config.write_text(yaml.safe_dump({"listen": listen, **etcd, **bundles, "zones": zones}))
+        kept = {"bundles_dir": str(state_dir / "bundles"), "secrets_key": str(secrets_key)}
+        config.write_text(yaml.safe_dump({"listen": listen, **etcd, **kept, "zones": zones}))
         start_script(processes, name, "mumian-coordinator", "--config", str(config))
     start_script(processes, "reflector", "mumian-agent", "reflector", "--listen", reflector)
     agent_yaml = state_dir / "agent.yaml"

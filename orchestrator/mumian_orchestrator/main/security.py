@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 
+from mumian_orchestrator.adapters.fernet.secret_box import FernetBox, KeyFileError
 from mumian_orchestrator.adapters.grpc.forwarding import Proof
 from mumian_orchestrator.adapters.grpc.server import Door
 from mumian_orchestrator.adapters.grpc.tls import server_credentials
@@ -20,8 +21,10 @@ from mumian_orchestrator.adapters.x509.authority import AuthorityFileError, KeyP
 from mumian_orchestrator.main.config import Config, ConfigError, host_and_port, is_loopback
 from mumian_orchestrator.ports.clock import Clock
 from mumian_orchestrator.ports.identity_provider import IdentityProvider
+from mumian_orchestrator.ports.secret_box import SecretBox
 from mumian_orchestrator.services.access.authentication import ClaimMapping
 
+SECRETS_KEY = "secrets.key"  # in a coordinator's state_dir
 _ANY_ADDRESS = frozenset({"0.0.0.0", "::", ""})
 
 
@@ -64,6 +67,20 @@ def security_of(config: Config, clock: Clock) -> Security | None:
             f"oidc.ca_file ({oidc.ca_file}) cannot be used: {error.strerror or error}"
         ) from None
     return Security(authority, given or own, own, provider, oidc.mapping)
+
+
+def secret_box_of(config: Config) -> SecretBox | None:
+    """What tenants' secrets are encrypted with; None: there can be none.
+
+    Raises:
+        ConfigError: the keys cannot be used.
+    """
+    try:
+        if config.secrets_key:
+            return FernetBox(Path(config.secrets_key))
+        return FernetBox.made_in(Path(config.state_dir) / SECRETS_KEY) if config.state_dir else None
+    except KeyFileError as error:
+        raise ConfigError(f"secrets_key: {error}") from None
 
 
 def authority_of(config: Config, clock: Clock, *, make: bool = True) -> X509Authority:

@@ -35,6 +35,7 @@ from mumian_orchestrator.services.money.quotes import Quotes
 from mumian_orchestrator.services.reconciler import Reconciler
 from mumian_orchestrator.services.rollouts import Rollouts
 from mumian_orchestrator.services.scheduler import Scheduler
+from mumian_orchestrator.services.secrets import Secrets
 from mumian_orchestrator.services.shares import Shares
 
 REQUEST_ID_LENGTH_MAX = 64
@@ -64,6 +65,7 @@ class Admission:
         sessions: AgentSessions,
         disconnections: Disconnections,
         bundles: Bundles,
+        secrets: Secrets,
         rollouts: Rollouts,
         drift: Drift,
         store: TermStore,
@@ -72,7 +74,7 @@ class Admission:
         archive: Archive,
         quotes: Quotes,
     ) -> None:
-        self._archive, self._quotes = archive, quotes
+        self._archive, self._quotes, self._secrets = archive, quotes, secrets
         self._disconnections, self._bundles, self._store = disconnections, bundles, store
         self._rollouts, self._drift = rollouts, drift
         self._table, self._fleet, self._engine = table, fleet, engine
@@ -92,8 +94,8 @@ class Admission:
         """Store a job durably, once for each request_id, when it is the tenant's turn.
 
         Raises:
-            RequestRefusedError: OVERLOADED, INVALID_FIELD, UNKNOWN_ZONE, REQUEST_ID_REUSED, STORE_UNAVAILABLE
-                or STORE_FULL.
+            RequestRefusedError: OVERLOADED, INVALID_FIELD, UNKNOWN_ZONE, SECRET_NOT_FOUND, REQUEST_ID_REUSED,
+                STORE_UNAVAILABLE or STORE_FULL.
         """
         async with self.changes.turn(tenant_id):
             return await self._create(tenant_id, request_id, spec)
@@ -106,6 +108,7 @@ class Admission:
         key = f"{tenant_id}/{request_id}"
         if self._table.request(key) is None:
             await self._bundles.require(tenant_id, spec)
+            self._secrets.require(tenant_id, spec)
         digest = hashlib.sha256(spec.SerializeToString(deterministic=True)).hexdigest()
         known = self._table.request(key)
         if known is not None:
@@ -150,13 +153,14 @@ class Admission:
             job: its id, or its name: then the newest job of that name that has not ended.
 
         Raises:
-            RequestRefusedError: JOB_NOT_FOUND, INVALID_FIELD, UNKNOWN_ZONE, OVERLOADED, STORE_UNAVAILABLE or
-                STORE_FULL.
+            RequestRefusedError: JOB_NOT_FOUND, INVALID_FIELD, UNKNOWN_ZONE, SECRET_NOT_FOUND, OVERLOADED,
+                STORE_UNAVAILABLE or STORE_FULL.
         """
         job_id = self._table.named(tenant_id, job).id
         async with self.changes.turn(tenant_id):
             self._refuse_when_full()
             await self._bundles.require(tenant_id, spec)
+            self._secrets.require(tenant_id, spec)
             full, working = self._normalise(tenant_id, spec), self._table.get(job_id)
             if working is None or working.state in TERMINAL_JOB_STATES or working.cancel_requested:
                 advice = f"({job_id}) has ended, or is being stopped; submit the new one"

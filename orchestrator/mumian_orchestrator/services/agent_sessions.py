@@ -40,6 +40,7 @@ from mumian_orchestrator.ports.agent_link import AgentLink
 from mumian_orchestrator.ports.clock import Clock
 from mumian_orchestrator.services.fleet import Fleet
 from mumian_orchestrator.services.job_table import JobTable
+from mumian_orchestrator.services.secrets import Secrets
 
 log = logging.getLogger(__name__)
 
@@ -70,8 +71,15 @@ class AgentSessions:
     """At most one session a site. Commands to a site without one are dropped: its next Welcome holds them."""
 
     def __init__(
-        self, term: int, fleet: Fleet, table: JobTable, clock: Clock, heartbeat_interval_ms: int
+        self,
+        term: int,
+        fleet: Fleet,
+        table: JobTable,
+        secrets: Secrets,
+        clock: Clock,
+        heartbeat_interval_ms: int,
     ) -> None:
+        self._secrets = secrets
         self._term, self._fleet, self._table, self._clock = term, fleet, table, clock
         self._heartbeat_interval_ms = heartbeat_interval_ms
         self._sessions: dict[str, Session] = {}
@@ -171,7 +179,7 @@ class AgentSessions:
     def run(self, job: Job, allocation: Allocation) -> None:
         """Tell the site to run a committed allocation."""
         if not allocation.stop_requested:
-            self._send(allocation.site_id, CoordinatorCommand(run=_run(job, allocation)))
+            self._send(allocation.site_id, CoordinatorCommand(run=self._run(job, allocation)))
 
     def stop(self, allocation: Allocation) -> None:
         """Tell the site to stop an allocation, or never to start it."""
@@ -298,7 +306,7 @@ class AgentSessions:
     def _welcome(self, site_id: str) -> Welcome:
         return Welcome(
             heartbeat_interval_ms=self._heartbeat_interval_ms,
-            allocations=[_run(job, allocation) for job, allocation in self._table.wanted_on(site_id)],
+            allocations=[self._run(job, allocation) for job, allocation in self._table.wanted_on(site_id)],
         )
 
     def _announce_probe_targets(self) -> None:
@@ -339,6 +347,17 @@ class AgentSessions:
     def _ahead_s(self, agent_time: Timestamp) -> float:
         return (agent_time.ToNanoseconds() - self._clock.now().ToNanoseconds()) / 1e9
 
+    def _run(self, job: Job, allocation: Allocation) -> RunAllocation:
+        group = group_of(job, allocation)
+        return RunAllocation(
+            allocation=allocation,
+            kind=job.spec.kind,
+            task_group=group,
+            job_name=job.spec.name,
+            on_disconnect=job.spec.on_disconnect,
+            secrets=self._secrets.opened(job.tenant_id, group),
+        )
+
     async def _refuse_a_double(self, site_id: str, agent_epoch: int) -> None:
         """The same agent may come back before its old stream is known to be dead; another may not."""
         incumbent = self._sessions.get(site_id)
@@ -363,13 +382,3 @@ class AgentSessions:
 def _about(report: AgentReport) -> object:
     status = report.allocation_status
     return (status.allocation_id, status.attempt) if status.allocation_id else report.WhichOneof("report")
-
-
-def _run(job: Job, allocation: Allocation) -> RunAllocation:
-    return RunAllocation(
-        allocation=allocation,
-        kind=job.spec.kind,
-        task_group=group_of(job, allocation),
-        job_name=job.spec.name,
-        on_disconnect=job.spec.on_disconnect,
-    )

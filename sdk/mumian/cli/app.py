@@ -46,6 +46,7 @@ _VERBS = {
     "city": "mumian.cli.city:city",
     "refund": "mumian.cli.statement:refund",
     "doctor": "mumian.cli.doctor:doctor",
+    "secret": "mumian.cli.secret:secret",
     "whoami": "mumian.cli.whoami:whoami",
     "token": "mumian.cli.access:token",
     "site-token": "mumian.cli.access:site_token",

@@ -36,6 +36,8 @@ _BAD_INPUT = frozenset(
         "SITE_REVOKED",
         "JOIN_REFUSED",
         "TOKEN_NOT_FOUND",
+        "SECRET_NOT_FOUND",
+        "SECRET_IN_USE",
     }
 )
 

@@ -97,6 +97,7 @@ TASK_RUN: dict[str, Reader] = {
     "entry_point": within("command", scalar("entry_point", names.entry_point)),
     "image": within("command", text("image")),
     "environment": within("command", words_by_key("environment", "{NAME: value}")),
+    "secrets": within("command", words_by_key("secrets", "{VARIABLE: secret}")),
     "working_directory": within("command", text("working_directory")),
     "upload": within("command", _read_upload),
     "outputs": texts("outputs"),

@@ -9,7 +9,7 @@ from mumian.api.v1.job_pb2 import Job
 from mumian.api.v1.job_service_pb2_grpc import JobServiceServicer
 
 from mumian_orchestrator.adapters.grpc.errors import Context, stream, unary
-from mumian_orchestrator.domain.identity import acting_tenant, current_caller
+from mumian_orchestrator.adapters.grpc.tenant import tenant_of
 from mumian_orchestrator.domain.pages import key_of, page, size_of, token_of
 from mumian_orchestrator.services.admission import Admission
 from mumian_orchestrator.services.archive import page_key
@@ -25,16 +25,16 @@ class JobService(JobServiceServicer):
 
     @unary
     async def CreateJob(self, request: pb.CreateJobRequest, context: Context) -> pb.CreateJobResponse:
-        job = await self._admission.create(_tenant(context), request.request_id, request.spec)
+        job = await self._admission.create(tenant_of(context), request.request_id, request.spec)
         return pb.CreateJobResponse(job=job)
 
     @unary
     async def GetJob(self, request: pb.GetJobRequest, context: Context) -> pb.GetJobResponse:
-        return pb.GetJobResponse(job=await self._admission.find(_tenant(context), request.job_id))
+        return pb.GetJobResponse(job=await self._admission.find(tenant_of(context), request.job_id))
 
     @unary
     async def ListJobs(self, request: pb.ListJobsRequest, context: Context) -> pb.ListJobsResponse:
-        tenant_id, states = _tenant(context), request.states
+        tenant_id, states = tenant_of(context), request.states
         if request.archived:
             size, after = size_of(request.page_size), key_of(request.page_token)
             shown, behind = await self._admission.page_of_all(tenant_id, states, after, size)
@@ -48,24 +48,24 @@ class JobService(JobServiceServicer):
     async def WatchJob(
         self, request: pb.WatchJobRequest, context: Context
     ) -> AsyncIterator[pb.WatchJobResponse]:
-        async for job in self._admission.watch(_tenant(context), request.job_id):
+        async for job in self._admission.watch(tenant_of(context), request.job_id):
             yield pb.WatchJobResponse(job=job)
 
     @unary
     async def UpdateJob(self, request: pb.UpdateJobRequest, context: Context) -> pb.UpdateJobResponse:
-        job = await self._admission.update(_tenant(context), request.job, request.spec)
+        job = await self._admission.update(tenant_of(context), request.job, request.spec)
         return pb.UpdateJobResponse(job=job)
 
     @unary
     async def CancelJob(self, request: pb.CancelJobRequest, context: Context) -> pb.CancelJobResponse:
-        return pb.CancelJobResponse(job=await self._admission.cancel(_tenant(context), request.job_id))
+        return pb.CancelJobResponse(job=await self._admission.cancel(tenant_of(context), request.job_id))
 
     @stream
     async def ReadLogs(
         self, request: pb.ReadLogsRequest, context: Context
     ) -> AsyncIterator[pb.ReadLogsResponse]:
         chunks = self._admission.read_logs(
-            _tenant(context), request.job_id, request.allocation_id, request.follow, request.tail_bytes
+            tenant_of(context), request.job_id, request.allocation_id, request.follow, request.tail_bytes
         )
         async for allocation, chunk in chunks:
             yield pb.ReadLogsResponse(allocation_id=allocation.id, stream=chunk.stream, data=chunk.data)
@@ -74,7 +74,7 @@ class JobService(JobServiceServicer):
     async def ListEndpoints(
         self, request: pb.ListEndpointsRequest, context: Context
     ) -> pb.ListEndpointsResponse:
-        found = self._endpoints.of(_tenant(context), request.job, request.zone_id)
+        found = self._endpoints.of(tenant_of(context), request.job, request.zone_id)
         found.sort(key=_endpoint_key)
         shown, token = page(found, _endpoint_key, request.page_size, request.page_token)
         return pb.ListEndpointsResponse(endpoints=shown, next_page_token=token)
@@ -84,20 +84,20 @@ class JobService(JobServiceServicer):
         self, request: pb.UploadBundleRequest, context: Context
     ) -> pb.UploadBundleResponse:
         stored_bytes = await self._bundles.upload(
-            _tenant(context), request.bundle, request.offset_bytes, request.data
+            tenant_of(context), request.bundle, request.offset_bytes, request.data
         )
         return pb.UploadBundleResponse(stored_bytes=stored_bytes)
 
     @unary
     async def ReadOutput(self, request: pb.ReadOutputRequest, context: Context) -> pb.ReadOutputResponse:
         data = await self._admission.read_output(
-            _tenant(context), request.job_id, request.allocation_id, request.offset_bytes
+            tenant_of(context), request.job_id, request.allocation_id, request.offset_bytes
         )
         return pb.ReadOutputResponse(data=data)
 
     @unary
     async def PlanJob(self, request: pb.PlanJobRequest, context: Context) -> pb.PlanJobResponse:
-        decision, quote = await self._admission.plan(_tenant(context), request.spec)
+        decision, quote = await self._admission.plan(tenant_of(context), request.spec)
         return pb.PlanJobResponse(
             explanations=[e for explanations in decision.explanations.values() for e in explanations],
             tasks=[
@@ -116,7 +116,7 @@ class JobService(JobServiceServicer):
 
     @unary
     async def ExplainJob(self, request: pb.ExplainJobRequest, context: Context) -> pb.ExplainJobResponse:
-        tenant_id = _tenant(context)
+        tenant_id = tenant_of(context)
         explanations, disconnects = await self._admission.explain(tenant_id, request.job_id)
         job = self._admission.get(tenant_id, request.job_id)
         return pb.ExplainJobResponse(
@@ -129,7 +129,7 @@ class JobService(JobServiceServicer):
     async def ListJobEvents(
         self, request: pb.ListJobEventsRequest, context: Context
     ) -> pb.ListJobEventsResponse:
-        events = await self._admission.events(_tenant(context), request.job_id)
+        events = await self._admission.events(tenant_of(context), request.job_id)
         shown, token = page(
             events, lambda event: f"{event.sequence:020d}", request.page_size, request.page_token
         )
@@ -137,12 +137,7 @@ class JobService(JobServiceServicer):
 
     @unary
     async def GetShare(self, request: pb.GetShareRequest, context: Context) -> pb.GetShareResponse:
-        return pb.GetShareResponse(share=self._admission.share(_tenant(context)))
-
-
-def _tenant(context: Context) -> str:
-    metadata = dict(context.invocation_metadata() or ())
-    return acting_tenant(current_caller(), str(metadata.get("mumian-tenant", "")))
+        return pb.GetShareResponse(share=self._admission.share(tenant_of(context)))
 
 
 def _endpoint_key(found: pb.TaskEndpoint) -> str:

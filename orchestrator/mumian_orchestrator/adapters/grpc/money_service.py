@@ -8,9 +8,10 @@ from mumian.api.v1.money_pb2 import MoneyDocument
 from mumian.api.v1.money_service_pb2_grpc import MoneyServiceServicer
 
 from mumian_orchestrator.adapters.grpc.errors import Context, unary
+from mumian_orchestrator.adapters.grpc.tenant import tenant_of
 from mumian_orchestrator.domain.errors import FieldFault, RequestRefusedError, invalid
 from mumian_orchestrator.domain.fields import FieldError
-from mumian_orchestrator.domain.identity import Role, acting_tenant, current_caller
+from mumian_orchestrator.domain.identity import Role, current_caller
 from mumian_orchestrator.domain.money.document import name_of
 from mumian_orchestrator.domain.names import is_name
 from mumian_orchestrator.services.money.treasury import Treasury
@@ -30,7 +31,7 @@ class MoneyService(MoneyServiceServicer):
 
     @unary
     async def GetBudget(self, request: pb.GetBudgetRequest, context: Context) -> pb.GetBudgetResponse:
-        return pb.GetBudgetResponse(budget=self._treasury.budget(_tenant(context)))
+        return pb.GetBudgetResponse(budget=self._treasury.budget(tenant_of(context)))
 
     @unary
     async def ApplyMoneyDocument(
@@ -54,7 +55,7 @@ class MoneyService(MoneyServiceServicer):
     async def GetStatement(
         self, request: pb.GetStatementRequest, context: Context
     ) -> pb.GetStatementResponse:
-        statement = await self._treasury.tenant_statement(_tenant(context), request.period)
+        statement = await self._treasury.tenant_statement(tenant_of(context), request.period)
         return pb.GetStatementResponse(statement=statement)
 
     @unary
@@ -94,11 +95,6 @@ class MoneyService(MoneyServiceServicer):
     ) -> pb.GetCityReportResponse:
         report = await self._treasury.city_report(request.year)
         return pb.GetCityReportResponse(csv=report.csv(), html=report.html())
-
-
-def _tenant(context: Context) -> str:
-    metadata = dict(context.invocation_metadata() or ())
-    return acting_tenant(current_caller(), str(metadata.get("mumian-tenant", "")))
 
 
 def _confining_operator() -> str | None:

@@ -29,6 +29,8 @@ from mumian.api.v1 import (
     ops_service_pb2_grpc,
     planning_service_pb2,
     planning_service_pb2_grpc,
+    secret_service_pb2,
+    secret_service_pb2_grpc,
 )
 
 from mumian_orchestrator.adapters.grpc.access_service import AccessService
@@ -41,6 +43,7 @@ from mumian_orchestrator.adapters.grpc.job_service import JobService
 from mumian_orchestrator.adapters.grpc.money_service import MoneyService
 from mumian_orchestrator.adapters.grpc.ops_service import OpsService
 from mumian_orchestrator.adapters.grpc.planning_service import PlanningService
+from mumian_orchestrator.adapters.grpc.secret_service import SecretService
 
 MESSAGE_BYTES_MAX = 4 * 1024 * 1024
 _PENDING_MAX = 20_000
@@ -75,6 +78,7 @@ _SERVICES = (
     money_service_pb2.DESCRIPTOR.services_by_name["MoneyService"].full_name,
     agent_service_pb2.DESCRIPTOR.services_by_name["AgentService"].full_name,
     access_service_pb2.DESCRIPTOR.services_by_name["AccessService"].full_name,
+    secret_service_pb2.DESCRIPTOR.services_by_name["SecretService"].full_name,
     enrolment_service_pb2.DESCRIPTOR.services_by_name["EnrolmentService"].full_name,
 )
 
@@ -116,6 +120,7 @@ async def start_leading(
     money: MoneyService,
     agents: AgentService,
     access: AccessService,
+    secrets: SecretService,
     enrolment: EnrolmentService,
 ) -> Server:
     """Serve as the leader. Without a guard whoever reaches the door may do anything.
@@ -133,6 +138,7 @@ async def start_leading(
         money_service_pb2_grpc.add_MoneyServiceServicer_to_server(money, server)
         agent_service_pb2_grpc.add_AgentServiceServicer_to_server(agents, server)
         access_service_pb2_grpc.add_AccessServiceServicer_to_server(access, server)
+        secret_service_pb2_grpc.add_SecretServiceServicer_to_server(secrets, server)
         enrolment_service_pb2_grpc.add_EnrolmentServiceServicer_to_server(enrolment, server)
         return server
 

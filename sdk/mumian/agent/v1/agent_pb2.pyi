@@ -463,11 +463,32 @@ class RunAllocation(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class SecretsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     ALLOCATION_FIELD_NUMBER: _builtins.int
     KIND_FIELD_NUMBER: _builtins.int
     TASK_GROUP_FIELD_NUMBER: _builtins.int
     JOB_NAME_FIELD_NUMBER: _builtins.int
     ON_DISCONNECT_FIELD_NUMBER: _builtins.int
+    SECRETS_FIELD_NUMBER: _builtins.int
     kind: _job_pb2.JobKind.ValueType
     job_name: _builtins.str
     @_builtins.property
@@ -476,6 +497,10 @@ class RunAllocation(_message.Message):
     def task_group(self) -> _job_pb2.TaskGroup: ...
     @_builtins.property
     def on_disconnect(self) -> _job_pb2.OnDisconnect: ...
+    @_builtins.property
+    def secrets(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Values of the secrets in the task's environment, by variable. Never written to a disk; a Welcome has them again."""
+
     def __init__(
         self,
         *,
@@ -484,10 +509,11 @@ class RunAllocation(_message.Message):
         task_group: _job_pb2.TaskGroup | None = ...,
         job_name: _builtins.str = ...,
         on_disconnect: _job_pb2.OnDisconnect | None = ...,
+        secrets: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["allocation", b"allocation", "on_disconnect", b"on_disconnect", "task_group", b"task_group"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocation", b"allocation", "job_name", b"job_name", "kind", b"kind", "on_disconnect", b"on_disconnect", "task_group", b"task_group"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocation", b"allocation", "job_name", b"job_name", "kind", b"kind", "on_disconnect", b"on_disconnect", "secrets", b"secrets", "task_group", b"task_group"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

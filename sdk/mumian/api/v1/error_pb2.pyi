@@ -83,6 +83,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """made by the command line: tasks have a place, and wait for a budget"""
     ERROR_REASON_NOT_CHARGED: _ErrorReason.ValueType  # 51
     """FAILED_PRECONDITION; so much was not charged, or was given back before"""
+    ERROR_REASON_SECRET_NOT_FOUND: _ErrorReason.ValueType  # 60
+    """NOT_FOUND"""
+    ERROR_REASON_SECRET_IN_USE: _ErrorReason.ValueType  # 61
+    """FAILED_PRECONDITION; jobs that have not ended name it"""
+    ERROR_REASON_SECRETS_OFF: _ErrorReason.ValueType  # 62
+    """FAILED_PRECONDITION; the coordinator has no key to encrypt secrets with"""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The `reason` of google.rpc.ErrorInfo (domain "mumian.dev"), without the prefix.
@@ -151,4 +157,10 @@ ERROR_REASON_NO_MONEY: ErrorReason.ValueType  # 52
 """made by the command line: tasks have a place, and wait for a budget"""
 ERROR_REASON_NOT_CHARGED: ErrorReason.ValueType  # 51
 """FAILED_PRECONDITION; so much was not charged, or was given back before"""
+ERROR_REASON_SECRET_NOT_FOUND: ErrorReason.ValueType  # 60
+"""NOT_FOUND"""
+ERROR_REASON_SECRET_IN_USE: ErrorReason.ValueType  # 61
+"""FAILED_PRECONDITION; jobs that have not ended name it"""
+ERROR_REASON_SECRETS_OFF: ErrorReason.ValueType  # 62
+"""FAILED_PRECONDITION; the coordinator has no key to encrypt secrets with"""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

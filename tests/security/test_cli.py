@@ -86,7 +86,8 @@ async def test_a_tenants_admin_keeps_secrets_that_no_role_reads_and_no_log_has(t
         assert code == 2 and "secrets.read" in told
         job = tmp_path / "job.yaml"
         job.write_text("command: [env]\nsecrets: {DB_PASSWORD: db-password}\n")
-        assert (await run(platform, user, "mumian", "submit", str(job)))[0] == 0
+        code, _, told = await run(platform, user, "mumian", "submit", str(job))
+        assert code == 1 and "NO_PLACE" in told  # there is no site; it waits
         code, _, told = await run(platform, admin, "mumian", "secret", "delete", "db-password")
         assert code == 2 and "SECRET_IN_USE" in told
         lines, _ = await platform.log()

@@ -122,7 +122,8 @@ class _Beats:
                 self.took_s.append((time.monotonic_ns() - command.heartbeat_seen.sent_ns) / 1e9)
 
 
-def _percentile_ms(values_s: list[float], percent: int) -> float:
+def percentile_ms(values_s: list[float], percent: int) -> float:
+    """The smallest value that so many percent of all are not above, in ms."""
     return 1000 * sorted(values_s)[max(0, -(-len(values_s) * percent // 100) - 1)]
 
 
@@ -141,8 +142,8 @@ async def _measure(report: Report, seconds: float, coordinator: Coordinator, met
             quiet, *flood = await asyncio.gather(*work)
             took_s = time.monotonic() - begun_s
             goodput = sum(len(each.took_s) for each in flood) / took_s
-            report.line(f"overload_{name}_other_tenant_p99", _percentile_ms(quiet.took_s, 99), "ms")
-            report.line(f"overload_{name}_heartbeat_p99", _percentile_ms(beats.took_s, 99), "ms")
+            report.line(f"overload_{name}_other_tenant_p99", percentile_ms(quiet.took_s, 99), "ms")
+            report.line(f"overload_{name}_heartbeat_p99", percentile_ms(beats.took_s, 99), "ms")
             if flood:
                 report.line(f"overload_{name}_submits", goodput, "per_s")
                 report.line(f"overload_{name}_refused", sum(each.refused for each in flood), "requests")
@@ -151,7 +152,7 @@ async def _measure(report: Report, seconds: float, coordinator: Coordinator, met
                     "".join(f"  {text}: {count}\n" for each in flood for text, count in each.failed.items()),
                     nl=False,
                 )
-            report.line(f"overload_{name}_loop_stall", 1000 * await _figure(metrics), "ms")
+            report.line(f"overload_{name}_loop_stall", 1000 * await loop_stall_s(metrics), "ms")
             report.line(f"overload_{name}_memory", process.memory_info().rss / 2**20, "MiB")
             return goodput
 
@@ -162,7 +163,9 @@ async def _measure(report: Report, seconds: float, coordinator: Coordinator, met
         beating.cancel()
 
 
-async def _figure(metrics: str) -> float:
+async def loop_stall_s(metrics: str) -> float:
+    """The worst stall of the event loop in the last minute."""
+
     def scrape() -> str:
         with urllib.request.urlopen(f"http://{metrics}/metrics", timeout=60) as answer:
             return str(answer.read().decode())

@@ -125,7 +125,8 @@ class AgentSessions:
         # A site that has never heard of these has nothing to stop or to tell; a stop makes it tell.
         for allocation in self._table.unwanted_on(session.site_id):
             self.stop(allocation)
-        self._announce_probe_targets()
+        for site_id in (session.site_id, *self._fleet.probes.probing(session.site_id)):
+            self._announce_probe_targets(site_id)
 
     def heartbeat(self, session: Session, heartbeat: Heartbeat) -> None:
         """Tell the site, not too often, that it was heard."""
@@ -309,12 +310,11 @@ class AgentSessions:
             allocations=[self._run(job, allocation) for job, allocation in self._table.wanted_on(site_id)],
         )
 
-    def _announce_probe_targets(self) -> None:
-        """Everybody probes everybody: a new site is news to all."""
-        for site_id in list(self._sessions):
+    def _announce_probe_targets(self, site_id: str) -> None:
+        if site_id in self._sessions:
             targets = [
                 ProbeTarget(id=target, address=address)
-                for target, address in self._fleet.probe_targets(site_id).items()
+                for target, address in self._fleet.probes.targets(site_id).items()
             ]
             self._send(site_id, CoordinatorCommand(probe_targets=ProbeTargets(targets=targets)))
 

@@ -22,6 +22,7 @@ from mumian_orchestrator.ports.store import Write
 from mumian_orchestrator.services.commit_log import CommitLog
 from mumian_orchestrator.services.job_table import JobTable
 from mumian_orchestrator.services.money.documents import MoneyDocuments
+from mumian_orchestrator.services.probe_plan import ProbePlan
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +52,7 @@ class Fleet:
     ) -> None:
         self._documents = documents
         self.zones: Mapping[str, Zone] = {zone.id: zone for zone in zones}
+        self.probes = ProbePlan({zone.id: zone.reflector for zone in zones})
         self._table, self._engine, self._log, self._clock = table, engine, commit_log, clock
         self._unreachable_after_s = unreachable_after_ms / 1000
         self._sites: dict[str, Site] = {}
@@ -59,7 +61,6 @@ class Fleet:
         self._expected: dict[str, set[str]] = {}
         self._capacity: Amount | None = None
         self._links: dict[tuple[str, str], Link] = {}
-        self._reflectors: dict[str, str] = {}
         # When each site was last heard, by both clocks; and the sites that have been silent for too long.
         self._heard: dict[str, tuple[float, Timestamp]] = {}
         self._given_up: set[str] = set()
@@ -93,7 +94,7 @@ class Fleet:
         site.CopyFrom(hello.site)
         site.health = fleet_pb2.HEALTH_READY
         self._sites[site.id] = site
-        self._reflectors[site.id] = hello.reflector
+        self.probes.join(site.id, hello.reflector)
         self._engine.update(sites=self._priced([site]))
         self.set_nodes(site.id, hello.nodes)
         self._log.append([Write(_SITES + site.id, site.SerializeToString())])
@@ -214,12 +215,6 @@ class Fleet:
         now = self._clock.now()
         self._heard[site.id] = self._clock.monotonic_s(), now
         site.last_seen_time.CopyFrom(now)
-
-    def probe_targets(self, site_id: str) -> dict[str, str]:
-        """What a site's agent is to probe: every zone and every other site, by id, as host:port."""
-        zones = {zone.id: zone.reflector for zone in self.zones.values()}
-        peers = {peer: address for peer, address in self._reflectors.items() if peer != site_id}
-        return {target: address for target, address in {**zones, **peers}.items() if address}
 
     def facts(self, site_id: str) -> Site | None:
         """A site as its agent tells it, without totals: not to be changed, nor to be kept over an await."""

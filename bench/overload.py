@@ -1,20 +1,22 @@
 """What a flood does to a real coordinator on a real etcd: `python -m bench.overload`.
 
-A tenant submits as fast as it is answered: first with as many calls under way as the coordinator takes at its
-peak, then with five times as many, which do not wait when they are told to. Beside it another tenant submits
-one job after the other, and the agent of a site shows every tenth of a second that it lives.
+A tenant submits as fast as it is answered: with one call under way, with fifty, with as many as the
+coordinator takes at its peak, and with five times as many, which do not wait when they are told to. Beside it
+another tenant submits one job after the other, and the agent of a site shows every tenth of a second that it
+lives.
 """
 
 from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import os
 import tempfile
 import time
 import urllib.request
 import uuid
 from collections import Counter
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -77,20 +79,29 @@ async def _flood(address: str, tenant: str, at_once: int, seconds: float) -> Ans
 
 
 def _flood_process(address: str, tenant: str, at_once: int, seconds: float, pipe: Any) -> None:
+    pipe.send("ready")
+    pipe.recv()
     pipe.send(asyncio.run(_flood(address, tenant, at_once, seconds)))
 
 
-async def _in_a_process(address: str, tenant: str, at_once: int, seconds: float) -> Answers:
-    """So that what asks does not share an event loop with what measures."""
+async def _ready_process(
+    address: str, tenant: str, at_once: int, seconds: float
+) -> Callable[[], Awaitable[Answers]]:
+    """What asks, so that it does not share an event loop with what measures; it begins when it is called."""
     processes = multiprocessing.get_context("spawn")  # gRPC does not survive a fork
     mine, theirs = processes.Pipe()
-    process = processes.Process(
-        target=_flood_process, args=(address, tenant, at_once, seconds, theirs), daemon=True
-    )
+    arguments = (address, tenant, at_once, seconds, theirs)
+    process = processes.Process(target=_flood_process, args=arguments, daemon=True)
     process.start()
-    answers: Answers = await asyncio.to_thread(mine.recv)
-    process.join()
-    return answers
+    await asyncio.to_thread(mine.recv)
+
+    async def flood() -> Answers:
+        mine.send("go")
+        answers: Answers = await asyncio.to_thread(mine.recv)
+        process.join()
+        return answers
+
+    return flood
 
 
 class _Beats:
@@ -134,18 +145,19 @@ async def _measure(report: Report, seconds: float, coordinator: Coordinator, met
         process = psutil.Process(coordinator.running.process.pid)
 
         async def phase(name: str, at_once: int) -> float:
+            floods = [await _ready_process(coordinator.address, "flood", at_once, seconds)] if at_once else []
             beats.took_s.clear()
             begun_s = time.monotonic()
-            work: list[Awaitable[Answers]] = [_flood(coordinator.address, "quiet", 1, seconds)]
-            if at_once:
-                work.append(_in_a_process(coordinator.address, "flood", at_once, seconds))
-            quiet, *flood = await asyncio.gather(*work)
-            took_s = time.monotonic() - begun_s
-            goodput = sum(len(each.took_s) for each in flood) / took_s
+            quiet_work = _flood(coordinator.address, "quiet", 1, seconds)
+            quiet, *flood = await asyncio.gather(quiet_work, *(begin() for begin in floods))
+            goodput = sum(len(each.took_s) for each in flood) / (time.monotonic() - begun_s)
             report.line(f"overload_{name}_other_tenant_p99", percentile_ms(quiet.took_s, 99), "ms")
             report.line(f"overload_{name}_heartbeat_p99", percentile_ms(beats.took_s, 99), "ms")
             if flood:
                 report.line(f"overload_{name}_submits", goodput, "per_s")
+                took_s = [each for answers in flood for each in answers.took_s]
+                for percent in (50, 99):
+                    report.line(f"overload_{name}_submit_p{percent}", percentile_ms(took_s, percent), "ms")
                 report.line(f"overload_{name}_refused", sum(each.refused for each in flood), "requests")
                 report.line(f"overload_{name}_failed", sum(each.failed.total() for each in flood), "requests")
                 click.echo(
@@ -157,9 +169,12 @@ async def _measure(report: Report, seconds: float, coordinator: Coordinator, met
             return goodput
 
         await phase("idle", 0)
+        await phase("one", 1)
+        await phase("fifty", 50)
         peak = await phase("peak", _PEAK_AT_ONCE)
         flooded = await phase("flood", _OVERLOAD * _PEAK_AT_ONCE)
         report.line("overload_goodput", 100 * flooded / peak, "percent_of_peak")
+        report.line("machine_load", os.getloadavg()[0], "processes")
         beating.cancel()
 
 

@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 # A request that is repeated has to find its job, so no job is put away before; unless less is configured.
 REPEATED_WITHIN_S = 600
-_LOOK_EVERY_S, _AT_ONCE = 1.0, 20
+_LOOK_EVERY_S, _AT_ONCE = 1.0, 64
 _FORGET_EVERY_S = 3600.0
 _PAGE = 100
 _DAY_S = 86_400
@@ -73,9 +73,8 @@ class Archive:
         forget_s = loop.time()
         while True:
             await asyncio.sleep(_LOOK_EVERY_S)
-            due = list(self._due())
-            for start in range(0, len(due), _AT_ONCE):
-                await asyncio.gather(*(self._put_away(job) for job in due[start : start + _AT_ONCE]))
+            due = iter(list(self._due()))
+            await asyncio.gather(*(self._put_all_away(due) for _ in range(_AT_ONCE)))
             if loop.time() >= forget_s:
                 forget_s = loop.time() + _FORGET_EVERY_S
                 await self._forget_old()
@@ -116,6 +115,10 @@ class Archive:
                 yield job
             elif number >= too_many:
                 return
+
+    async def _put_all_away(self, due: Iterator[Job]) -> None:
+        for job in due:
+            await self._put_away(job)
 
     async def _put_away(self, job: Job) -> None:
         events = [JobEvent.FromString(each) for each in await self._store.read_log(event_prefix(job.id))]

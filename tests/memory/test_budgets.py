@@ -261,16 +261,20 @@ async def test_a_limit_below_what_is_used_is_refused_and_so_are_refunds_of_what_
             await services.treasury.set_budget("acme", CNY, None)
         [allocation], start = job.allocations, CLOCK.now()
         with pytest.raises(RequestRefusedError, match="has not been charged"):
-            await services.treasury.correct(allocation.id, 0, "no", "r1", clawback=False)
+            await services.treasury.correct("acme", allocation.id, 0, "no", "r1", clawback=False)
         await asyncio.sleep(HOUR_S)
         site.status(allocation.id, SUCCEEDED, start_time=start, end_time=CLOCK.now())
         await asyncio.sleep(MOMENT_S)
-        line = await services.treasury.correct(allocation.id, CNY // 4, "slow disk", "r1", clawback=False)
+        line = await services.treasury.correct(
+            "acme", allocation.id, CNY // 4, "slow disk", "r1", clawback=False
+        )
         assert line.tenant_microcny == -CNY // 4
-        again = await services.treasury.correct(allocation.id, CNY // 4, "slow disk", "r1", clawback=False)
+        again = await services.treasury.correct(
+            "acme", allocation.id, CNY // 4, "slow disk", "r1", clawback=False
+        )
         assert again.ledger_sequence == line.ledger_sequence
         with pytest.raises(RequestRefusedError, match=r"CNY 0.75 of it is left to give back"):
-            await services.treasury.correct(allocation.id, CNY, "more", "r2", clawback=False)
+            await services.treasury.correct("acme", allocation.id, CNY, "more", "r2", clawback=False)
         assert fund(services)["spent"] == CNY - CNY // 4
         total = (await services.treasury.tenant_statement("acme", "2026-01")).total
         assert total.tenant_microcny == CNY - CNY // 4
@@ -362,7 +366,7 @@ async def one(services: Services, site: Site, step: str, amount: int, number: in
         for allocation in posted[:1]:
             with contextlib.suppress(RequestRefusedError):
                 await services.treasury.correct(
-                    allocation.id, amount * CNY // 10, "x", f"c{number}", clawback=step == "claw"
+                    "acme", allocation.id, amount * CNY // 10, "x", f"c{number}", clawback=step == "claw"
                 )
     await asyncio.sleep(MOMENT_S)
 
@@ -430,6 +434,49 @@ async def test_a_changed_entry_a_dropped_page_and_a_forged_receipt_are_found() -
         forged.receipt.tenant_microcny += 1
         with pytest.raises(LedgerError, match="not the one that was posted"):
             audit_of({**whole, key: forged.SerializeToString()})
+
+
+def policy(name: str) -> str:
+    """Vouchers for all that acme runs at operator op."""
+    return f"""
+kind: vouchers
+policies:
+  - {{id: {name}, from: 2000-01-01, until: 2099-12-31, pool_cny_per_year: 100, enterprise_cny_per_year: 3,
+     accelerators_only: false, shares: [{{percent: 50}}]}}
+"""
+
+
+async def test_a_job_that_was_put_away_can_be_refunded_and_its_contract_has_had_its_vouchers() -> None:
+    cluster = MemoryCluster()
+    config = Config(unreachable_after_ms=10**9, archive_after_s=HOUR_S)
+    async with leading(cluster, config) as services:
+        site = await joined(services)
+        await services.treasury.apply("kind: registry\nenterprises: [{id: acme}]\noperators: [{id: op}]")
+        await services.treasury.apply(policy("first"))
+        job = await created(services, timed(contract="C-1"), "a")
+        start = CLOCK.now()
+        site.status(job.allocations[0].id, RUNNING, start_time=start)
+        await asyncio.sleep(60)
+        site.status(job.allocations[0].id, SUCCEEDED, start_time=start, end_time=CLOCK.now())
+        await asyncio.sleep(HOUR_S + 60)
+        assert services.archive.count == 1
+        await audited(cluster)
+    async with leading(cluster, config) as services:
+        await joined(services)
+        await services.treasury.apply(policy("second"))
+        for contract, reason in (
+            ("C-1", "its contract has had vouchers of first"),
+            ("C-2", "50 % of the rent"),
+        ):
+            _, quote = await services.admission.plan("acme", timed(contract=contract))
+            assert quote.lines[0].voucher_reason == f"second: {reason}"
+        with pytest.raises(RequestRefusedError, match="put away"):
+            await services.treasury.correct("globex", job.allocations[0].id, 0, "no", "r", clawback=False)
+        line = await services.treasury.correct("acme", job.allocations[0].id, 0, "slow", "r", clawback=False)
+        whole = -(-CNY * 60 // HOUR_S) // 2
+        assert abs(line.tenant_microcny + whole) <= 1
+        assert abs(line.voucher_microcny + whole) <= 1
+    await audited(cluster)
 
 
 async def test_what_a_site_forges_is_not_paid() -> None:

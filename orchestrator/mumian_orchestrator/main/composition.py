@@ -119,7 +119,6 @@ class Services:
         self._corrections.load(stored)
         self.secrets.load(stored)
         self.table.load(stored)
-        self.funding.load()
         self.fleet.load(stored, self._preemptions.load(stored))
         self._reconciler.resume()
         self._rollouts.resume()
@@ -197,7 +196,7 @@ def compose(
     access.sites.on_revoked = sessions.close_site
     archive = Archive(table, store, commit_log, clock, config.archive)
     rollouts = Rollouts(table, solver, applier, scheduler, shares, clock)
-    corrections = Corrections(table, fleet, book, commit_log)
+    corrections = Corrections(fleet, book, commit_log)
     limits, interval_s = config.search_limits, config.reoptimize_interval_s
     holds = Holds()
     reoptimisation = Reoptimisation(
@@ -230,7 +229,7 @@ def compose(
         ),
         endpoints=Endpoints(table, fleet),
         bundles=bundles,
-        treasury=Treasury(book, documents, corrections, fleet, scheduler, store, commit_log),
+        treasury=Treasury(book, documents, corrections, fleet, table, archive, scheduler, store, commit_log),
         funding=funding,
         _book=book,
         _documents=documents,

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 
 from mumian.api.v1 import error_pb2
-from mumian.api.v1.job_pb2 import Allocation
+from mumian.api.v1.job_pb2 import Allocation, Job
 from mumian.api.v1.money_pb2 import StatementLine
 from mumian.storage.v1 import ledger_pb2
 from mumian.storage.v1.ledger_pb2 import Corrections as Stored
@@ -21,7 +21,6 @@ from mumian_orchestrator.domain.money.shortage import cny
 from mumian_orchestrator.ports.store import Write
 from mumian_orchestrator.services.commit_log import CommitLog
 from mumian_orchestrator.services.fleet import Fleet
-from mumian_orchestrator.services.job_table import JobTable
 from mumian_orchestrator.services.money.ledger_book import (
     Draft,
     LedgerBook,
@@ -35,8 +34,8 @@ CORRECTIONS_OF_ONE_MAX = 1000
 class Corrections:
     """Refunds and clawbacks of ended allocations, each at most once for its request id."""
 
-    def __init__(self, table: JobTable, fleet: Fleet, book: LedgerBook, commit_log: CommitLog) -> None:
-        self._table, self._fleet, self._book, self._log = table, fleet, book, commit_log
+    def __init__(self, fleet: Fleet, book: LedgerBook, commit_log: CommitLog) -> None:
+        self._fleet, self._book, self._log = fleet, book, commit_log
         self._stored: dict[str, Stored] = {}
 
     def load(self, stored: Mapping[str, bytes]) -> None:
@@ -46,7 +45,14 @@ class Corrections:
                 self._stored[key.removeprefix(_CORRECTIONS)] = Stored.FromString(value)
 
     def correct(
-        self, allocation_id: str, microcny: int, reason: str, request_id: str, *, clawback: bool
+        self,
+        job: Job | None,
+        allocation_id: str,
+        microcny: int,
+        reason: str,
+        request_id: str,
+        *,
+        clawback: bool,
     ) -> tuple[StatementLine, asyncio.Future[None]]:
         """Give back so much of an allocation's charge (0: all that is left), to vouchers and tenant as they
         had paid; or take back from the tenant what vouchers have paid.
@@ -55,7 +61,7 @@ class Corrections:
             RequestRefusedError: INVALID_FIELD, ALLOCATION_NOT_FOUND or NOT_CHARGED; nothing has changed.
         """
         _check(reason, request_id)
-        allocation = self._posted(allocation_id)
+        allocation = _posted(job, allocation_id)
         done = self._stored.get(allocation_id, Stored())
         known = done.sequence_by_request_id.get(request_id)
         if known is not None:
@@ -94,16 +100,6 @@ class Corrections:
             reason=reason,
         )
         return line, self._log.append(writes)
-
-    def _posted(self, allocation_id: str) -> Allocation:
-        job = self._table.get(allocation_id.split(".")[0])
-        for allocation in job.allocations if job else ():
-            if allocation.id == allocation_id and allocation.receipt.ledger_sequence:
-                return allocation
-        raise RequestRefusedError(
-            error_pb2.ERROR_REASON_ALLOCATION_NOT_FOUND,
-            f"allocation ({allocation_id}) has not been charged; `mumian statement` lists what was",
-        )
 
     def _draft(
         self, allocation: Allocation, tenant: int, voucher: int, reason: str, *, clawback: bool
@@ -162,6 +158,17 @@ class Corrections:
                 share = share_of(funding.voucher_policy_id, funding.enterprise_id)
                 changes += [ledger.give_back(of, year_of(hold.month), voucher_part) for of in (pool, share)]
         return ledger.merged(changes)
+
+
+def _posted(job: Job | None, allocation_id: str) -> Allocation:
+    for allocation in job.allocations if job else ():
+        if allocation.id == allocation_id and allocation.receipt.ledger_sequence:
+            return allocation
+    raise RequestRefusedError(
+        error_pb2.ERROR_REASON_ALLOCATION_NOT_FOUND,
+        f"allocation ({allocation_id}) has not been charged; `mumian statement` lists what was; name its "
+        "tenant, too, if its job was put away",
+    )
 
 
 def _check(reason: str, request_id: str) -> None:

@@ -68,16 +68,7 @@ class Funding:
         self._table, self._fleet, self._sessions = table, fleet, sessions
         self._documents, self._book = documents, book
         self._carbon_kg_microcny, self._window_ms = carbon_kg_microcny, window_ms
-        # Which policy has paid for a contract, by enterprise and number.
-        self._contracts: dict[tuple[str, str], str] = {}
         self._background = TaskSet()
-
-    def load(self) -> None:
-        """Take over what the jobs in the table tell."""
-        for job in self._table.jobs():
-            for allocation in job.allocations:
-                if allocation.funding.voucher_policy_id:
-                    self._contracts[self._contract_key(job)] = allocation.funding.voucher_policy_id
 
     # At commit.
 
@@ -161,14 +152,16 @@ class Funding:
             accelerator_model=self._fleet.accelerator_model(allocation),
             contract=job.spec.contract,
             keeps_pue=self._documents.pue.keeps(site),
-            claimed_by=self._contracts.get(self._contract_key(job), ""),
+            claimed_by=self._claimed_by(job),
         )
         return vouchers.decide(self._documents.policies, self._documents.registry, work)
 
-    def _contract_key(self, job: Job) -> tuple[str, str]:
-        """Whose contract the job is under; without a number, the job is one of its own."""
+    def _claimed_by(self, job: Job) -> str:
+        """The policy that has paid for the job's contract; without a number the job is one of its own."""
         enterprise = self._documents.registry.by_tenant.get(job.tenant_id)
-        return enterprise.id if enterprise else job.tenant_id, job.spec.contract or f"job {job.id}"
+        if job.spec.contract:
+            return self._book.claimed_by(enterprise.id, job.spec.contract) if enterprise else ""
+        return next((each for a in job.allocations if (each := a.funding.voucher_policy_id)), "")
 
     def _other_microcny_per_hour(self, facility_power_mw: int, site: Site, length_ms: int) -> int:
         """Energy and carbon under full load at the dearest hour that the site's forecast knows of."""
@@ -211,7 +204,6 @@ class Funding:
             if policy is not None and enterprise is not None:
                 kept.voucher_policy_id, kept.enterprise_id = policy.id, enterprise.id
                 kept.sector, kept.district = enterprise.sector, enterprise.district
-                self._contracts[self._contract_key(job)] = policy.id
         kept.covered_ms += estimate.length_ms
         if limits is not None:
             kept.funded_ms = kept.covered_ms
@@ -234,6 +226,8 @@ class Funding:
                     granted[owner, period] = limit
         if amounts.voucher:
             of_vouchers = self._voucher_limits(estimate.terms)
+            if job.spec.contract:
+                self._book.claim(kept.enterprise_id, job.spec.contract, kept.voucher_policy_id)
             changes += [ledger.reserve(*key, amounts.voucher) for key in of_vouchers]
             granted |= of_vouchers
         if changes:

@@ -34,7 +34,7 @@ from mumian_orchestrator.domain.money.periods import month_of, start_ms
 from mumian_orchestrator.ports.clock import Clock
 from mumian_orchestrator.ports.store import LOG, Write
 
-_HEAD, _FUNDS = "ledger/head", "ledger/funds/"
+_HEAD, _FUNDS, _ENTERPRISE = "ledger/head", "ledger/funds/", "enterprise/"
 PAGES = f"{LOG}ledger/"
 FundKey = tuple[str, str]  # owner, period
 
@@ -76,6 +76,7 @@ class LedgerBook:
         self._funds: dict[FundKey, StoredFund] = {}
         self._keys: dict[str, set[FundKey]] = defaultdict(set)  # the funds that are stored together
         self._limits: dict[str, BudgetLimits] = {}
+        self._contracts: dict[str, dict[str, str]] = {}  # by enterprise and number: the policy that has paid
         self._waiting: dict[str, list[Draft]] = {}  # by allocation
         self._promised: Counter[FundKey] = Counter()
         self._head = LedgerHead()
@@ -91,6 +92,8 @@ class LedgerBook:
                 for name, fund in found.funds.items():
                     owner, _, period = name.partition("@")
                     self._add((owner, period), fund)
+                if group.startswith(_ENTERPRISE) and found.contracts:
+                    self._contracts[group.removeprefix(_ENTERPRISE)] = dict(found.contracts)
                 if group.startswith("budget/"):
                     self._limits[group.removeprefix("budget/")] = BudgetLimits(
                         found.month_microcny if found.HasField("month_microcny") else None,
@@ -112,6 +115,10 @@ class LedgerBook:
     def tenants(self) -> Collection[str]:
         """Those that have a budget."""
         return self._limits
+
+    def claimed_by(self, enterprise_id: str, contract: str) -> str:
+        """The policy whose vouchers have paid for a contract; empty: none has."""
+        return self._contracts.get(enterprise_id, {}).get(contract, "")
 
     def available(self, key: FundKey, limit: int) -> int:
         """What may still be reserved of a fund that is to be granted `limit` in all."""
@@ -161,6 +168,10 @@ class LedgerBook:
         """Enter a draft at once: its sequence, and what is to be committed."""
         entries = self._enter(draft, allocation_id, attempt)
         return self._head.sequence, self._page(entries)
+
+    def claim(self, enterprise_id: str, contract: str, policy_id: str) -> None:
+        """A policy's vouchers pay for a contract: stored with the next change of the enterprise's funds."""
+        self._contracts.setdefault(enterprise_id, {})[contract] = policy_id
 
     def set_limits(self, tenant_id: str, limits: BudgetLimits) -> list[Write]:
         """Change a budget, with what its present month and year are granted."""
@@ -234,6 +245,8 @@ class LedgerBook:
     def _group(self, owner: str) -> Write:
         group = _group_of(owner)
         stored = StoredFunds(funds={f"{key[0]}@{key[1]}": self._funds[key] for key in self._keys[group]})
+        if group.startswith(_ENTERPRISE):
+            stored.contracts.update(self._contracts.get(group.removeprefix(_ENTERPRISE), {}))
         if owner.startswith("budget/"):
             limits = self._limits.get(owner.removeprefix("budget/"), BudgetLimits())
             if limits.month is not None:
@@ -247,7 +260,7 @@ def _group_of(owner: str) -> str:
     """Which funds are stored together: however many policies there are, a commit writes few keys."""
     kind, *names = owner.split("/")
     if kind == "voucher":
-        return f"enterprise/{names[1]}" if len(names) > 1 else "voucher"
+        return f"{_ENTERPRISE}{names[1]}" if len(names) > 1 else "voucher"
     return owner
 
 

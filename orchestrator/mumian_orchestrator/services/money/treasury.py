@@ -17,8 +17,10 @@ from mumian_orchestrator.domain.money.periods import is_period, month_of, year_o
 from mumian_orchestrator.domain.money.shortage import cny
 from mumian_orchestrator.domain.names import is_name
 from mumian_orchestrator.ports.store import TermStore
+from mumian_orchestrator.services.archive import Archive
 from mumian_orchestrator.services.commit_log import CommitLog
 from mumian_orchestrator.services.fleet import Fleet
+from mumian_orchestrator.services.job_table import JobTable
 from mumian_orchestrator.services.money.corrections import Corrections
 from mumian_orchestrator.services.money.documents import MoneyDocuments
 from mumian_orchestrator.services.money.ledger_book import PAGES, BudgetLimits, LedgerBook
@@ -37,12 +39,15 @@ class Treasury:
         documents: MoneyDocuments,
         corrections: Corrections,
         fleet: Fleet,
+        table: JobTable,
+        archive: Archive,
         scheduler: Scheduler,
         store: TermStore,
         commit_log: CommitLog,
     ) -> None:
         self._book, self._documents, self._corrections = book, documents, corrections
         self._fleet, self._scheduler = fleet, scheduler
+        self._table, self._archive = table, archive
         self._store, self._log = store, commit_log
 
     async def run(self) -> None:
@@ -167,11 +172,20 @@ class Treasury:
         )
 
     async def correct(
-        self, allocation_id: str, microcny: int, reason: str, request_id: str, *, clawback: bool
+        self,
+        tenant_id: str,
+        allocation_id: str,
+        microcny: int,
+        reason: str,
+        request_id: str,
+        *,
+        clawback: bool,
     ) -> StatementLine:
-        """As `Corrections.correct`, and durable."""
+        """As `Corrections.correct`, and durable. The tenant has to be named of a job that was put away."""
+        job_id = allocation_id.split(".")[0]
+        job = self._table.get(job_id) or await self._archive.find(tenant_id, job_id)
         line, durable = self._corrections.correct(
-            allocation_id, microcny, reason, request_id, clawback=clawback
+            job, allocation_id, microcny, reason, request_id, clawback=clawback
         )
         await durable
         self._scheduler.evaluate_waiting()

@@ -130,7 +130,8 @@ class MoneyServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RefundAllocation(self, request, context):
-        """Gives back what an ended allocation was charged, all or a part, by a counter-entry.
+        """Gives back what an ended allocation was charged, all or a part, by a counter-entry. Of a job that was put
+        away the tenant has to be named by the metadata.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -48,7 +48,9 @@ class MoneyServiceStub:
     GetOperatorStatement: _grpc.UnaryUnaryMultiCallable[_money_service_pb2.GetOperatorStatementRequest, _money_service_pb2.GetOperatorStatementResponse]
     """An operator's account: what its sites have earned."""
     RefundAllocation: _grpc.UnaryUnaryMultiCallable[_money_service_pb2.RefundAllocationRequest, _money_service_pb2.RefundAllocationResponse]
-    """Gives back what an ended allocation was charged, all or a part, by a counter-entry."""
+    """Gives back what an ended allocation was charged, all or a part, by a counter-entry. Of a job that was put
+    away the tenant has to be named by the metadata.
+    """
     ListVoucherFunds: _grpc.UnaryUnaryMultiCallable[_money_service_pb2.ListVoucherFundsRequest, _money_service_pb2.ListVoucherFundsResponse]
     """Pools of vouchers and what each enterprise has had of them."""
     GetCityReport: _grpc.UnaryUnaryMultiCallable[_money_service_pb2.GetCityReportRequest, _money_service_pb2.GetCityReportResponse]
@@ -74,7 +76,9 @@ class MoneyServiceAsyncStub(MoneyServiceStub):
     GetOperatorStatement: _aio.UnaryUnaryMultiCallable[_money_service_pb2.GetOperatorStatementRequest, _money_service_pb2.GetOperatorStatementResponse]  # type: ignore[assignment]
     """An operator's account: what its sites have earned."""
     RefundAllocation: _aio.UnaryUnaryMultiCallable[_money_service_pb2.RefundAllocationRequest, _money_service_pb2.RefundAllocationResponse]  # type: ignore[assignment]
-    """Gives back what an ended allocation was charged, all or a part, by a counter-entry."""
+    """Gives back what an ended allocation was charged, all or a part, by a counter-entry. Of a job that was put
+    away the tenant has to be named by the metadata.
+    """
     ListVoucherFunds: _aio.UnaryUnaryMultiCallable[_money_service_pb2.ListVoucherFundsRequest, _money_service_pb2.ListVoucherFundsResponse]  # type: ignore[assignment]
     """Pools of vouchers and what each enterprise has had of them."""
     GetCityReport: _aio.UnaryUnaryMultiCallable[_money_service_pb2.GetCityReportRequest, _money_service_pb2.GetCityReportResponse]  # type: ignore[assignment]
@@ -139,7 +143,9 @@ class MoneyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _money_service_pb2.RefundAllocationRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_money_service_pb2.RefundAllocationResponse, _abc.Awaitable[_money_service_pb2.RefundAllocationResponse]]:
-        """Gives back what an ended allocation was charged, all or a part, by a counter-entry."""
+        """Gives back what an ended allocation was charged, all or a part, by a counter-entry. Of a job that was put
+        away the tenant has to be named by the metadata.
+        """
 
     @_abc_1.abstractmethod
     def ListVoucherFunds(

@@ -266,24 +266,50 @@ class StoredFunds(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class ContractsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     FUNDS_FIELD_NUMBER: _builtins.int
     MONTH_MICROCNY_FIELD_NUMBER: _builtins.int
     YEAR_MICROCNY_FIELD_NUMBER: _builtins.int
+    CONTRACTS_FIELD_NUMBER: _builtins.int
     month_microcny: _builtins.int
     """Of a budget: what each new month and year is granted; unset: not limited."""
     year_microcny: _builtins.int
     @_builtins.property
     def funds(self) -> _containers.MessageMap[_builtins.str, Global___StoredFund]: ...
+    @_builtins.property
+    def contracts(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Of an enterprise: the policy whose vouchers have paid for a contract, by the contract's number."""
+
     def __init__(
         self,
         *,
         funds: _abc.Mapping[_builtins.str, Global___StoredFund] | None = ...,
         month_microcny: _builtins.int | None = ...,
         year_microcny: _builtins.int | None = ...,
+        contracts: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_month_microcny", b"_month_microcny", "_year_microcny", b"_year_microcny", "month_microcny", b"month_microcny", "year_microcny", b"year_microcny"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_month_microcny", b"_month_microcny", "_year_microcny", b"_year_microcny", "funds", b"funds", "month_microcny", b"month_microcny", "year_microcny", b"year_microcny"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_month_microcny", b"_month_microcny", "_year_microcny", b"_year_microcny", "contracts", b"contracts", "funds", b"funds", "month_microcny", b"month_microcny", "year_microcny", b"year_microcny"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__month_microcny: _TypeAlias = _typing.Literal["month_microcny"]  # noqa: Y015
     _WhichOneofArgType__month_microcny: _TypeAlias = _typing.Literal["_month_microcny", b"_month_microcny"]  # noqa: Y015

@@ -75,7 +75,7 @@ class MoneyService(MoneyServiceServicer):
         self, request: pb.RefundAllocationRequest, context: Context
     ) -> pb.RefundAllocationResponse:
         line = await self._treasury.correct(
-            _tenant(context),
+            tenant_of(context),
             request.allocation_id,
             request.microcny,
             request.reason,

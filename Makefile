@@ -44,7 +44,7 @@ dev: setup etcd ## Start the platform on this machine; `.venv/bin/mumian down` s
 
 test: setup peers etcd ## All tests: Rust, then Python with real etcd and Ray
 	$(CARGO) test --release --workspace --quiet
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2 --dist loadfile
 
 ROUNDS ?= 5
 faults: setup etcd ## Kill, stop and replace coordinators at work, and look for what was lost or done twice (15 minutes)

@@ -58,7 +58,7 @@ const WANDERING_TASKS_MAX: usize = 10_000;
 const HEAT: f64 = 3.0;
 /// What of the knapsacks of a table is solved before the first round, and in each: cells.
 const FIRST_CELLS: u64 = 1 << 28;
-const CELLS_PER_ROUND: u64 = 1 << 20;
+const CELLS_PER_ROUND: u64 = 1 << 19;
 /// Rounds without gain after which a problem counts as solved as well as it can be.
 const PATIENCE_ROUNDS: u64 = 20_000;
 
@@ -105,7 +105,9 @@ pub fn solve<'p>(start: Solution<'p>, settings: Settings, stop: &mut dyn Stop) -
         }
         progress.round += 1;
         match &knapsacks {
-            Some(knapsacks) if search.share.is_dive_due() => search.dive(progress.round, knapsacks),
+            Some(knapsacks) if search.share.is_dive_due() && dive::may_help(problem) => {
+                search.dive(progress.round, knapsacks)
+            }
             _ => search.round(progress.round, progress.bound_microcny),
         }
         if let Some(knapsacks) = &mut knapsacks {

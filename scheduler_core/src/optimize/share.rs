@@ -3,10 +3,12 @@
 
 /// What a look for a step of the others counts as, in cells of knapsacks: both take about as long.
 const CELLS_PER_LOOK: u64 = 1 << 18;
-/// How much more dives get than the others where both gain as much, at most and at least.
+/// How much more dives get than the others where neither gains, at most and at least.
 const DIVES_AHEAD: f64 = 3.0;
+/// What each is hoped to gain for a cell, beside what it has gained: so neither ever counts as hopeless.
+const HOPE: f64 = 1.0 / (1 << 27) as f64;
 const MOST: f64 = 8.0;
-const LEAST: f64 = 1.0 / 4.0;
+const LEAST: f64 = 1.0 / 16.0;
 /// After so many cells what was gained before counts half.
 const CELLS_PER_HALF: u64 = 1 << 29;
 
@@ -25,7 +27,7 @@ impl Yield {
 
     /// Never 0: what has gained nothing yet may still do.
     fn rate(&self) -> f64 {
-        (1.0 + self.gain) / (1.0 + self.cells)
+        HOPE + self.gain / (1.0 + self.cells)
     }
 }
 
@@ -42,7 +44,8 @@ impl Share {
     pub fn looked(&mut self, looks: usize, gain_microcny: i128) {
         let cells = looks as u64 * CELLS_PER_LOOK;
         self.others.add(cells, gain_microcny);
-        self.owed += cells as f64 * (DIVES_AHEAD * self.dives.rate() / self.others.rate()).clamp(LEAST, MOST);
+        self.owed +=
+            cells as f64 * ((self.dives.rate() + (DIVES_AHEAD - 1.0) * HOPE) / self.others.rate()).clamp(LEAST, MOST);
     }
 
     /// Dives have taken so many cells.
@@ -82,8 +85,10 @@ mod tests {
     #[test]
     fn what_gains_more_gets_more_and_neither_gets_nothing() {
         let of_others = |dives, others| dived(dives, others) as f64 / (10_000_u64 << 20) as f64;
-        let [same, none, all] = [(5, 5), (0, 500), (500, 0)].map(|(dives, others)| of_others(dives, others));
-        assert!((0.9 * DIVES_AHEAD..1.1 * DIVES_AHEAD).contains(&same), "{same}");
+        let cases = [(0, 0), (5, 5), (0, 500), (500, 0)];
+        let [neither, same, none, all] = cases.map(|(dives, others)| of_others(dives, others));
+        assert!((0.9 * DIVES_AHEAD..1.1 * DIVES_AHEAD).contains(&neither), "{neither}");
+        assert!((0.9..1.1).contains(&same), "{same}");
         assert!((LEAST..1.1 * LEAST).contains(&none), "{none}");
         assert!((0.9 * MOST..1.1 * MOST).contains(&all), "{all}");
     }

@@ -10,7 +10,7 @@ use crate::cluster::Cluster;
 use crate::cost;
 use crate::wire::mumian_core::v1 as border;
 
-/// The plan of the online placer as an answer. What is left out counts as where the dearest task that is
+/// The plan of the online placer as an answer. What is left out counts as if the dearest task that is
 /// placed were the dearest pair.
 pub fn unsearched(
     cluster: &Cluster,

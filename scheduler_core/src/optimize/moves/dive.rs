@@ -8,7 +8,7 @@
 
 use super::Step;
 use crate::assignment::knapsack::{Item, Knapsack};
-use crate::assignment::problem::{NONE, REFUSED};
+use crate::assignment::problem::{Problem, NONE, REFUSED};
 use crate::assignment::solution::Solution;
 use crate::bound::{Knapsacks, CHARGE_SHIFT};
 use crate::seed::Draws;
@@ -16,6 +16,8 @@ use crate::seed::Draws;
 /// Cells of all knapsacks that one step of the charges may look at, about, and one dive.
 const CELLS_PER_STEP: usize = 1 << 21;
 const CELLS_MAX: u64 = 1 << 28;
+/// Where nodes hold more tasks, `repack` finds as much in less time.
+const TASKS_PER_NODE_MAX: usize = 64;
 /// Steps of the charges before the first tasks are fixed, and before each further turn.
 const FIRST_STEPS: usize = 45;
 const STEPS: usize = 15;
@@ -28,12 +30,17 @@ const INERTIA: f64 = 0.5;
 const AIM_MAX: f64 = 0.02;
 /// How much of what was taken before counts beside what is taken now.
 const MEMORY: f64 = 0.9;
-/// A pair that is taken so much of the time is fixed; of the others one in so many tasks each turn, but none below half.
+/// A pair that is taken so much of the time is fixed; of the others one in some tasks each turn, but none below half.
 const ALWAYS: f64 = 0.97;
-const TASKS_PER_FIXED: usize = 7;
+const TASKS_PER_FIXED: [usize; 4] = [3, 4, 6, 9];
 const HALF: f64 = 0.5;
-/// By how much of the mean charge they are disturbed at first, so that no two dives are the same.
-const NOISE: f64 = 0.03;
+/// By how much of their mean the charges are disturbed at first.
+const NOISE: [f64; 3] = [0.01, 0.02, 0.06];
+
+/// Whether nodes hold so few tasks that dives find more than other steps do.
+pub fn may_help(problem: &Problem) -> bool {
+    problem.tasks.len() <= TASKS_PER_NODE_MAX * problem.nodes.len()
+}
 
 /// Looks for a better seat for all tasks of some nodes, and says how many cells of knapsacks it took.
 pub fn propose(solution: &Solution<'_>, knapsacks: &Knapsacks, seed: u64) -> (Option<Step>, u64) {
@@ -114,6 +121,7 @@ struct Dive {
     fixed: i64,
     limit: i64,
     cells: u64,
+    tasks_per_fixed: usize,
     knapsack: Knapsack,
     /// Task and node of what was taken in the last step.
     last: Vec<(usize, usize)>,
@@ -135,7 +143,8 @@ impl Dive {
         let nodes: Vec<Node> = nodes.iter().map(node).collect();
         let charges = knapsacks.best_charges();
         let mean = charges.iter().sum::<f64>() / charges.len().max(1) as f64;
-        let noise = NOISE * mean / 1024.0;
+        // No two dives are to be the same.
+        let noise = NOISE[draws.below(NOISE.len())] * mean / 1024.0;
         let task = |&id: &u32| Task {
             id,
             charge: (charges[id as usize] + noise * (draws.below(1025) as f64 - 512.0)).max(0.0),
@@ -158,6 +167,7 @@ impl Dive {
             nodes,
             fixed: 0,
             cells: 0,
+            tasks_per_fixed: TASKS_PER_FIXED[draws.below(TASKS_PER_FIXED.len())],
             knapsack: Knapsack::default(),
             last: Vec::new(),
         }
@@ -279,7 +289,7 @@ impl Dive {
             }
         }
         often.sort_by(|a, b| b.0.total_cmp(&a.0).then((a.1, a.2).cmp(&(b.1, b.2))));
-        let (mut fixed, most) = (0, open / TASKS_PER_FIXED + 1);
+        let (mut fixed, most) = (0, open / self.tasks_per_fixed + 1);
         for (taken, t, n) in often {
             if (fixed >= most && taken < ALWAYS) || (fixed > 0 && taken < HALF) {
                 break;

@@ -22,7 +22,7 @@ from tests.memory.site import Site, status_of
 from tests.orchestrator.tenant import spec_of
 
 RUNNING, SUCCEEDED = job_pb2.ALLOCATION_STATE_RUNNING, job_pb2.ALLOCATION_STATE_SUCCEEDED
-HOUR_S, DAY_S = 3600, 86_400
+SOON_S, HOUR_S, DAY_S = 60, 3600, 86_400
 LASTS_S = 2  # more than one look of the archive
 
 
@@ -65,10 +65,10 @@ def keys(cluster: MemoryCluster, below: str) -> list[str]:
 
 async def test_a_job_that_was_put_away_is_read_as_before_also_by_the_next_leader() -> None:
     cluster = MemoryCluster()
-    async with city(cluster, archive_after_s=HOUR_S) as (services, site):
+    async with city(cluster, archive_after_s=SOON_S) as (services, site):
         job = await ended_job(services, site, "r")
         told = await services.admission.events("acme", job.id)
-        await asyncio.sleep(HOUR_S + LASTS_S)
+        await asyncio.sleep(SOON_S + LASTS_S)
         assert services.archive.count == 1
         assert services.table.get(job.id) is services.table.published(job.id) is None
         # Nothing of it is left where a leader that takes over reads, nor its single events.
@@ -117,20 +117,20 @@ async def test_a_request_is_known_for_ten_minutes_however_many_jobs_have_ended()
 
 
 async def test_what_the_ledger_has_charged_stays_and_can_be_refunded() -> None:
-    async with city(MemoryCluster(), archive_after_s=HOUR_S) as (services, site):
+    async with city(MemoryCluster(), archive_after_s=SOON_S) as (services, site):
         charged, free = [await ended_job(services, site, f"r{number}") for number in range(2)]
         job = services.table.get(charged.id)
         assert job is not None
         job.allocations[0].receipt.ledger_sequence = 7
-        await asyncio.sleep(HOUR_S + LASTS_S)
+        await asyncio.sleep(SOON_S + LASTS_S)
         assert services.table.published(charged.id) is not None
         assert services.table.published(free.id) is None
 
 
 async def test_a_late_report_on_a_job_that_was_put_away_changes_nothing() -> None:
-    async with city(MemoryCluster(), archive_after_s=HOUR_S) as (services, site):
+    async with city(MemoryCluster(), archive_after_s=SOON_S) as (services, site):
         job = await ended_job(services, site, "r")
-        await asyncio.sleep(HOUR_S + LASTS_S)
+        await asyncio.sleep(SOON_S + LASTS_S)
         site.report(allocation_status=status_of(f"{job.id}.main.0", SUCCEEDED, message="late"))
         await asyncio.sleep(1)
         assert (await services.admission.find("acme", job.id)).allocations == job.allocations

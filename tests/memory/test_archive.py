@@ -116,17 +116,6 @@ async def test_a_request_is_known_for_ten_minutes_however_many_jobs_have_ended()
         assert services.archive.count == 0
 
 
-async def test_what_the_ledger_has_charged_stays_and_can_be_refunded() -> None:
-    async with city(MemoryCluster(), archive_after_s=SOON_S) as (services, site):
-        charged, free = [await ended_job(services, site, f"r{number}") for number in range(2)]
-        job = services.table.get(charged.id)
-        assert job is not None
-        job.allocations[0].receipt.ledger_sequence = 7
-        await asyncio.sleep(SOON_S + LASTS_S)
-        assert services.table.published(charged.id) is not None
-        assert services.table.published(free.id) is None
-
-
 async def test_a_late_report_on_a_job_that_was_put_away_changes_nothing() -> None:
     async with city(MemoryCluster(), archive_after_s=SOON_S) as (services, site):
         job = await ended_job(services, site, "r")

@@ -111,8 +111,6 @@ class Archive:
         soonest_s = min(REPEATED_WITHIN_S, self._policy.after_s)
         for number, job in enumerate(self._table.ended()):
             age_s = now_s - job.update_time.seconds
-            if _is_charged(job):
-                continue
             if age_s >= self._policy.after_s or (number < too_many and age_s >= soonest_s):
                 yield job
             elif number >= too_many:
@@ -150,11 +148,6 @@ class Archive:
                 writes = [Write(key, None) for key, _ in old]
                 writes += [Write(_pointer(tenant_id, key.rsplit("/", 1)[1]), None) for key, _ in old]
                 await self._commit_log.append(writes)
-
-
-def _is_charged(job: Job) -> bool:
-    """Whether the ledger knows it: refunds, and the rule of one policy for a contract, ask the table."""
-    return any(a.receipt.ledger_sequence or a.funding.voucher_policy_id for a in job.allocations)
 
 
 _ALL_ENTRIES = f"{LOG}archive/"

@@ -15,6 +15,7 @@ from mumian_orchestrator.domain.errors import RequestRefusedError
 from mumian_orchestrator.domain.job_events import replay
 from mumian_orchestrator.main.composition import Services
 from mumian_orchestrator.main.config import Config
+from mumian_orchestrator.services import archive
 from mumian_orchestrator.services.archive import REPEATED_WITHIN_S
 
 from tests.memory.leader import KEY_PREFIX, leading
@@ -22,7 +23,7 @@ from tests.memory.site import Site, status_of
 from tests.orchestrator.tenant import spec_of
 
 RUNNING, SUCCEEDED = job_pb2.ALLOCATION_STATE_RUNNING, job_pb2.ALLOCATION_STATE_SUCCEEDED
-SOON_S, HOUR_S, DAY_S = 60, 3600, 86_400
+SOON_S, DAY_S = 60, 86_400
 LASTS_S = 2  # more than one look of the archive
 
 
@@ -126,17 +127,19 @@ async def test_a_late_report_on_a_job_that_was_put_away_changes_nothing() -> Non
         assert site.commands[-1].HasField("status_stored"), "its site may forget it"
 
 
-async def test_what_was_kept_for_long_enough_is_deleted() -> None:
+async def test_what_was_kept_for_long_enough_is_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive, "_DAY_S", 60)
+    monkeypatch.setattr(archive, "_FORGET_EVERY_S", 10)
     cluster = MemoryCluster()
-    async with city(cluster, archive_after_s=HOUR_S, archive_keep_days=2) as (services, site):
+    async with city(cluster, archive_after_s=10, archive_keep_days=2) as (services, site):
         old = [
             await ended_job(services, site, f"r{n}", tenant)
             for n in range(3)
             for tenant in ("acme", "acme-x")
         ]
-        await asyncio.sleep(DAY_S + 2 * HOUR_S)
+        await asyncio.sleep(100)
         young = await ended_job(services, site, "young")
-        await asyncio.sleep(DAY_S)
+        await asyncio.sleep(60)
         assert await all_of(services, 500) == [young.id]
         assert len(keys(cluster, "log/archive")) == 2
         with pytest.raises(RequestRefusedError):

@@ -121,7 +121,9 @@ def test_an_archive_that_grows_when_it_is_unpacked_is_cut_off(tmp_path: Path) ->
         unpack(many, tmp_path, bytes_max=1024**2, files_max=10)
 
 
-@pytest.mark.parametrize("damage", [b"", b"no archive", gzip.compress(b"no tar" * 200)])
+@pytest.mark.parametrize(
+    "damage", [b"", b"no archive", gzip.compress(b"no tar" * 200)], ids=["empty", "no gzip", "no tar"]
+)
 def test_a_damaged_archive_is_an_error_of_its_own(tmp_path: Path, damage: bytes) -> None:
     with pytest.raises(ArchiveError, match="cannot be unpacked"):
         unpack(io.BytesIO(damage), tmp_path, **LIMITS)

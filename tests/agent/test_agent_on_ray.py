@@ -22,6 +22,7 @@ from mumian_agent.adapters.ray.settings import temp_dir_of
 from mumian_agent.runtime import process_tree
 
 from tests.agent.scripted_coordinator import ScriptedCoordinator, run_of
+from tests.agent.task_processes import process_of
 from tests.agent.test_supervisor import AUTO, LISTEN
 from tests.processes import SCRIPTS, Running, free_port
 
@@ -165,7 +166,7 @@ async def test_a_running_task_is_a_child_of_a_worker_of_the_sites_ray(
 ) -> None:
     coordinator.run(run_of("child.main.0", "sleep", "100"))
     await coordinator.status("child.main.0", RUNNING)
-    [task] = process_tree.members("child.main.0", 1)
+    task = await process_of("child.main.0")
     worker = task.parent()
     assert worker is not None
     assert worker.name().startswith("ray::Runner")
@@ -181,7 +182,7 @@ async def test_a_service_shows_its_endpoint_and_is_restarted_when_it_dies(
     service = run_of("svc.main.0", "python", "-c", LISTEN, kind=job_pb2.JOB_KIND_SERVICE, ports=[AUTO])
     coordinator.run(service)
     first = await coordinator.status("svc.main.0", RUNNING)
-    [process] = process_tree.members("svc.main.0", 1)
+    process = await process_of("svc.main.0")
     process.kill()
     await coordinator.until(lambda: coordinator.statuses("svc.main.0")[-1].restart_count == 1)
     again = await coordinator.status("svc.main.0", RUNNING)
@@ -218,7 +219,7 @@ async def test_killed_and_started_again_the_agent_adopts_its_work_and_reports_it
     for run in (long, short):
         coordinator.run(run)
         await coordinator.status(run.allocation.id, RUNNING)
-    [before] = [p.pid for p in process_tree.members("long.main.0", 1) if p.name() == "sh"]
+    before = (await process_of("long.main.0", "sh")).pid
     ray_before = agent.ray_servers()
     agent.running.kill()
     mark_of_short.touch()
@@ -229,7 +230,7 @@ async def test_killed_and_started_again_the_agent_adopts_its_work_and_reports_it
     # What the killed one had sent may still be read meanwhile.
     await coordinator.until(lambda: coordinator.reports[-1].agent_epoch > epoch or None)
     assert (await coordinator.status("short.main.0", FAILED)).exit_code == 6
-    [after] = [p.pid for p in process_tree.members("long.main.0", 1) if p.name() == "sh"]
+    after = (await process_of("long.main.0", "sh")).pid
     assert after == before
     assert agent.ray_servers() == ray_before
     mark.touch()
@@ -277,13 +278,13 @@ async def test_a_worker_of_ray_that_is_killed_takes_its_task_along_and_it_is_sta
 ) -> None:
     coordinator.run(run_of("lost.main.0", "sleep", "100", max_restarts=1))
     await coordinator.status("lost.main.0", RUNNING)
-    [task] = process_tree.members("lost.main.0", 1)
+    task = await process_of("lost.main.0")
     worker = task.parent()
     assert worker is not None
     worker.kill()
     await coordinator.until(lambda: coordinator.statuses("lost.main.0")[-1].restart_count == 1)
     await coordinator.status("lost.main.0", RUNNING)
-    [again] = process_tree.members("lost.main.0", 1)
+    again = await process_of("lost.main.0")
     assert again.pid != task.pid
     coordinator.stop_allocation("lost.main.0")
     await coordinator.status("lost.main.0", CANCELLED)

@@ -16,6 +16,7 @@ from mumian_agent.runtime import process_tree
 from mumian_agent.runtime.process_tree import NODE_VARIABLE
 
 from tests.agent.scripted_coordinator import ScriptedCoordinator, run_of
+from tests.agent.task_processes import process_of
 from tests.agent.test_agent_on_ray import Agent
 from tests.processes import SCRIPTS, Running, free_port
 
@@ -84,7 +85,7 @@ async def test_tasks_run_on_the_node_that_was_planned_and_are_lost_with_it(tmp_p
             coordinator.run(on_node(f"{name}.main.0", name))
         for name, folder in folders.items():
             await coordinator.status(f"{name}.main.0", RUNNING)
-            [task] = process_tree.members(f"{name}.main.0", 1)
+            task = await process_of(f"{name}.main.0")
             # Its runner is a worker of that machine's raylet, by the processes above it.
             of_machine = [machine.raylet() for machine in machines if machine.state_dir == folder]
             [raylet] = of_machine or [agent_raylet(agent)]
@@ -95,7 +96,7 @@ async def test_tasks_run_on_the_node_that_was_planned_and_are_lost_with_it(tmp_p
 
         # The machine dies at once: raylet, keeper and all workers, but for the task itself.
         lost = machines[1]
-        [orphan] = process_tree.members("n3.main.0", 1)
+        orphan = await process_of("n3.main.0")
         for process in (psutil.Process(lost.running.process.pid), lost.raylet()):
             process.send_signal(signal.SIGKILL)
         await coordinator.until(lambda: "gz-test/n3" not in reported(coordinator))
@@ -139,7 +140,7 @@ async def test_on_a_site_of_two_machines_whatever_is_killed_is_taken_up_and_noth
         run.task_group.max_restarts = 2
         coordinator.run(run)
         await coordinator.status("far.main.0", RUNNING)
-        [task] = process_tree.members("far.main.0", 1)
+        task = await process_of("far.main.0")
         start = coordinator.statuses("far.main.0")[-1].start_time.ToNanoseconds()
 
         task.kill()
@@ -190,11 +191,7 @@ async def restarted(coordinator: ScriptedCoordinator, count: int, before: psutil
         return status.restart_count == count and status.state == RUNNING
 
     await coordinator.until(is_up)
-    async with asyncio.timeout(60):
-        # While the shell becomes `sleep` it has no environment to know it by.
-        while not (found := process_tree.members("far.main.0", 1)):  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
-    [task] = found
+    task = await process_of("far.main.0")
     assert task.pid != before.pid
     return task
 

@@ -275,7 +275,7 @@ async def test_reflection_lists_the_services_and_each_is_healthy(
             return set(database.get_services()), {method.name for method in described.method}
 
     listed, methods = await asyncio.to_thread(ask_by_reflection)
-    names = ("Job", "Fleet", "Planning", "Ops", "Money", "Access")
+    names = ("Job", "Fleet", "Planning", "Ops", "Money", "Access", "Secret")
     tenants_doors = {f"mumian.api.v1.{name}Service" for name in names}
     ours = {*tenants_doors, "mumian.agent.v1.AgentService", "mumian.agent.v1.EnrolmentService"}
     assert listed == {*ours, "grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"}

@@ -6,9 +6,11 @@ machine are ended too: the agent of the site has had them placed elsewhere by th
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import signal
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 
 import psutil
@@ -62,9 +64,21 @@ class JoinedNode:
         """End Ray here, and the tasks that are left."""
         self._node.kill_all_processes(check_alive=False, allow_graceful=True)
         left = process_tree.all_members(self._state_dir)
+        # A runner that outlives its raylet for a moment would tell that its task has failed by itself.
+        process_tree.send(_runners_of(left), signal.SIGKILL)
         process_tree.send(left, signal.SIGTERM)
         psutil.wait_procs(left, timeout=_END_WITHIN_S)
         while left := process_tree.all_members(self._state_dir):
             log.warning("%d processes of tasks are killed", len(left))
             process_tree.send(left, signal.SIGKILL)
             psutil.wait_procs(left, timeout=1.0)
+
+
+def _runners_of(tasks: Iterable[psutil.Process]) -> list[psutil.Process]:
+    found = {}
+    for task in tasks:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            parent = task.parent()
+            if parent is not None and parent.name().startswith("ray::"):
+                found[parent.pid] = parent
+    return list(found.values())

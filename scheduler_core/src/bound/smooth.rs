@@ -11,16 +11,20 @@ use super::relaxation::{Relaxation, TERMS};
 use crate::assignment::problem::{Weights, DIMS, NONE, REFUSED};
 use crate::threads::shared;
 
-/// Smoothing of the stages, as a share of a kind's mean cost, and their steps: at first all columns get shares,
-/// so a step is dear, and the prices need not be right yet.
+/// Steps of one stage.
+const STEPS: usize = 60;
+/// Smoothing of the stages, as a share of a kind's mean cost, and their steps where there are many pairs: at first
+/// all columns get shares, so a step is dear, and the prices need not be right yet.
 const STAGES: [(f64, usize); 7] =
-    [(0.3, 20), (0.1, 30), (0.03, 40), (0.01, 60), (0.003, 60), (0.001, 60), (0.0003, 60)];
+    [(0.3, 20), (0.1, 30), (0.03, 40), (0.01, STEPS), (0.003, STEPS), (0.001, STEPS), (0.0003, STEPS)];
+/// More pairs than this are many.
+const PAIRS_FEW: usize = 1 << 20;
 /// How much shorter a step is than the curvature by itself allows; prices of one node pull together.
 const CAUTION: f64 = 2.5;
 /// After so many steps it is asked anew which columns can get a share at all.
 const STEPS_PER_FOCUS: usize = 20;
-/// A column that costs so many times the smoothing more than the least gets none.
-const FAR: f64 = 16.0;
+/// A column that costs so many times the smoothing more than the least gets none: where pairs are few, and many.
+const FAR: [f64; 2] = [30.0, 16.0];
 /// Fewer pairs are not worth a thread; more parts than this are not worth their sums.
 const PAIRS_PER_PART: usize = 1 << 16;
 const PARTS_MAX: usize = 16;
@@ -30,6 +34,7 @@ const PARTS_MAX: usize = 16;
 pub fn climb(relaxation: &Relaxation<'_>, threads: usize, mut proceed: impl FnMut(Option<&[f64]>) -> bool) {
     let mut smooth = Smooth::new(relaxation, threads);
     for (share, steps) in STAGES {
+        let steps = if smooth.is_large { steps } else { STEPS };
         let is_whole = smooth.stage(share, steps, || proceed(None));
         if !proceed(Some(&smooth.point)) || !is_whole {
             return;
@@ -65,9 +70,9 @@ impl Kind {
     }
 
     /// Brings the columns that are not far to the front.
-    fn focus(&mut self, charged: &[[f64; TERMS]], share: f64) {
+    fn focus(&mut self, charged: &[[f64; TERMS]], share: f64, far: f64) {
         let least = self.open.iter().map(|&open| self.reduced(open, charged)).fold(self.unplaced, f64::min);
-        let most = least + FAR * share * self.mean;
+        let most = least + far * share * self.mean;
         self.near = 0;
         for i in 0..self.open.len() {
             if self.reduced(self.open[i], charged) <= most {
@@ -87,6 +92,7 @@ struct Taken {
 
 struct Smooth {
     threads: usize,
+    is_large: bool,
     kinds: Vec<Kind>,
     /// Of about as many pairs each; their sums are added up in order, whoever made them.
     parts: Vec<Range<usize>>,
@@ -141,7 +147,8 @@ impl Smooth {
             }
         });
         let (floor, point, parts) = (floor.collect(), vec![0.0; free.len()], parts(&kinds));
-        Self { threads, kinds, parts, slots: relaxation.slots.clone(), free, floor, point }
+        let is_large = kinds.iter().map(|kind| kind.open.len()).sum::<usize>() > PAIRS_FEW;
+        Self { threads, is_large, kinds, parts, slots: relaxation.slots.clone(), free, floor, point }
     }
 
     /// False when `proceed` ended it early.
@@ -153,7 +160,7 @@ impl Smooth {
         for step in 0..steps {
             let charged = self.charged(&ahead);
             if step % STEPS_PER_FOCUS == 0 {
-                self.kinds.iter_mut().for_each(|kind| kind.focus(&charged, share));
+                self.kinds.iter_mut().for_each(|kind| kind.focus(&charged, share, FAR[usize::from(self.is_large)]));
             }
             self.look(&charged, share, &mut load, &mut curvature);
             let mut along = 0.0;

@@ -3,6 +3,8 @@
 
 /// What a look for a step of the others counts as, in cells of knapsacks: both take about as long.
 const CELLS_PER_LOOK: u64 = 1 << 18;
+/// What dives count as at the least: small ones are not for nothing either.
+const CELLS_PER_DIVES_MIN: u64 = 1 << 20;
 /// How much more dives get than the others where neither gains, at most and at least.
 const DIVES_AHEAD: f64 = 3.0;
 /// What each is hoped to gain for a cell, beside what it has gained: so neither ever counts as hopeless.
@@ -50,6 +52,7 @@ impl Share {
 
     /// Dives have taken so many cells.
     pub fn dived(&mut self, cells: u64, gain_microcny: i128) {
+        let cells = cells.max(CELLS_PER_DIVES_MIN);
         self.dives.add(cells, gain_microcny);
         self.owed -= cells as f64;
         if self.dives.cells + self.others.cells > CELLS_PER_HALF as f64 {

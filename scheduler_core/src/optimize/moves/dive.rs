@@ -18,6 +18,8 @@ const CELLS_PER_STEP: usize = 1 << 21;
 const CELLS_MAX: u64 = 1 << 28;
 /// Where nodes hold more tasks, `repack` finds as much in less time.
 const TASKS_PER_NODE_MAX: usize = 64;
+/// Fewer tasks are all within the reach of `repack`, which may seat two that wait for one that leaves.
+const TASKS_MIN: usize = 20;
 /// Steps of the charges before the first tasks are fixed, and before each further turn.
 const FIRST_STEPS: usize = 45;
 const STEPS: usize = 15;
@@ -37,9 +39,9 @@ const HALF: f64 = 0.5;
 /// By how much of their mean the charges are disturbed at first.
 const NOISE: [f64; 3] = [0.01, 0.02, 0.06];
 
-/// Whether nodes hold so few tasks that dives find more than other steps do.
+/// Whether there are so many tasks, and so few on a node, that dives find more than other steps do.
 pub fn may_help(problem: &Problem) -> bool {
-    problem.tasks.len() <= TASKS_PER_NODE_MAX * problem.nodes.len()
+    (TASKS_MIN..=TASKS_PER_NODE_MAX * problem.nodes.len()).contains(&problem.tasks.len())
 }
 
 /// Looks for a better seat for all tasks of some nodes, and says how many cells of knapsacks it took.

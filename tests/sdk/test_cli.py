@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from typing import Any
 
@@ -324,8 +325,8 @@ def test_sites_say_where_their_power_comes_from_and_which_meters_are_not_believe
     made.meters.add(side=fleet_pb2.METER_SIDE_IT, name="rapl", in_use=True).sample_time.GetCurrentTime()
     coordinator.sites = [made]
     lines = mumian("sites").out.splitlines()
-    assert lines[-2] == (
-        "gz: PUE 1.31 measured; of one more watt 1.18 declared; IT W by rapl, 0 s old; site W modelled"
+    assert re.sub(r"\d+ s old", "N s old", lines[-2]) == (
+        "gz: PUE 1.31 measured; of one more watt 1.18 declared; IT W by rapl, N s old; site W modelled"
     )
     assert lines[-1] == "gz: meter redfish does not answer; never believed"
     shown = mumian("sites", "-o", "json").json["sites"][0]["meters"]

@@ -50,7 +50,7 @@ class Call(Generic[Result]):
     service: str
     method: str
     request: Message
-    parse: Callable[[bytes], Result]
+    parse: Callable[[bytes], Result]  # not None: for gRPC that is a response that cannot be read
     # A broken stream may be opened again and goes on with the state as it is then.
     resumable: bool = False
 
@@ -128,7 +128,7 @@ def put_secret(name: str, value: bytes) -> Call[Secret]:
     return Call(_SECRETS, "PutSecret", request, lambda b: secrets.PutSecretResponse.FromString(b).secret)
 
 
-def secrets_of_tenant() -> Callable[[str], Call[Page[Secret]]]:
+def secrets_of_tenant() -> Listing[Secret]:
     """The tenant's secrets, without their values."""
 
     def parse(data: bytes) -> Page[Secret]:
@@ -143,9 +143,10 @@ def secrets_of_tenant() -> Callable[[str], Call[Page[Secret]]]:
     )
 
 
-def delete_secret(name: str) -> Call[None]:
+def delete_secret(name: str) -> Call[secrets.DeleteSecretResponse]:
     """Forget a secret."""
-    return Call(_SECRETS, "DeleteSecret", secrets.DeleteSecretRequest(name=name), lambda _: None)
+    request = secrets.DeleteSecretRequest(name=name)
+    return Call(_SECRETS, "DeleteSecret", request, secrets.DeleteSecretResponse.FromString)
 
 
 def share() -> Call[Share]:

@@ -90,6 +90,12 @@ async def test_a_tenants_admin_keeps_secrets_that_no_role_reads_and_no_log_has(t
         assert code == 1 and "NO_PLACE" in told  # there is no site; it waits
         code, _, told = await run(platform, admin, "mumian", "secret", "delete", "db-password")
         assert code == 2 and "SECRET_IN_USE" in told
+        _, listed, _ = await run(platform, user, "mumian", "jobs", "-o", "json")
+        [waiting] = json.loads(listed)["jobs"]
+        assert (await run(platform, user, "mumian", "cancel", waiting["id"]))[0] == 0
+        code, told, _ = await run(platform, admin, "mumian", "secret", "delete", "db-password")
+        assert (code, told) == (0, "secret db-password is deleted")
+        assert "db-password" not in (await run(platform, admin, "mumian", "secret", "list"))[1]
         lines, _ = await platform.log()
         entry = next(json.loads(line) for line in lines if b"PutSecret" in line)
         assert entry["about"] == {"name": "db-password"}

@@ -15,6 +15,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from mumian.api.v1.access_pb2 import Role
 from mumian.api.v1.access_service_pb2 import ListApiTokensResponse, ListEnrolledSitesResponse
+from mumian.cli import figures
 from mumian.cli.json_output import print_json
 from mumian.cli.session import Session, pass_session, shared_options
 
@@ -63,7 +64,7 @@ def _token(options: Callable[[Any], Any]) -> click.Group:
         if session.json:
             print_json(made)
         else:
-            click.echo(f"token {made.token.id} expires {_date(made.token.expire_time)}", err=True)
+            click.echo(f"token {made.token.id} expires {figures.date(made.token.expire_time)}", err=True)
             click.echo(made.secret)
 
     @token.command("list")
@@ -82,7 +83,9 @@ def _token(options: Callable[[Any], Any]) -> click.Group:
             is_over = each.expire_time.seconds <= now.seconds
             state = "revoked" if each.HasField("revoke_time") else "expired" if is_over else "good"
             of = each.tenant_id or each.operator_id or "-"
-            rows.append((each.id, _NAMES.get(each.role, "?"), of, _date(each.expire_time), state, each.title))
+            rows.append(
+                (each.id, _NAMES.get(each.role, "?"), of, figures.date(each.expire_time), state, each.title)
+            )
         _print_table(rows)
 
     @token.command()
@@ -117,7 +120,7 @@ def _site_token(options: Callable[[Any], Any]) -> click.Group:
             print_json(made)
             return
         click.echo(
-            f"good until {_date(made.expire_time)}, once; on the site: "
+            f"good until {figures.date(made.expire_time)}, once; on the site: "
             "mumian-agent join --config site.yaml --coordinator HOST:PORT --token-file FILE",
             err=True,
         )
@@ -143,7 +146,7 @@ def _site(options: Callable[[Any], Any]) -> click.Group:
         rows = [("site", "operator", "joined", "certificate until", "state", "key (SHA-256)")]
         for each in sites:
             state = "revoked" if each.HasField("revoke_time") else "good"
-            dates = (_date(each.join_time), _date(each.certificate_expire_time))
+            dates = (figures.date(each.join_time), figures.date(each.certificate_expire_time))
             rows.append((each.site_id, each.operator_id or "-", *dates, state, each.key_sha256[:16]))
         _print_table(rows)
 
@@ -180,10 +183,6 @@ def _audit(options: Callable[[Any], Any]) -> click.Group:
         click.echo(f"{responses[-1].head_number} entries in {file}; keep this elsewhere: --head {head}")
 
     return audit
-
-
-def _date(when: Timestamp) -> str:
-    return when.ToDatetime().strftime("%Y-%m-%d %H:%M UTC") if when.seconds else "-"
 
 
 def _print_table(rows: Sequence[Sequence[str]]) -> None:

@@ -27,6 +27,11 @@ def cny(microcny: int) -> str:
     return f"{microcny / 1e6:.3f}"
 
 
+def date(when: Timestamp) -> str:
+    """To the minute; "-" where there is none."""
+    return when.ToDatetime().strftime("%Y-%m-%d %H:%M UTC") if when.seconds else UNKNOWN
+
+
 # The parts of a cost that few tasks have, by the words of a table's header.
 _COST_TERMS = {
     "breach": "latency_microcny_per_hour",

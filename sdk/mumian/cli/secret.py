@@ -8,6 +8,7 @@ from typing import BinaryIO
 import click
 
 from mumian.api.v1.secret_service_pb2 import ListSecretsResponse
+from mumian.cli import figures
 from mumian.cli.json_output import print_json
 from mumian.cli.session import Session, pass_session, shared_options
 from mumian.errors import MumianError
@@ -47,8 +48,8 @@ def list_secrets(session: Session) -> None:
 
     made = table("name", "made", "value set", "by")
     for each in found:
-        times = (each.create_time.ToJsonString(), each.update_time.ToJsonString())
-        made.add_row(each.name, *times, each.updated_by)
+        dates = figures.date(each.create_time), figures.date(each.update_time)
+        made.add_row(each.name, *dates, each.updated_by)
     session.console.print(made)
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import time
 from pathlib import Path
 
 from mumian_agent.runtime import contact
 from mumian_agent.runtime.task import Task
+from mumian_agent.runtime.time_limit import TimeLimit
 
-_LOOK_EVERY_S = 0.5
 _FILE = "funded_ms"
 
 
@@ -32,19 +31,16 @@ def _noted_ms(log_dir: Path) -> int:
     return 0
 
 
-class PaidTime:
+class PaidTime(TimeLimit):
     """The task's `funded_ms`, counted from its start by a clock that nobody sets.
 
     What it has run before, under a runner that was lost, counts by the wall clock, as it is charged.
-
-    By its end the task has ended: the stop begins earlier, by the grace that the task has to end by itself.
     """
 
     def __init__(self, task: Task) -> None:
         self._first_ms = task.run.allocation.funding.funded_ms
+        super().__init__(min(task.stop_grace_s, self._first_ms / 2000), is_set=self._first_ms > 0)
         self._log_dir = Path(task.log_dir)
-        self.grace_s = min(task.stop_grace_s, self._first_ms / 2000)
-        self.is_over = False
         before_ns = max(0, time.time_ns() - task.start_unix_ns) if task.start_unix_ns else 0
         self._begun_ns = contact.now_ns() - before_ns
 
@@ -56,20 +52,9 @@ class PaidTime:
             "it goes on once there is money"
         )
 
-    async def wait(self) -> None:
-        """Return when the task is to be stopped; never for a task that no budget limits."""
-        if not self._first_ms:
-            await asyncio.get_running_loop().create_future()
-        while not self.look():  # noqa: ASYNC110 -- another process writes the file
-            await asyncio.sleep(_LOOK_EVERY_S)
-
-    def look(self) -> bool:
-        """Whether the task is to be stopped; once it is, it stays so."""
-        if self._first_ms and not self.is_over:
-            funded_s = self._funded_ms() / 1000
-            run_s = (contact.now_ns() - self._begun_ns) / 1e9
-            self.is_over = run_s >= funded_s - self.grace_s - _LOOK_EVERY_S
-        return self.is_over
+    def _left_s(self) -> float:
+        run_s = (contact.now_ns() - self._begun_ns) / 1e9
+        return self._funded_ms() / 1000 - run_s
 
     def _funded_ms(self) -> int:
         return max(self._first_ms, _noted_ms(self._log_dir))

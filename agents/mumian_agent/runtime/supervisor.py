@@ -24,6 +24,7 @@ from mumian_agent.runtime.cut_off import CutOff
 from mumian_agent.runtime.health import Health, health_of
 from mumian_agent.runtime.paid_time import PaidTime
 from mumian_agent.runtime.task import Task, TaskView
+from mumian_agent.runtime.time_limit import TimeLimit
 
 log = logging.getLogger(__name__)
 
@@ -130,16 +131,16 @@ class Supervisor:
                 each.cancel()
 
     @property
-    def _limits(self) -> tuple[CutOff, PaidTime]:
+    def _limits(self) -> tuple[TimeLimit, ...]:
         """What may end it though nobody asks for it."""
         return self._cut_off, self._paid_time
 
     @property
-    def _over(self) -> CutOff | PaidTime | None:
+    def _over(self) -> TimeLimit | None:
         """The one that has ended it, if any."""
         return next((each for each in self._limits if each.is_over), None)
 
-    async def _stop_when_over(self, limit: CutOff | PaidTime) -> None:
+    async def _stop_when_over(self, limit: TimeLimit) -> None:
         await limit.wait()
         self._stop.set()
 

@@ -24,11 +24,11 @@ SCENARIO = click.argument("path", metavar="SCENARIO", type=click.Path(path_type=
 _SCENARIOS = click.argument(
     "paths", metavar="SCENARIO...", nargs=-1, required=True, type=click.Path(path_type=Path)
 )
-_SHORT = click.option(
+SHORT = click.option(
     "--short", is_flag=True, help="The scenario's short form: some hours at a share of its size."
 )
-_HOURS = click.option("--hours", type=click.FloatRange(0.01), help="Only the first hours.")
-_SCALE = click.option("--scale", type=click.FloatRange(0.001, 1), help="This share of nodes and arrivals.")
+HOURS = click.option("--hours", type=click.FloatRange(0.01), help="Only the first hours.")
+SCALE = click.option("--scale", type=click.FloatRange(0.001, 1), help="This share of nodes and arrivals.")
 _OUTPUT = click.option(
     "--output",
     type=click.Choice(["text", "csv", "json", "html"]),
@@ -52,9 +52,9 @@ class BadInputError(click.ClickException):
 @click.option("--mode", type=click.Choice(["core", "services"]), default="core", show_default=True)
 @click.option("--policy", "policy_name", default="ours", show_default=True)
 @click.option("--seed", type=int, help="Default: the scenario's.")
-@_SHORT
-@_HOURS
-@_SCALE
+@SHORT
+@HOURS
+@SCALE
 @_OUTPUT
 @_FILE
 def sim(
@@ -96,9 +96,9 @@ def sim(
     "and Python files.",
 )
 @click.option("--seeds", type=click.IntRange(1, 1000), default=3, show_default=True)
-@_SHORT
-@_HOURS
-@_SCALE
+@SHORT
+@HOURS
+@SCALE
 @click.option(
     "--processes", type=click.IntRange(0), default=0, help="Runs at once; default: one for each core."
 )

@@ -12,7 +12,7 @@ from rich.status import Status
 from rich.table import Table
 
 from mumian_orchestrator.bench.sim.arrivals import Arrival
-from mumian_orchestrator.bench.sim.command import SCENARIO, BadInputError, form
+from mumian_orchestrator.bench.sim.command import HOURS, SCALE, SCENARIO, SHORT, BadInputError, form
 from mumian_orchestrator.bench.sim.fields import ScenarioError
 from mumian_orchestrator.bench.sim.planning import Nodes, Planner, Worth, demand
 from mumian_orchestrator.bench.sim.policies import policy
@@ -34,9 +34,9 @@ _WAYS_TRIED = 3
 )
 @click.option("--rack", type=click.IntRange(2, 1000), default=16, show_default=True, help="Nodes of a rack.")
 @click.option("--seed", type=int, help="Default: the scenario's.")
-@click.option("--short", is_flag=True, help="The scenario's short form.")
-@click.option("--hours", type=click.FloatRange(0.01), help="Only the first hours.")
-@click.option("--scale", type=click.FloatRange(0.001, 1), help="This share of nodes and arrivals.")
+@SHORT
+@HOURS
+@SCALE
 @click.option("--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
 def plan_capacity(
     path: Path,

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from mumian_orchestrator.bench.sim.command import SCENARIO, BadInputError, form
+from mumian_orchestrator.bench.sim.command import HOURS, SCALE, SCENARIO, SHORT, BadInputError, form
 from mumian_orchestrator.bench.sim.fields import ScenarioError
 from mumian_orchestrator.bench.sim.policies import policy
 from mumian_orchestrator.bench.sim.record import machine
@@ -54,9 +54,9 @@ def _with_changes(function: Callable[..., None]) -> Callable[..., None]:
 @_with_changes
 @click.option("--policy", "policy_name", default="ours", show_default=True)
 @click.option("--seeds", type=click.IntRange(1, 1000), default=3, show_default=True)
-@click.option("--short", is_flag=True, help="The scenario's short form.")
-@click.option("--hours", type=click.FloatRange(0.01), help="Only the first hours.")
-@click.option("--scale", type=click.FloatRange(0.001, 1), help="This share of nodes and arrivals.")
+@SHORT
+@HOURS
+@SCALE
 @click.option("--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
 def what_if(
     path: Path,

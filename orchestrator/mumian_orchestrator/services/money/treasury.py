@@ -201,7 +201,6 @@ class Treasury:
 
     def _period(self, asked: str) -> str:
         if asked and not is_period(asked):
-            raise invalid(
-                [FieldFault("period", f"({asked!r}) must be a month or a year such as 2026-11 or 2026")]
-            )
+            advice = "must be a month or a year from 2000 on, such as 2026-11 or 2026"
+            raise invalid([FieldFault("period", f"({asked!r}) {advice}")])
         return asked or month_of(self._book.now_ms())

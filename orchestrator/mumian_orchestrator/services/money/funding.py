@@ -18,7 +18,7 @@ from mumian.api.v1.job_pb2 import Allocation, Job, JobSpec, TaskGroup
 from mumian.api.v1.money_pb2 import Hold, Shortage
 from mumian.storage.v1 import ledger_pb2
 
-from mumian_orchestrator.domain.job_state import is_doomed, wants_placement
+from mumian_orchestrator.domain.job_state import is_doomed, is_live, wants_placement
 from mumian_orchestrator.domain.money import ledger, vouchers
 from mumian_orchestrator.domain.money.holds import Amounts, Price, add_hold
 from mumian_orchestrator.domain.money.ledger import budget_of, pool_of, share_of
@@ -38,7 +38,10 @@ from mumian_orchestrator.services.tasks import TaskSet
 
 # A task is killed at its time limit; it has so long to end.
 _STOP_MARGIN_MS = 10_000
-_LOOK_EVERY_S = 1.0
+# So often it is looked what has used up half of a window: a small part of the window late, at the most.
+_LOOKS_PER_WINDOW, _LOOK_EVERY_MIN_S = 1000, 1.0
+# Looked at in one go; then the event loop has other things to do.
+_ALLOCATIONS_AT_ONCE = 1000
 _RESERVE = ledger_pb2.LEDGER_ENTRY_KIND_RESERVE
 
 
@@ -239,23 +242,26 @@ class Funding:
         """Renew what is running out, and wake what waits for money when a new month has begun."""
         month = month_of(self._book.now_ms())
         while True:
-            await asyncio.sleep(_LOOK_EVERY_S)
+            await asyncio.sleep(max(_LOOK_EVERY_MIN_S, self._window_ms / 1000 / _LOOKS_PER_WINDOW))
             if not self._book.tenants() and not self._documents.policies:
                 continue  # nobody has anything to renew
-            self.renew()
+            await self._renew_all()
             if month != month_of(self._book.now_ms()):
                 month = month_of(self._book.now_ms())
                 wake()
 
-    def renew(self) -> None:
+    async def _renew_all(self) -> None:
         """Pay for another window of what has used up half of its last one."""
         now_ms = self._book.now_ms()
-        of_job: dict[str, tuple[Job, list[Allocation]]] = {}
-        for job, allocation in self._table.live_allocations():
+        found: dict[str, tuple[Job, list[Allocation]]] = {}
+        for number, (job, allocation) in enumerate(self._table.live_allocations(), 1):
             if allocation.HasField("funding") and self._is_running_out(job, allocation, now_ms):
-                of_job.setdefault(job.id, (job, []))[1].append(allocation)
-        for job, allocations in of_job.values():
-            self._renew(job, allocations)
+                found.setdefault(job.id, (job, []))[1].append(allocation)
+            if number % _ALLOCATIONS_AT_ONCE == 0:
+                await asyncio.sleep(0)
+        for job, allocations in found.values():
+            if left := [allocation for allocation in allocations if is_live(allocation)]:
+                self._renew(job, left)
 
     def _is_running_out(self, job: Job, allocation: Allocation, now_ms: int) -> bool:
         if allocation.stop_requested or is_doomed(job) or not allocation.HasField("start_time"):

@@ -2,9 +2,11 @@
 //! delta costs what it changes.
 
 use std::collections::HashSet;
+use std::hash::{BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 
-use imbl::{HashMap, OrdSet};
+use imbl::shared_ptr::DefaultSharedPtr;
+use imbl::{GenericHashMap, OrdSet};
 
 pub use crate::cluster::Cluster;
 use crate::cluster::{Allocated, At, Holding, NodeState, RunningTask, SiteState};
@@ -13,14 +15,17 @@ use crate::validate;
 use crate::wire::mumian::api::v1 as api;
 use crate::wire::mumian_core::v1 as border;
 
+/// By id. Hashed without entropy: where the keys lie, and so what a delta costs, is the same in every run.
+type ById<V> = GenericHashMap<String, V, BuildHasherDefault<DefaultHasher>, DefaultSharedPtr>;
+
 /// The live state: a cluster and where each allocation is. A fork of it costs nothing until one
 /// of the two is changed.
 #[derive(Debug, Clone, Default)]
 pub struct State {
     cluster: Cluster,
-    site_of_node: HashMap<String, String>,
-    allocations: HashMap<String, Arc<Allocation>>,
-    allocations_of_node: HashMap<String, OrdSet<String>>,
+    site_of_node: ById<String>,
+    allocations: ById<Arc<Allocation>>,
+    allocations_of_node: ById<OrdSet<String>>,
 }
 
 #[derive(Debug)]

@@ -146,23 +146,46 @@ class LocalProcesses:
     def _sweep(self) -> None:
         """Kill what is left of it, again until nothing is: it may be forking meanwhile."""
         deadline_s = time.monotonic() + _SWEPT_WITHIN_S
-        while (left := list(self._left_over())) and time.monotonic() < deadline_s:
-            for process in left:
+        sessions: set[int] = set()
+        while (left := self._left_over(sessions)) and time.monotonic() < deadline_s:
+            sessions |= set(left.values())
+            for pid in left:
                 with contextlib.suppress(psutil.NoSuchProcess):
-                    process.kill()
+                    psutil.Process(pid).kill()
             time.sleep(_SWEEP_EVERY_S)
 
-    def _left_over(self) -> Iterator[psutil.Process]:
-        """What bears the mark, and tasks, whose environment is their own, by where they write."""
+    def _left_over(self, sessions: set[int]) -> dict[int, int]:
+        """What bears the mark, tasks, whose environment is their own, by where they write, and what is in a
+        session of either: a process that gives itself a title (Ray's agents do) may write it over the mark.
+
+        Args:
+            sessions: those in which something was found before.
+
+        Returns:
+            The session of each process, by process id.
+        """
         mark, folder = os.fsencode(f"{_MARK}={self._state_dir}"), f"{self._state_dir}/"
+        session_of: dict[int, int] = {}
+        bearing: set[int] = set()
         for entry in Path("/proc").iterdir():
-            if not entry.name.isdecimal() or int(entry.name) == os.getpid():
+            if not entry.name.isdecimal():
                 continue
-            with contextlib.suppress(OSError, psutil.NoSuchProcess):
+            pid = int(entry.name)
+            with contextlib.suppress(OSError):
                 environment = (entry / "environ").read_bytes()
+                if not environment:  # it has ended, and nobody has asked how
+                    continue
+                session_of[pid] = os.getsid(pid)
                 is_task = _TASK_MARK in environment and str((entry / "fd/1").readlink()).startswith(folder)
                 if is_task or mark in environment.split(b"\0"):
-                    yield psutil.Process(int(entry.name))
+                    bearing.add(pid)
+        ours = os.getsid(0)
+        sessions = (sessions | {session_of[pid] for pid in bearing}) - {ours}
+        return {
+            pid: session
+            for pid, session in session_of.items()
+            if pid != os.getpid() and (pid in bearing or session in sessions)
+        }
 
     def _records(self) -> list[_Record]:
         try:

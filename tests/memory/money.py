@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping
 
 from mumian.api.v1 import job_pb2
+from mumian.api.v1.fleet_pb2 import Zone
 from mumian.api.v1.job_pb2 import Job, JobSpec
 from mumian_orchestrator.adapters.memory.key_value import MemoryCluster, MemoryKeyValue
 from mumian_orchestrator.domain.money.ledger_audit import Audit, audit_of
@@ -22,7 +23,23 @@ CANCELLED = job_pb2.ALLOCATION_STATE_CANCELLED
 MOMENT_S, HOUR_S = 0.5, 3600
 CNY = 10**6
 # Nobody is silent for too long, so that nothing but the budget ends work.
-HOURLY = Config(unreachable_after_ms=10**9)
+HOURLY = Config(unreachable_after_ms=10**9, zones=(Zone(id="users"),))
+OWNERS = """
+kind: registry
+enterprises: [{id: acme, sector: ai, district: CN-GD-GZ}]
+operators: [{id: op}]
+"""
+POLICY = """
+kind: vouchers
+policies:
+  - id: city
+    from: 2026-01-01
+    until: 2026-12-31
+    pool_cny_per_year: 3
+    enterprise_cny_per_year: 2
+    accelerators_only: false
+    shares: [{percent: 50}]
+"""
 
 
 async def stored(cluster: MemoryCluster) -> dict[str, bytes]:
@@ -35,7 +52,7 @@ async def audited(cluster: MemoryCluster) -> Audit:
 
 async def joined(services: Services, *running: job_pb2.Allocation, cpu_milli: int = 400_000) -> Site:
     site = Site(services, cpu_milli=cpu_milli)
-    site.site.prices.cpu_core_hour_microcny = CNY
+    site.site.prices.cpu_core_hour_microcny = site.site.prices.egress_gib_microcny = CNY
     told = [status_of(a.id, a.state, start_time=a.start_time) for a in running]
     await site.connect(*told)
     return site

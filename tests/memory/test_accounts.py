@@ -24,6 +24,8 @@ from tests.memory.money import (
     HOUR_S,
     HOURLY,
     MOMENT_S,
+    OWNERS,
+    POLICY,
     RUNNING,
     SUCCEEDED,
     audited,
@@ -36,22 +38,6 @@ from tests.memory.site import CLOCK, Site
 from tests.orchestrator.tenant import spec_of
 
 EXAMPLES = [file.read_text() for file in sorted(Path("examples/money").glob("*.yaml"))]
-OWNERS = """
-kind: registry
-enterprises: [{id: acme, sector: ai, district: CN-GD-GZ}]
-operators: [{id: op}]
-"""
-POLICY = """
-kind: vouchers
-policies:
-  - id: city
-    from: 2026-01-01
-    until: 2026-12-31
-    pool_cny_per_year: 3
-    enterprise_cny_per_year: 2
-    accelerators_only: false
-    shares: [{percent: 50}]
-"""
 
 
 @settings(deadline=None, max_examples=40)
@@ -107,6 +93,8 @@ async def one(services: Services, site: Site, step: str, amount: int, number: in
     jobs = list(services.admission.list("acme", []))
     if step == "submit":
         spec = timed(1 + amount / 4) if amount % 3 else spec_of(kind=job_pb2.JOB_KIND_SERVICE)
+        if amount % 2:
+            spec.task_groups[0].zone_traffic.add(zone_id="users", bandwidth_kbps=1000)
         await services.admission.create("acme", f"r{number}", spec)
     elif step == "hour":
         await asyncio.sleep(HOUR_S / 4)
@@ -139,11 +127,11 @@ async def agree(services: Services) -> None:
     operator = await services.treasury.operator_statement("op", "2026")
     report = await services.treasury.city_report("2026")
     told = {row.measure: row.value for row in report.rows if row.section == "money"}
-    words = {"rent": "rent", "tenant": "paid by tenants", "voucher": "paid by vouchers"}
-    for part in ("rent", "energy", "carbon"):
+    words = {"rent": "rent", "egress": "egress", "tenant": "paid by tenants", "voucher": "paid by vouchers"}
+    for part in ("rent", "energy", "carbon", "egress"):
         field = f"{part}_microcny"
         assert sum(getattr(receipt, field) for receipt in receipts) == getattr(statement.total, field)
-    for field in ("rent", "tenant", "voucher"):
+    for field in ("rent", "egress", "tenant", "voucher"):
         of_tenant = getattr(statement.total, f"{field}_microcny")
         assert of_tenant == getattr(operator.total, f"{field}_microcny")
         assert told[words[field]] == f"{of_tenant // CNY}.{of_tenant % CNY:06d}"

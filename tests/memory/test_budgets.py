@@ -20,6 +20,8 @@ from tests.memory.money import (
     HOUR_S,
     HOURLY,
     MOMENT_S,
+    OWNERS,
+    POLICY,
     RUNNING,
     SUCCEEDED,
     audited,
@@ -31,6 +33,12 @@ from tests.memory.money import (
 )
 from tests.memory.site import CLOCK, Site, status_of
 from tests.orchestrator.tenant import spec_of
+
+EGRESS_PRICE = """
+kind: offers
+operator: op
+prices: [{what: egress, cny_per_gib: 3, from: 2026-01-01, until: 2026-12-31}]
+"""
 
 
 async def test_an_hour_is_reserved_then_posted_by_what_was_used_and_the_rest_goes_back() -> None:
@@ -53,6 +61,35 @@ async def test_an_hour_is_reserved_then_posted_by_what_was_used_and_the_rest_goe
         assert statement.total.tenant_microcny == CNY // 2
         assert [line.ledger_sequence for line in statement.lines] == [receipt.ledger_sequence]
     assert (await audited(cluster)).receipts == 1
+
+
+async def test_what_leaves_the_site_is_reserved_and_paid_and_no_voucher_pays_it() -> None:
+    """800 kbit/s are 0.3353 GiB an hour: at CNY 3 a GiB about as much as the core."""
+    cluster = MemoryCluster()
+    async with leading(cluster, HOURLY) as services:
+        site = await joined(services)
+        for document in (EGRESS_PRICE, POLICY, OWNERS):
+            await services.treasury.apply(document)
+        await services.treasury.set_budget("acme", 5 * CNY, None)
+        spec = timed()
+        spec.task_groups[0].zone_traffic.add(zone_id="users", bandwidth_kbps=800)
+        job = await created(services, spec, "a")
+        start, [allocation] = CLOCK.now(), job.allocations
+        egress = 800 * 450_000 * 3 * CNY // 2**30
+        assert allocation.cost.egress_microcny_per_hour == egress
+        reserved = fund(services)["reserved"]
+        rent, other = (-(-hourly * 3_610_000 // 3_600_000) for hourly in (CNY, egress))
+        assert reserved == rent - rent // 2 + other
+        await asyncio.sleep(HOUR_S)
+        site.status(allocation.id, SUCCEEDED, start_time=start, end_time=CLOCK.now())
+        await asyncio.sleep(MOMENT_S)
+        receipt = services.admission.get("acme", job.id).allocations[0].receipt
+        assert receipt.egress_microcny == egress * receipt.held_ms // 3_600_000
+        assert receipt.voucher_microcny == receipt.rent_microcny // 2
+        assert receipt.tenant_microcny == receipt.total_microcny - receipt.voucher_microcny
+        earned = (await services.treasury.operator_statement("op", "2026")).total
+        assert earned.egress_microcny == receipt.egress_microcny
+    await audited(cluster)
 
 
 async def test_a_job_without_money_waits_says_so_and_starts_after_the_top_up_that_it_names() -> None:

@@ -60,6 +60,7 @@ AMOUNTS = {
     "rent_microcny": "rent",
     "energy_microcny": "energy",
     "carbon_microcny": "carbon",
+    "egress_microcny": "egress",
     "forgone_microcny": "borne by operators",
     "voucher_microcny": "paid by vouchers",
     "tenant_microcny": "paid by tenants",

@@ -41,7 +41,7 @@ def allocation(
         resources=Resources(cpu_milli=2000, memory_mib=4096),
         devices=[DeviceShare(device_index=3, milli=500)],
         it_energy_uj=it_energy_uj,
-        cost=CostBreakdown(rent_microcny_per_hour=1_000_000),
+        cost=CostBreakdown(rent_microcny_per_hour=1_000_000, egress_microcny_per_hour=100_000),
     )
     made.start_time.FromSeconds(start_s)
     made.end_time.FromSeconds(end_s)
@@ -56,7 +56,8 @@ def test_a_receipt_worked_by_hand() -> None:
     assert (made.it_energy_uj, made.facility_energy_uj) == (3_600_000_000_000, 4_320_000_000_000)
     assert (made.carbon_mg, made.carbon_microcny) == (600_000, 48_000)
     assert (made.rent_microcny, made.energy_microcny) == (2_000_000, 720_000)
-    assert made.total_microcny == 2_768_000
+    assert made.egress_microcny == 200_000
+    assert made.total_microcny == 2_968_000
     assert (made.pue_marginal_permille, made.pue_source) == (1200, FIGURE_SOURCE_DECLARED)
 
 

@@ -68,10 +68,14 @@ def receipt_of(
         carbon_mg_per_kwh=rates.carbon_mg_per_kwh,
         rent_microcny_per_hour=allocation.cost.rent_microcny_per_hour,
         carbon_kg_microcny=carbon_kg_microcny,
+        egress_microcny_per_hour=allocation.cost.egress_microcny_per_hour,
     )
     made.rent_microcny = made.rent_microcny_per_hour * held_ms // _HOUR_MS
     made.energy_microcny = made.facility_energy_uj * made.energy_kwh_microcny // _UJ_PER_KWH
     made.carbon_mg = made.facility_energy_uj * made.carbon_mg_per_kwh // _UJ_PER_KWH
     made.carbon_microcny = made.carbon_mg * carbon_kg_microcny // _MG_PER_KG
-    made.total_microcny = made.rent_microcny + made.energy_microcny + made.carbon_microcny
+    made.egress_microcny = made.egress_microcny_per_hour * held_ms // _HOUR_MS
+    made.total_microcny = (
+        made.rent_microcny + made.energy_microcny + made.carbon_microcny + made.egress_microcny
+    )
     return made

@@ -52,7 +52,7 @@ class Receipts:
 
     def _post(self, allocation: Allocation, site: Site) -> None:
         receipt, funding = allocation.receipt, allocation.funding
-        used = Amounts(receipt.rent_microcny, receipt.energy_microcny + receipt.carbon_microcny)
+        used = Amounts(receipt.rent_microcny, receipt.total_microcny - receipt.rent_microcny)
         parts = charged(funding.holds, used, funding.voucher_permille)
         whole = total_of(parts)
         receipt.voucher_microcny = whole.voucher
@@ -110,6 +110,6 @@ def postings(tenant_id: str, operator_id: str, receipt: Receipt) -> dict[str, in
         f"owed/{tenant_id}": receipt.tenant_microcny,
         f"owed/city/{receipt.voucher_policy_id}": receipt.voucher_microcny,
         f"forgone/{operator_id}": receipt.forgone_microcny,
-        f"earned/{operator_id}": -(receipt.rent_microcny + receipt.energy_microcny),
+        f"earned/{operator_id}": -(receipt.total_microcny - receipt.carbon_microcny),
         "carbon": -receipt.carbon_microcny,
     }

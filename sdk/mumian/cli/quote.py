@@ -13,11 +13,14 @@ def print_quote(session: Session, quote: Quote) -> None:
     """A line for each site, the sum, and what would be reserved of a budget."""
     from mumian.cli.tables import table
 
+    has_egress = bool(quote.egress_microcny_per_hour)
     has_vouchers = any(line.voucher_reason for line in quote.lines)
-    right = ("tasks", "rent", "energy", "carbon", *(("voucher",) if has_vouchers else ()), "to pay")
+    optional = (*(("egress",) if has_egress else ()), *(("voucher",) if has_vouchers else ()))
+    right = ("tasks", "rent", "energy", "carbon", *optional, "to pay")
     made = table("quote, CNY/h", "operator", "price by", *right, right=right)
     for line in quote.lines:
         to_pay = line.rent_microcny_per_hour + line.energy_microcny_per_hour + line.carbon_microcny_per_hour
+        to_pay += line.egress_microcny_per_hour
         made.add_row(
             line.site_id,
             line.operator_id or figures.UNKNOWN,
@@ -26,6 +29,7 @@ def print_quote(session: Session, quote: Quote) -> None:
             figures.cny(line.rent_microcny_per_hour),
             figures.cny(line.energy_microcny_per_hour),
             figures.cny(line.carbon_microcny_per_hour),
+            *((figures.cny(line.egress_microcny_per_hour),) if has_egress else ()),
             *((figures.cny(line.voucher_microcny_per_hour),) if has_vouchers else ()),
             figures.cny(to_pay - line.voucher_microcny_per_hour),
         )

@@ -16,8 +16,8 @@ from mumian.cli.session import Session, pass_session, shared_options
 
 _USED = (
     *("held_ms", "core_ms", "memory_mib_s", "accelerator_ms", "it_energy_uj", "facility_energy_uj"),
-    *("carbon_mg", "rent_microcny", "energy_microcny", "carbon_microcny", "total_microcny"),
-    *("forgone_microcny", "voucher_microcny", "tenant_microcny"),
+    *("carbon_mg", "rent_microcny", "energy_microcny", "carbon_microcny", "egress_microcny"),
+    *("total_microcny", "forgone_microcny", "voucher_microcny", "tenant_microcny"),
 )
 
 
@@ -87,11 +87,9 @@ def _print(session: Session, job: Job) -> None:
         made.add_section()
         made.add_row("all", "", "", "", *cells(whole))
     session.console.print(made)
-    parts = ("total", "rent", "energy", "carbon")
-    cny = {part: figures.fine_cny(getattr(whole, f"{part}_microcny")) for part in parts}
-    session.console.print(
-        f"CNY {cny['total']} = rent {cny['rent']} + energy {cny['energy']} + carbon {cny['carbon']}"
-    )
+    parts = ("rent", "energy", "carbon", *(("egress",) if whole.egress_microcny else ()))
+    sum_ = " + ".join(f"{part} {figures.fine_cny(getattr(whole, f'{part}_microcny'))}" for part in parts)
+    session.console.print(f"CNY {figures.fine_cny(whole.total_microcny)} = {sum_}")
     if whole.voucher_microcny or whole.forgone_microcny:
         session.console.print(
             f"of it CNY {figures.fine_cny(whole.voucher_microcny)} is paid by vouchers, "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import click
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _SHOWN_MAX = 50
-_PARTS = ("rent", "energy", "carbon", "forgone", "voucher", "tenant")
+_PARTS = ("rent", "energy", "carbon", "egress", "forgone", "voucher", "tenant")
+_RARE = {"egress", "forgone", "voucher"}
 
 
 @click.command()
@@ -74,31 +76,34 @@ def _print(session: Session, shown: Statement, *, is_operators: bool) -> None:
 
 def _sum(total: StatementLine, *, is_operators: bool) -> str:
     cny = {part: figures.fine_cny(getattr(total, f"{part}_microcny")) for part in _PARTS}
+    egress = f" + egress {cny['egress']}" if total.egress_microcny else ""
     borne = f" - borne by operators {cny['forgone']}" if total.forgone_microcny else ""
     if is_operators:
         earned = figures.fine_cny(_earned(total))
-        return f"earned CNY {earned} = rent {cny['rent']} + energy {cny['energy']}{borne}"
+        return f"earned CNY {earned} = rent {cny['rent']} + energy {cny['energy']}{egress}{borne}"
     vouchers = f" - vouchers {cny['voucher']}" if total.voucher_microcny else ""
     return (
         f"to pay CNY {cny['tenant']} = rent {cny['rent']} + energy {cny['energy']} + carbon {cny['carbon']}"
-        f"{vouchers}{borne}"
+        f"{egress}{vouchers}{borne}"
     )
 
 
 def _earned(line: StatementLine) -> int:
-    return line.rent_microcny + line.energy_microcny - line.forgone_microcny
+    return line.rent_microcny + line.energy_microcny + line.egress_microcny - line.forgone_microcny
 
 
 def _table(shown: Statement, *, is_operators: bool) -> Table:
     from mumian.cli.tables import table
 
-    right = ("rent", "energy", "carbon", "borne", "voucher", "earned" if is_operators else "to pay")
+    parts = [part for part in _PARTS[:-1] if part not in _RARE or any(_microcny(shown.lines, part))]
+    words = ("borne" if part == "forgone" else part for part in parts)
+    right = (*words, "earned" if is_operators else "to pay")
     made = table("time", "task", "site", *right, right=right, wrapped=("task",))
 
     def amounts(line: StatementLine) -> list[str]:
         last = _earned(line) if is_operators else line.tenant_microcny
         return [
-            *(figures.fine_cny(getattr(line, f"{part}_microcny")) for part in _PARTS[:-1]),
+            *(figures.fine_cny(getattr(line, f"{part}_microcny")) for part in parts),
             figures.fine_cny(last),
         ]
 
@@ -108,6 +113,10 @@ def _table(shown: Statement, *, is_operators: bool) -> Table:
     made.add_section()
     made.add_row("all", "", "", *amounts(shown.total))
     return made
+
+
+def _microcny(lines: Iterable[StatementLine], part: str) -> Iterator[int]:
+    return (getattr(line, f"{part}_microcny") for line in lines)
 
 
 def _csv(shown: Statement) -> str:

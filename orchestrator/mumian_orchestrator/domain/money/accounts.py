@@ -13,6 +13,7 @@ _SUMMED = (
     "rent_microcny",
     "energy_microcny",
     "carbon_microcny",
+    "egress_microcny",
     "forgone_microcny",
     "voucher_microcny",
     "tenant_microcny",

@@ -56,12 +56,13 @@ class CityReport:
     def _money(self) -> list[Row]:
         total: Counter[str] = Counter()
         for line in lines_of(self._entries):
-            for part in ("rent", "energy", "carbon", "forgone", "voucher", "tenant"):
+            for part in ("rent", "energy", "carbon", "egress", "forgone", "voucher", "tenant"):
                 total[part] += getattr(line, f"{part}_microcny")
         words = {
             "rent": "rent",
             "energy": "energy",
             "carbon": "carbon",
+            "egress": "egress",
             "forgone": "borne by operators",
             "voucher": "paid by vouchers",
             "tenant": "paid by tenants",

@@ -1,9 +1,9 @@
 """What is reserved for an allocation, and what becomes of it when the allocation ends.
 
-The maximum is fixed when the allocation is committed: so much rent, so much for energy and carbon, so much of
-the rent by vouchers. What it really used is charged against its holds, oldest first, and never more than they
-hold: rent against rent, the rest against the rest, so that the tenant's part cannot exceed what was reserved
-of its budget either. What is above that, the operator bears.
+The maximum is fixed when the allocation is committed: so much rent, so much for energy, carbon and
+egress, so much of the rent by vouchers. What it really used is charged against its holds, oldest first, and
+never more than they hold: rent against rent, the rest against the rest, so that the tenant's part cannot
+exceed what was reserved of its budget either. What is above that, the operator bears.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Price(NamedTuple):
 
 
 class Amounts(NamedTuple):
-    """Rent, energy with carbon, and the part of the rent that vouchers pay, in micro-CNY."""
+    """Rent, all else (energy, carbon, egress), and the part of the rent that vouchers pay, in micro-CNY."""
 
     rent: int
     other: int

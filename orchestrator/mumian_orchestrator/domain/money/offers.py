@@ -1,4 +1,4 @@
-"""An operator's price list: what it asks for cores, memory and accelerators, when, and how much it offers."""
+"""An operator's price list: what it asks for cores, memory, accelerators and egress, when, and how many."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from mumian.api.v1.fleet_pb2 import Node, Site
 from mumian_orchestrator.domain.fields import FieldError, Fields
 from mumian_orchestrator.domain.money.document import cny, day, identifier
 
-CPU, MEMORY = "cpu", "memory"  # a core and a GiB, for an hour; all else is an accelerator's model
+# A core and a GiB, for an hour, and a GiB that leaves the site; all else is an accelerator's model.
+CPU, MEMORY, EGRESS = "cpu", "memory", "egress"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +22,7 @@ class Offer:
     operator_id: str
     site_id: str  # empty: at each of its sites
     what: str
-    microcny_per_hour: int
+    microcny: int  # for an hour; of egress: for a GiB
     first_day: date
     last_day: date
     first_hour: int  # of the day; from this one
@@ -56,11 +57,13 @@ def priced(site: Site, offers: dict[str, Offer]) -> Site:
     made.CopyFrom(site)
     for what, offer in offers.items():
         if what == CPU:
-            made.prices.cpu_core_hour_microcny = offer.microcny_per_hour
+            made.prices.cpu_core_hour_microcny = offer.microcny
         elif what == MEMORY:
-            made.prices.memory_gib_hour_microcny = offer.microcny_per_hour
+            made.prices.memory_gib_hour_microcny = offer.microcny
+        elif what == EGRESS:
+            made.prices.egress_gib_microcny = offer.microcny
         else:
-            made.prices.accelerator_hour_microcny[what] = offer.microcny_per_hour
+            made.prices.accelerator_hour_microcny[what] = offer.microcny
     for hour in made.forecast.hours:
         hour.rent_permille = 0  # what is offered is the price, at every hour of the offer
     return made
@@ -103,14 +106,14 @@ def read_offers(fields: Fields) -> tuple[Offer, ...]:
             operator_id=operator_id,
             site_id=identifier(each, "site", ""),
             what=what,
-            microcny_per_hour=cny(each, "cny_per_hour"),
+            microcny=cny(each, "cny_per_gib" if what == EGRESS else "cny_per_hour"),
             first_day=day(each, "from"),
             last_day=day(each, "until"),
             first_hour=first_hour,
             end_hour=end_hour,
             devices=each.whole("devices") if each.has("devices") else None,
         )
-        if made.devices is not None and what in (CPU, MEMORY):
+        if made.devices is not None and what in (CPU, MEMORY, EGRESS):
             raise FieldError(f"{each.at('devices')} is for accelerators only; leave it out for {what}")
         if made.last_day < made.first_day:
             raise FieldError(f"{each.at('until')} ({made.last_day}) is before {each.at('from')}")

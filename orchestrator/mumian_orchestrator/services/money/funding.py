@@ -140,7 +140,8 @@ class Funding:
         site = self._fleet.facts(allocation.site_id) or Site()
         terms = self._terms(job, allocation, site)
         cost = allocation.cost
-        other = self._other_microcny_per_hour(cost.facility_power_mw, site, length_ms)
+        other = cost.egress_microcny_per_hour
+        other += self._energy_microcny_per_hour(cost.facility_power_mw, site, length_ms)
         price = Price(cost.rent_microcny_per_hour, other, terms.permille)
         return Estimate(price, length_ms, self._with_vouchers_left(price.over(length_ms), terms), terms)
 
@@ -166,7 +167,7 @@ class Funding:
             return self._book.claimed_by(enterprise.id, job.spec.contract) if enterprise else ""
         return next((each for a in job.allocations if (each := a.funding.voucher_policy_id)), "")
 
-    def _other_microcny_per_hour(self, facility_power_mw: int, site: Site, length_ms: int) -> int:
+    def _energy_microcny_per_hour(self, facility_power_mw: int, site: Site, length_ms: int) -> int:
         """Energy and carbon under full load at the dearest hour that the site's forecast knows of."""
         now_ms = self._book.now_ms()
         first_ms = site.forecast.first_hour_unix_s * 1000

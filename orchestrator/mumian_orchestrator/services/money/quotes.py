@@ -18,6 +18,7 @@ _SUMMED = (
     "rent_microcny_per_hour",
     "energy_microcny_per_hour",
     "carbon_microcny_per_hour",
+    "egress_microcny_per_hour",
     "voucher_microcny_per_hour",
 )
 
@@ -52,6 +53,7 @@ class Quotes:
             quote.rent_microcny_per_hour
             + quote.energy_microcny_per_hour
             + quote.carbon_microcny_per_hour
+            + quote.egress_microcny_per_hour
             - quote.voucher_microcny_per_hour
         )
         if self._funding.has_budget(job.tenant_id):
@@ -69,6 +71,7 @@ class Quotes:
             line.rent_microcny_per_hour += cost.rent_microcny_per_hour
             line.energy_microcny_per_hour += cost.energy_microcny_per_hour
             line.carbon_microcny_per_hour += cost.carbon_microcny_per_hour
+            line.egress_microcny_per_hour += cost.egress_microcny_per_hour
             # Where the pool is nearly empty it pays less than its share.
             if amounts.rent:
                 line.voucher_microcny_per_hour += (

@@ -43,7 +43,7 @@ class Funding(_message.Message):
     rent_microcny_per_hour: _builtins.int
     """Fixed when the allocation was committed: the most that an hour costs, and what vouchers pay of the rent."""
     other_microcny_per_hour: _builtins.int
-    """energy and carbon under full load, at the dearest hour known"""
+    """egress, and energy and carbon under full load at the dearest hour known"""
     voucher_permille: _builtins.int
     voucher_policy_id: _builtins.str
     """empty: no voucher"""
@@ -254,6 +254,7 @@ class Quote(_message.Message):
     TENANT_MICROCNY_PER_HOUR_FIELD_NUMBER: _builtins.int
     RESERVE_MICROCNY_FIELD_NUMBER: _builtins.int
     SHORTAGE_FIELD_NUMBER: _builtins.int
+    EGRESS_MICROCNY_PER_HOUR_FIELD_NUMBER: _builtins.int
     rent_microcny_per_hour: _builtins.int
     energy_microcny_per_hour: _builtins.int
     """under full load"""
@@ -263,6 +264,8 @@ class Quote(_message.Message):
     """What the tenant pays: all of it less the vouchers."""
     reserve_microcny: _builtins.int
     """What would be reserved of the budget when it is placed; unset without a budget."""
+    egress_microcny_per_hour: _builtins.int
+    """of reserved bandwidth"""
     @_builtins.property
     def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___QuoteLine]: ...
     @_builtins.property
@@ -280,10 +283,11 @@ class Quote(_message.Message):
         tenant_microcny_per_hour: _builtins.int = ...,
         reserve_microcny: _builtins.int | None = ...,
         shortage: Global___Shortage | None = ...,
+        egress_microcny_per_hour: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_reserve_microcny", b"_reserve_microcny", "reserve_microcny", b"reserve_microcny", "shortage", b"shortage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_reserve_microcny", b"_reserve_microcny", "carbon_microcny_per_hour", b"carbon_microcny_per_hour", "energy_microcny_per_hour", b"energy_microcny_per_hour", "lines", b"lines", "rent_microcny_per_hour", b"rent_microcny_per_hour", "reserve_microcny", b"reserve_microcny", "shortage", b"shortage", "tenant_microcny_per_hour", b"tenant_microcny_per_hour", "voucher_microcny_per_hour", b"voucher_microcny_per_hour"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_reserve_microcny", b"_reserve_microcny", "carbon_microcny_per_hour", b"carbon_microcny_per_hour", "egress_microcny_per_hour", b"egress_microcny_per_hour", "energy_microcny_per_hour", b"energy_microcny_per_hour", "lines", b"lines", "rent_microcny_per_hour", b"rent_microcny_per_hour", "reserve_microcny", b"reserve_microcny", "shortage", b"shortage", "tenant_microcny_per_hour", b"tenant_microcny_per_hour", "voucher_microcny_per_hour", b"voucher_microcny_per_hour"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__reserve_microcny: _TypeAlias = _typing.Literal["reserve_microcny"]  # noqa: Y015
     _WhichOneofArgType__reserve_microcny: _TypeAlias = _typing.Literal["_reserve_microcny", b"_reserve_microcny"]  # noqa: Y015
@@ -306,6 +310,7 @@ class QuoteLine(_message.Message):
     VOUCHER_MICROCNY_PER_HOUR_FIELD_NUMBER: _builtins.int
     PRICE_SOURCE_FIELD_NUMBER: _builtins.int
     VOUCHER_REASON_FIELD_NUMBER: _builtins.int
+    EGRESS_MICROCNY_PER_HOUR_FIELD_NUMBER: _builtins.int
     site_id: _builtins.str
     operator_id: _builtins.str
     task_count: _builtins.int
@@ -318,6 +323,7 @@ class QuoteLine(_message.Message):
     """"offer": by the operator's price list in force; "site": by the site's own prices."""
     voucher_reason: _builtins.str
     """Why vouchers pay, or do not, in one sentence; empty where no policy is in force."""
+    egress_microcny_per_hour: _builtins.int
     def __init__(
         self,
         *,
@@ -330,10 +336,11 @@ class QuoteLine(_message.Message):
         voucher_microcny_per_hour: _builtins.int = ...,
         price_source: _builtins.str = ...,
         voucher_reason: _builtins.str = ...,
+        egress_microcny_per_hour: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["carbon_microcny_per_hour", b"carbon_microcny_per_hour", "energy_microcny_per_hour", b"energy_microcny_per_hour", "operator_id", b"operator_id", "price_source", b"price_source", "rent_microcny_per_hour", b"rent_microcny_per_hour", "site_id", b"site_id", "task_count", b"task_count", "voucher_microcny_per_hour", b"voucher_microcny_per_hour", "voucher_reason", b"voucher_reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["carbon_microcny_per_hour", b"carbon_microcny_per_hour", "egress_microcny_per_hour", b"egress_microcny_per_hour", "energy_microcny_per_hour", b"energy_microcny_per_hour", "operator_id", b"operator_id", "price_source", b"price_source", "rent_microcny_per_hour", b"rent_microcny_per_hour", "site_id", b"site_id", "task_count", b"task_count", "voucher_microcny_per_hour", b"voucher_microcny_per_hour", "voucher_reason", b"voucher_reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -358,6 +365,7 @@ class StatementLine(_message.Message):
     VOUCHER_MICROCNY_FIELD_NUMBER: _builtins.int
     TENANT_MICROCNY_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    EGRESS_MICROCNY_FIELD_NUMBER: _builtins.int
     ledger_sequence: _builtins.int
     allocation_id: _builtins.str
     tenant_id: _builtins.str
@@ -370,9 +378,10 @@ class StatementLine(_message.Message):
     """Above what was reserved at the price agreed: the operator bears it."""
     voucher_microcny: _builtins.int
     tenant_microcny: _builtins.int
-    """rent + energy + carbon - forgone - voucher"""
+    """rent + energy + carbon + egress - forgone - voucher"""
     reason: _builtins.str
     """of a correction"""
+    egress_microcny: _builtins.int
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
@@ -391,10 +400,11 @@ class StatementLine(_message.Message):
         voucher_microcny: _builtins.int = ...,
         tenant_microcny: _builtins.int = ...,
         reason: _builtins.str = ...,
+        egress_microcny: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocation_id", b"allocation_id", "carbon_microcny", b"carbon_microcny", "energy_microcny", b"energy_microcny", "forgone_microcny", b"forgone_microcny", "ledger_sequence", b"ledger_sequence", "operator_id", b"operator_id", "reason", b"reason", "rent_microcny", b"rent_microcny", "site_id", b"site_id", "tenant_id", b"tenant_id", "tenant_microcny", b"tenant_microcny", "time", b"time", "voucher_microcny", b"voucher_microcny"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocation_id", b"allocation_id", "carbon_microcny", b"carbon_microcny", "egress_microcny", b"egress_microcny", "energy_microcny", b"energy_microcny", "forgone_microcny", b"forgone_microcny", "ledger_sequence", b"ledger_sequence", "operator_id", b"operator_id", "reason", b"reason", "rent_microcny", b"rent_microcny", "site_id", b"site_id", "tenant_id", b"tenant_id", "tenant_microcny", b"tenant_microcny", "time", b"time", "voucher_microcny", b"voucher_microcny"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

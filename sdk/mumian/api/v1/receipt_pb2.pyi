@@ -43,6 +43,8 @@ class Receipt(_message.Message):
     CARBON_MG_PER_KWH_FIELD_NUMBER: _builtins.int
     RENT_MICROCNY_PER_HOUR_FIELD_NUMBER: _builtins.int
     CARBON_KG_MICROCNY_FIELD_NUMBER: _builtins.int
+    EGRESS_MICROCNY_PER_HOUR_FIELD_NUMBER: _builtins.int
+    EGRESS_MICROCNY_FIELD_NUMBER: _builtins.int
     FORGONE_MICROCNY_FIELD_NUMBER: _builtins.int
     VOUCHER_MICROCNY_FIELD_NUMBER: _builtins.int
     TENANT_MICROCNY_FIELD_NUMBER: _builtins.int
@@ -70,6 +72,10 @@ class Receipt(_message.Message):
     rent_microcny_per_hour: _builtins.int
     """By the decision that placed it."""
     carbon_kg_microcny: _builtins.int
+    egress_microcny_per_hour: _builtins.int
+    """For the bandwidth that was reserved from zones, by the same decision."""
+    egress_microcny: _builtins.int
+    """part of the total"""
     forgone_microcny: _builtins.int
     """Who pays: total = forgone + voucher + tenant. What is above the reserved maximum, the operator bears."""
     voucher_microcny: _builtins.int
@@ -97,6 +103,8 @@ class Receipt(_message.Message):
         carbon_mg_per_kwh: _builtins.int = ...,
         rent_microcny_per_hour: _builtins.int = ...,
         carbon_kg_microcny: _builtins.int = ...,
+        egress_microcny_per_hour: _builtins.int = ...,
+        egress_microcny: _builtins.int = ...,
         forgone_microcny: _builtins.int = ...,
         voucher_microcny: _builtins.int = ...,
         tenant_microcny: _builtins.int = ...,
@@ -105,7 +113,7 @@ class Receipt(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accelerator_ms", b"accelerator_ms", "carbon_kg_microcny", b"carbon_kg_microcny", "carbon_mg", b"carbon_mg", "carbon_mg_per_kwh", b"carbon_mg_per_kwh", "carbon_microcny", b"carbon_microcny", "core_ms", b"core_ms", "energy_kwh_microcny", b"energy_kwh_microcny", "energy_microcny", b"energy_microcny", "facility_energy_uj", b"facility_energy_uj", "forgone_microcny", b"forgone_microcny", "held_ms", b"held_ms", "it_energy_uj", b"it_energy_uj", "ledger_sequence", b"ledger_sequence", "memory_mib_s", b"memory_mib_s", "pue_marginal_permille", b"pue_marginal_permille", "pue_source", b"pue_source", "rent_microcny", b"rent_microcny", "rent_microcny_per_hour", b"rent_microcny_per_hour", "tenant_microcny", b"tenant_microcny", "total_microcny", b"total_microcny", "voucher_microcny", b"voucher_microcny", "voucher_policy_id", b"voucher_policy_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accelerator_ms", b"accelerator_ms", "carbon_kg_microcny", b"carbon_kg_microcny", "carbon_mg", b"carbon_mg", "carbon_mg_per_kwh", b"carbon_mg_per_kwh", "carbon_microcny", b"carbon_microcny", "core_ms", b"core_ms", "egress_microcny", b"egress_microcny", "egress_microcny_per_hour", b"egress_microcny_per_hour", "energy_kwh_microcny", b"energy_kwh_microcny", "energy_microcny", b"energy_microcny", "facility_energy_uj", b"facility_energy_uj", "forgone_microcny", b"forgone_microcny", "held_ms", b"held_ms", "it_energy_uj", b"it_energy_uj", "ledger_sequence", b"ledger_sequence", "memory_mib_s", b"memory_mib_s", "pue_marginal_permille", b"pue_marginal_permille", "pue_source", b"pue_source", "rent_microcny", b"rent_microcny", "rent_microcny_per_hour", b"rent_microcny_per_hour", "tenant_microcny", b"tenant_microcny", "total_microcny", b"total_microcny", "voucher_microcny", b"voucher_microcny", "voucher_policy_id", b"voucher_policy_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

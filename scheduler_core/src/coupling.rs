@@ -2,6 +2,7 @@
 //! only on the node. All of them are monotone: what is refused now is refused too when more
 //! is placed.
 
+use crate::cluster::At;
 use crate::wire::mumian::api::v1 as api;
 
 /// The coupling constraints of one task group. What groups ask of one another is seen from
@@ -14,6 +15,17 @@ pub struct Coupling {
     pub apart_from: Vec<api::AntiAffinity>,
     pub latencies: Vec<Latency>,
     pub zone_traffic: Vec<api::ZoneTraffic>,
+    pub together: Option<Together>,
+}
+
+/// One domain for all tasks of some groups.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Together {
+    pub topology: api::Topology,
+    /// With this group itself.
+    pub task_groups: Vec<String>,
+    /// A node of the domain, where the placer has chosen one; otherwise the first task does.
+    pub anchor: Option<At>,
 }
 
 /// A latency promise between this group and another.
@@ -36,6 +48,7 @@ pub static UNCOUPLED: Coupling = Coupling {
     apart_from: Vec::new(),
     latencies: Vec::new(),
     zone_traffic: Vec::new(),
+    together: None,
 };
 
 impl Coupling {
@@ -71,14 +84,24 @@ impl Coupling {
             apart_from: group.apart_from.iter().cloned().chain(apart).collect(),
             latencies: own.chain(promised).collect(),
             zone_traffic: group.zone_traffic.clone(),
+            together: together(job, group),
         };
         (coupling.counts_tasks() || !coupling.zone_traffic.is_empty()).then_some(coupling)
     }
 
     /// Whether it matters where the tasks of this group are.
     pub fn counts_tasks(&self) -> bool {
-        !(self.spreads.is_empty() && self.apart_from.is_empty() && self.latencies.is_empty())
+        !(self.spreads.is_empty() && self.apart_from.is_empty() && self.latencies.is_empty() && self.together.is_none())
     }
+}
+
+/// A group is together with itself, and with the groups that name the same topology.
+fn together(job: &api::JobSpec, group: &api::TaskGroup) -> Option<Together> {
+    let topology = group.together();
+    let of_it = job.task_groups.iter().filter(|other| other.together() == topology);
+    let task_groups = || of_it.map(|other| other.name.clone()).collect();
+    let is_asked = topology != api::Topology::Unspecified;
+    is_asked.then(|| Together { topology, task_groups: task_groups(), anchor: None })
 }
 
 fn measured_only(group: &api::TaskGroup) -> bool {
@@ -87,7 +110,9 @@ fn measured_only(group: &api::TaskGroup) -> bool {
 
 /// Whether it matters for some constraint of the job where its tasks are.
 pub fn counts_tasks(job: &api::JobSpec) -> bool {
-    let counts =
-        |g: &api::TaskGroup| !(g.spreads.is_empty() && g.apart_from.is_empty() && g.group_latencies.is_empty());
+    let counts = |g: &api::TaskGroup| {
+        let is_free = g.spreads.is_empty() && g.apart_from.is_empty() && g.group_latencies.is_empty();
+        !is_free || g.together != 0
+    };
     job.task_groups.iter().any(counts)
 }

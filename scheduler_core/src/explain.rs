@@ -1,6 +1,7 @@
 //! The reason of a decision: how each site fared, and what each filter refused.
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 
 use crate::cluster::{At, Cluster};
 use crate::error::CoreError;
@@ -8,6 +9,7 @@ use crate::filter::{rejection, stage, STAGES};
 use crate::model::{models, Candidate, Task};
 use crate::place;
 use crate::score::Scorer;
+use crate::topology;
 use crate::trial::Trial;
 use crate::wire::mumian::api::v1 as api;
 use crate::wire::mumian_core::v1 as border;
@@ -31,6 +33,64 @@ pub(crate) struct Survey {
     refused: [usize; STAGES.len()],
     /// Each site that has nodes, with the stage that its best node reached.
     sites: Vec<(usize, api::SiteVerdict)>,
+}
+
+/// Why tasks are left out that would each find a node.
+pub(crate) enum Shortfall {
+    None,
+    /// So many of a gang find no node, so none starts.
+    Gang(usize),
+    /// No domain has room for so many; the best one of each site that has any.
+    Together {
+        asked: usize,
+        topology: api::Topology,
+        rooms: BTreeMap<String, Room>,
+    },
+}
+
+/// The best domain of a site, and how many of the tasks it has room for.
+pub(crate) struct Room {
+    pub name: String,
+    pub tasks: u64,
+}
+
+impl Shortfall {
+    /// Of a site with nodes that would do for one task.
+    fn rejection(&self, site_id: &str) -> Option<api::Rejection> {
+        let (filter, reason) = match self {
+            Self::None => return None,
+            Self::Gang(missing) => {
+                let verb = if *missing == 1 { "finds" } else { "find" };
+                let tasks = plural(*missing, "task");
+                (api::Filter::Gang, format!("gang: {tasks} of the job {verb} no node, so none starts"))
+            }
+            Self::Together { asked, topology, rooms } => {
+                let (tasks, word) = (plural(*asked, "task"), topology::word(*topology));
+                let best = match rooms.get(site_id) {
+                    Some(room) => format!("the best, {}, has room for {}", room.name, room.tasks),
+                    None => format!("no {word} here has room for any"),
+                };
+                (api::Filter::Together, format!("together: {tasks} asked on one {word}; {best}"))
+            }
+        };
+        Some(api::Rejection { filter: filter.into(), reason, curable_by_preemption: true })
+    }
+
+    fn filter(&self) -> Option<api::Filter> {
+        match self {
+            Self::None => None,
+            Self::Gang(_) => Some(api::Filter::Gang),
+            Self::Together { .. } => Some(api::Filter::Together),
+        }
+    }
+
+    /// How many tasks find room together at a site.
+    fn room(&self, site_id: &str) -> u64 {
+        match self {
+            Self::Together { rooms, .. } => rooms.get(site_id).map_or(0, |room| room.tasks),
+            _ => 0,
+        }
+    }
 }
 
 /// Asks every node once.
@@ -76,32 +136,37 @@ fn verdict(best: &Candidate<'_>, stage: usize, scorer: &Scorer, nodes: usize, fe
 }
 
 impl Survey {
-    /// In the user's words; `gang_missing` counts the tasks without a place that made the whole
-    /// gang fall.
+    /// In the user's words.
     pub fn explanation(
         self,
         task_group: &str,
         task_count: usize,
         placed: &[&border::Placement],
-        gang_missing: usize,
+        shortfall: &Shortfall,
     ) -> api::Explanation {
         let filters = STAGES.iter().zip(self.refused).filter(|(_, count)| *count > 0);
         let mut rejections: Vec<_> =
             filters.map(|(f, count)| api::FilterCount { filter: f.kind().into(), node_count: count as u32 }).collect();
         let feasible = self.nodes - self.refused.iter().sum::<usize>();
-        if gang_missing > 0 && feasible > 0 {
-            rejections.push(api::FilterCount { filter: api::Filter::Gang.into(), node_count: feasible as u32 });
+        if let Some(filter) = shortfall.filter().filter(|_| feasible > 0) {
+            let count = rejections.iter_mut().find(|count| count.filter() == filter);
+            let node_count = feasible as u32;
+            match count {
+                Some(count) => count.node_count += node_count,
+                None => rejections.push(api::FilterCount { filter: filter.into(), node_count }),
+            }
         }
         let mut sites = self.sites;
         for (stage, site) in &mut sites {
             site.chosen_task_count = placed.iter().filter(|p| p.site_id == site.site_id).count() as u32;
-            if gang_missing > 0 && *stage == STAGES.len() {
-                site.rejection = Some(gang_rejection(gang_missing));
+            if *stage == STAGES.len() {
+                site.rejection = shortfall.rejection(&site.site_id);
             }
         }
         sites.sort_by_key(|(stage, v)| {
             let money = v.cost.map_or(0, |c| c.total_microcny_per_hour);
-            (v.chosen_task_count == 0, Reverse(*stage), money, v.site_id.clone())
+            let room = Reverse(shortfall.room(&v.site_id));
+            (v.chosen_task_count == 0, Reverse(*stage), room, money, v.site_id.clone())
         });
         let sites: Vec<_> = sites.into_iter().map(|(_, v)| v).collect();
         api::Explanation {
@@ -115,12 +180,6 @@ impl Survey {
             ..Default::default()
         }
     }
-}
-
-fn gang_rejection(missing: usize) -> api::Rejection {
-    let verb = if missing == 1 { "finds" } else { "find" };
-    let reason = format!("gang: {} of the job {verb} no node, so none starts", plural(missing, "task"));
-    api::Rejection { filter: api::Filter::Gang.into(), reason, curable_by_preemption: true }
 }
 
 fn summary(task_count: usize, placed: usize, nodes: usize, sites: &[api::SiteVerdict]) -> String {

@@ -22,6 +22,7 @@ mod score;
 mod seed;
 pub mod state;
 mod threads;
+mod topology;
 pub mod trial;
 pub mod validate;
 pub mod verify;

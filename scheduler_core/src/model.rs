@@ -98,9 +98,10 @@ impl Demand {
             restart_delay_max_ms: _,
             outputs: _,
             zone_traffic,
-            spreads: _, // these three are the coupling's alone
+            spreads: _, // these four are the coupling's alone
             apart_from: _,
             group_latencies: _,
+            together: _,
         } = group;
         let resources = resources.clone().unwrap_or_default();
         let compute = compute_time.clone().unwrap_or_default();

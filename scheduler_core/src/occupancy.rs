@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::cluster::{At, Cluster};
 use crate::coupling::{self, Coupling};
 use crate::model::{Candidate, Demand};
+use crate::topology;
 use crate::wire::mumian::api::v1 as api;
 
 /// Where the tasks of one group are.
@@ -33,11 +34,22 @@ impl GroupTasks {
         self.by_site.keys().copied()
     }
 
-    /// How many tasks there are in the domain of a node.
+    /// Each node that has tasks of the group.
+    pub fn nodes(&self) -> impl Iterator<Item = At> + '_ {
+        self.by_node.keys().copied()
+    }
+
+    /// How many tasks there are in the domain of a node, with those of which that is not known.
     pub fn count(&self, cluster: &Cluster, at: At, topology: api::Topology) -> u32 {
         let operator = |site: u32| &cluster.sites[site as usize].site.operator_id;
         match topology {
             api::Topology::Node | api::Topology::Unspecified => self.by_node.get(&at).copied().unwrap_or(0),
+            api::Topology::Switch | api::Topology::Rack => {
+                let at_site = self.by_node.range(At { site: at.site, node: 0 }..=At { site: at.site, node: u32::MAX });
+                let may_share =
+                    |(other, _): &(&At, &u32)| topology::shares(cluster, at, **other, topology) != Some(false);
+                at_site.filter(may_share).map(|(_, n)| n).sum()
+            }
             api::Topology::Site => self.by_site.range((at.site, 0)..=(at.site, u64::MAX)).map(|(_, n)| n).sum(),
             api::Topology::Operator => {
                 let same = self.by_site.iter().filter(|((site, _), _)| operator(*site) == operator(at.site));

@@ -34,9 +34,11 @@ KINDS: Mapping[str, job_pb2.JobKind.ValueType] = {
     "service": job_pb2.JOB_KIND_SERVICE,
     "gang": job_pb2.JOB_KIND_GANG,
 }
-Topology = Literal["node", "site", "operator"]
+Topology = Literal["node", "switch", "rack", "site", "operator"]
 TOPOLOGIES: Mapping[str, job_pb2.Topology.ValueType] = {
     "node": job_pb2.TOPOLOGY_NODE,
+    "switch": job_pb2.TOPOLOGY_SWITCH,
+    "rack": job_pb2.TOPOLOGY_RACK,
     "site": job_pb2.TOPOLOGY_SITE,
     "operator": job_pb2.TOPOLOGY_OPERATOR,
 }
@@ -209,6 +211,7 @@ def task_group(
     compute: ComputeTime | Quantity | None = None,
     spread: Mapping[Topology, int] | None = None,
     apart_from: Mapping[str, Topology] | None = None,
+    together: Topology | None = None,
     near: Mapping[str, Quantity] | None = None,
     traffic: Mapping[str, Quantity] | None = None,
     max_restarts: int | None = None,
@@ -233,8 +236,11 @@ def task_group(
         outputs: files that are kept when a task has ended, ["results/*.csv"]; `Client.fetch` gets them.
         latency: from `mumian.latency`.
         compute: compute time of one request, "5ms" or from `mumian.compute_time`.
-        spread: most tasks of the group in one node, site or operator, {"site": 2}.
-        apart_from: groups that share no node, site or operator with this one, {"world": "site"}.
+        spread: most tasks of the group in one node, switch, rack, site or operator, {"site": 2}.
+        apart_from: groups that share no node, switch, rack, site or operator with this one,
+            {"world": "site"}.
+        together: what all tasks of the group share, "switch", with those of the job's other groups that
+            name the same.
         near: round trip to the sites of another group + compute, at most, {"world": "5ms"}.
         traffic: bandwidth that each task reserves from a zone, {"tianhe": "50Mbit/s"}.
         restart_delay: wait before the first restart, "1s"; it doubles with each further one in a row.
@@ -286,6 +292,8 @@ def task_group(
     elif compute is not None:
         group.compute_time.default_us = _parsed("compute", compute, quantities.duration_us)
     _couple(group, spread or {}, apart_from or {}, near or {}, traffic or {})
+    if together is not None:
+        group.together = _topology("together", together)
     if max_restarts is not None:
         group.max_restarts = _parsed("max_restarts", max_restarts, quantities.WholeNumber(0, RESTARTS_MAX))
     if time_limit is not None:

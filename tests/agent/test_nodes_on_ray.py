@@ -30,7 +30,8 @@ class Machine:
 
     def __init__(self, name: str, folder: Path, head: str, token_file: Path) -> None:
         self.state_dir, config = folder / name, folder / f"{name}.yaml"
-        config.write_text(yaml.safe_dump({"cpu_limit": 1, "memory_limit_mib": 256, "labels": {"disk": name}}))
+        said = {"cpu_limit": 1, "memory_limit_mib": 256, "labels": {"disk": name}, "switch": f"sw-{name}"}
+        config.write_text(yaml.safe_dump(said))
         argv = [
             *(str(SCRIPTS / "mumian-agent"), "node", "--head", head, "--name", name),
             *("--address", "127.0.0.1", "--token-file", str(token_file)),
@@ -79,6 +80,7 @@ async def test_tasks_run_on_the_node_that_was_planned_and_are_lost_with_it(tmp_p
         assert nodes["gz-test/n3"].labels["disk"] == "n3"
         assert (nodes["gz-test/n2"].cpu_milli, nodes["gz-test/n2"].memory_mib) == (1000, 256)
         assert nodes["gz-test/n2"].disk_mib > 0
+        assert [nodes[f"gz-test/{name}"].switch_id for name in ("n1", "n2", "n3")] == ["", "sw-n2", "sw-n3"]
 
         folders = {"n1": agent.state_dir} | {m.state_dir.name: m.state_dir for m in machines}
         for name in folders:

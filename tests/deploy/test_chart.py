@@ -46,6 +46,7 @@ EVERYTHING: dict[str, Any] = {
         "nodeSelector": {"mumian": "node"},
         "tolerations": [{"key": "gpu", "operator": "Exists"}],
     },
+    "topology": {"fromNodeLabels": True, "rackLabels": ["example.com/rack"]},
     "hostNetwork": False,
     "state": {"size": "50Gi", "storageClass": "cephfs", "accessMode": "ReadWriteMany", "shared": True},
     "resources": {"limits": {"memory": "16Gi"}},
@@ -131,6 +132,18 @@ def test_every_pod_finds_what_it_mounts_and_its_scripts_are_shell(tmp_path: Path
             assert {mount["name"] for mount in container.get("volumeMounts", ())} <= volumes.keys()
             if container["command"][0] == "sh":
                 subprocess.run(["sh", "-n"], input=container["command"][-1], text=True, check=True)
+
+
+def test_only_what_reads_where_the_machine_is_has_a_token(tmp_path: Path) -> None:
+    assert not of_kind(rendered(tmp_path, LEAST), "ServiceAccount")
+    for workload in of_kind(rendered(tmp_path, EVERYTHING), "StatefulSet").values():
+        pod = workload["spec"]["template"]["spec"]
+        assert pod["automountServiceAccountToken"] is False
+        containers = [*pod["initContainers"], *pod["containers"]]
+        mounts = {each["name"]: {mount["name"] for mount in each["volumeMounts"]} for each in containers}
+        assert [name for name, volumes in mounts.items() if "kubernetes" in volumes] == ["place"]
+        [place] = [each for each in containers if each["name"] == "place"]
+        assert "--rack-label 'example.com/rack'" in place["command"][-1]
 
 
 def test_two_sites_in_one_namespace_share_nothing(tmp_path: Path) -> None:

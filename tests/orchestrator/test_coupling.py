@@ -48,6 +48,7 @@ def spec(change: Callable[[TaskGroup], object]) -> JobSpec:
             "apart_from[1].task_group",
             "keep the widest topology",
         ),
+        (lambda g: setattr(g, "together", 9), "together", "(9) is no topology; use node, switch, rack"),
         (
             lambda g: g.group_latencies.add(task_group="", budget_us=1),
             "group_latencies[0].task_group",

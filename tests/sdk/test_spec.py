@@ -71,7 +71,8 @@ def test_every_key_fills_its_field(tmp_path: Path) -> None:
             {from: [tianhe, nansha], budget: 20ms, client: 9.4ms, users: {tianhe: 3000}, share: 95%,
              soft_cny_per_ms_hour: 0.05, patience: 90s}
           compute: {default: 8ms, by_accelerator: {H100: 2ms}, by_arch: {arm64: 9ms}}
-          spread: {node: 1, site: 2}
+          spread: {node: 1, site: 2, rack: 3}
+          together: switch
           apart_from: {world: operator}
           near: {world: 5ms}
           traffic: {tianhe: 50Mbit/s}
@@ -125,6 +126,7 @@ def test_every_key_fills_its_field(tmp_path: Path) -> None:
             http_path: "/healthz" port: "http" interval_ms: 5000 timeout_ms: 500 failures: 2 grace_ms: 120000
           }
           spreads { topology: TOPOLOGY_NODE max_tasks: 1 } spreads { topology: TOPOLOGY_SITE max_tasks: 2 }
+          spreads { topology: TOPOLOGY_RACK max_tasks: 3 } together: TOPOLOGY_SWITCH
           apart_from { topology: TOPOLOGY_OPERATOR task_group: "world" }
           group_latencies { task_group: "world" budget_us: 5000 }
           zone_traffic { zone_id: "tianhe" bandwidth_kbps: 50000 }
@@ -214,7 +216,8 @@ def test_python_and_yaml_make_the_same_spec(tmp_path: Path) -> None:
         "deferral: {finish_within: 8h, run_time: 2h}\n"
         "latency: {from: tianhe, budget: 20ms, users: {tianhe: 7}, share: 0.9, soft_cny_per_ms_hour: 0.002}\n"
         "compute: 5ms\ncount: 2\n"
-        "spread: {site: 1}\napart_from: {a: node}\nnear: {b: 5ms}\ntraffic: {tianhe: 1Gbit/s}\n"
+        "spread: {site: 1}\napart_from: {a: node}\nnear: {b: 5ms}\n"
+        "traffic: {tianhe: 1Gbit/s}\ntogether: rack\n"
     )
     built = mumian.job(
         "hello",
@@ -231,6 +234,7 @@ def test_python_and_yaml_make_the_same_spec(tmp_path: Path) -> None:
             apart_from={"a": "node"},
             near={"b": "5ms"},
             traffic={"tianhe": "1Gbps"},
+            together="rack",
         ),
         kind="gang",
         deferral=mumian.deferral(finish_within="8h", run_time="2h"),

@@ -27,6 +27,8 @@ _TIERS = {"city": TIER_CITY, "edge": TIER_EDGE, "hub": TIER_HUB}
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _MICRO = 1_000_000
 LOOPBACK_ONLY = "127.0.0.1:0"
+# In the environment of a node: where it is in its site, where its configuration does not say it.
+SWITCH_VARIABLE, RACK_VARIABLE = "MUMIAN_SWITCH", "MUMIAN_RACK"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,9 @@ class NodeConfig:
     # What processes use that are nobody's task is not offered.
     yields_to_others: bool = True
     idle_power_mw: int | None = None  # None: learned from the node's meter
+    # Where it is in its site, by the site's own names; empty: not known.
+    switch: str = ""
+    rack: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +216,8 @@ def node_of(fields: Fields) -> NodeConfig:
         detects_accelerators=fields.choice("detect_accelerators", ("auto", "never"), "auto") == "auto",
         yields_to_others=fields.choice("others", ("withhold", "ignore"), "withhold") == "withhold",
         idle_power_mw=None if idle_power_w is None else round(idle_power_w * 1000),
+        switch=fields.text("switch", ""),
+        rack=fields.text("rack", ""),
     )
     fields.finish()
     return node

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shlex
 import signal
 import sys
 from pathlib import Path
@@ -19,11 +20,18 @@ from mumian_agent.adapters.grpc import echo
 from mumian_agent.adapters.grpc.coordinator_stream import RefusedForGoodError
 from mumian_agent.agent.ports import SiteRuntimeError
 from mumian_agent.domain import config as site_config
-from mumian_agent.domain.config import AgentConfig
+from mumian_agent.domain.config import RACK_VARIABLE, SWITCH_VARIABLE, AgentConfig
 from mumian_agent.domain.fields import ConfigError, Fields, checked_address
 from mumian_agent.domain.site_token import parse_site_token
 from mumian_agent.main import local_cli
 from mumian_agent.runtime.identity import Identity, StateInUseError
+from mumian_agent.runtime.kubernetes_node import (
+    RACK_LABELS,
+    SWITCH_LABELS,
+    KubernetesError,
+    first_of,
+    labels_of,
+)
 from mumian_agent.runtime.reflector import Reflector, ReflectorError
 
 _BAD_INPUT, _FAILED, _REFUSED = 2, 1, 3
@@ -164,6 +172,24 @@ def node(
 
     status = join_site(head, name, address, token_file.absolute(), state_dir.absolute(), config, config_file)
     sys.exit(_FAILED if status else 0)
+
+
+@main.command("kubernetes-place")
+@click.option("--api", required=True, metavar="URL", help="Of Kubernetes' API.")
+@click.option("--node", "node_name", required=True, help="The node of this pod.")
+@click.option("--switch-label", "switch_labels", multiple=True, default=SWITCH_LABELS, show_default=True)
+@click.option("--rack-label", "rack_labels", multiple=True, default=RACK_LABELS, show_default=True)
+def kubernetes_place(
+    api: str, node_name: str, switch_labels: tuple[str, ...], rack_labels: tuple[str, ...]
+) -> None:
+    """Print, as lines for a shell, where a Kubernetes node is in the site by its labels."""
+    try:
+        labels = labels_of(api, node_name)
+    except KubernetesError as error:
+        _leave(str(error), _FAILED)
+    for variable, names in ((SWITCH_VARIABLE, switch_labels), (RACK_VARIABLE, rack_labels)):
+        if name := first_of(labels, names):
+            click.echo(f"export {variable}={shlex.quote(name)}")
 
 
 @main.command()

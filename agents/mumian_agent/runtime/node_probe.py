@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from mumian.api.v1.resources_pb2 import Accelerator, DeviceShare
 from mumian_agent.domain import accelerators
 from mumian_agent.domain.accelerators import Device
 from mumian_agent.domain.allocation import AllocationKey
-from mumian_agent.domain.config import NodeConfig
+from mumian_agent.domain.config import RACK_VARIABLE, SWITCH_VARIABLE, NodeConfig
 from mumian_agent.runtime import contact, container, limits, process_tree
 from mumian_agent.runtime.accelerators.inspector import Inspector, is_foreign
 from mumian_agent.runtime.contact import Contact
@@ -110,6 +111,8 @@ class NodeProbe:
             memory_mib_withheld=usage.memory_mib_withheld,
             devices_withheld=withheld,
             container_engine=str(self._engine or ""),
+            switch_id=self._config.switch or os.environ.get(SWITCH_VARIABLE, ""),
+            rack_id=self._config.rack or os.environ.get(RACK_VARIABLE, ""),
         )
         engine = self._engine.path if self._engine else ""
         return NodeReading(node, contact.now_ns(), usage.cpu_milli, self._power_mw(), engine)

@@ -12,6 +12,8 @@ from mumian_orchestrator.domain.errors import FieldFault
 QUANTITY_MAX = 1 << 40
 TOPOLOGIES = {
     job_pb2.TOPOLOGY_NODE: "node",
+    job_pb2.TOPOLOGY_SWITCH: "switch",
+    job_pb2.TOPOLOGY_RACK: "rack",
     job_pb2.TOPOLOGY_SITE: "site",
     job_pb2.TOPOLOGY_OPERATOR: "operator",
 }
@@ -23,6 +25,8 @@ def coupling_faults(group: TaskGroup, spec: JobSpec) -> Iterator[FieldFault]:
     names = [other.name for other in spec.task_groups]
     yield from _spread_faults(group)
     yield from _apart_faults(group, names)
+    if group.together and group.together not in TOPOLOGIES:
+        yield FieldFault("together", f"({group.together}) is no topology; {_TOPOLOGY_ADVICE}")
     yield from _latency_faults(group, names)
     yield from _traffic_faults(group)
 

@@ -18,8 +18,10 @@ mod operator;
 mod power_cap;
 mod pue_ceiling;
 mod spread;
+mod together;
 
 use crate::model::Candidate;
+use crate::topology;
 use crate::wire::mumian::api::v1 as api;
 
 /// One hard constraint.
@@ -42,7 +44,7 @@ pub trait Filter: Sync {
 }
 
 /// All filters in the order in which they are asked.
-pub const STAGES: [&dyn Filter; 17] = [
+pub const STAGES: [&dyn Filter; 18] = [
     &health::Health,                      // a site that is gone makes every other question idle
     &operator::Operator,                  // who may hold the work at all: one comparison a site
     &jurisdiction::Jurisdiction,          // where the data may be: likewise
@@ -56,6 +58,7 @@ pub const STAGES: [&dyn Filter; 17] = [
     &memory::Memory,
     &accelerators::Accelerators, // the dearest of them: it walks the devices
     &spread::Spread,             // last what couples tasks: it changes while the node is not touched
+    &together::Together,
     &anti_affinity::AntiAffinity,
     &group_latency::GroupLatency,
     &link_bandwidth::LinkBandwidth,
@@ -100,13 +103,9 @@ pub fn beside(candidate: &Candidate<'_>) -> Beside {
     }
 }
 
-/// The domain of a candidate, in words.
-fn domain(candidate: &Candidate<'_>, topology: api::Topology) -> String {
-    match topology {
-        api::Topology::Site => format!("site {}", candidate.site.site.id),
-        api::Topology::Operator => format!("operator {}", candidate.site.site.operator_id),
-        api::Topology::Node | api::Topology::Unspecified => format!("node {}", candidate.node.node.id),
-    }
+/// The refusal of a node that does not say in which domain it is.
+fn unknown(topology: api::Topology) -> String {
+    format!("nobody says to which {} this node belongs", topology::word(topology))
 }
 
 /// A refusal in the user's words.

@@ -83,9 +83,16 @@ impl<'a> Instance<'a> {
         let mut classes: HashMap<(u32, Vec<u8>), usize> = HashMap::new();
         let mut members: Vec<Vec<At>> = Vec::new();
         for at in cluster.nodes() {
-            // All that filters and costs ask of a node but its room.
-            let facts =
-                api::Node { id: String::new(), cpu_milli: 0, memory_mib: 0, ..(*cluster.node(at).node).clone() };
+            // All that filters and costs ask of a node but its room. Only coupled tasks, which are not in play,
+            // ask for its switch and its rack.
+            let facts = api::Node {
+                id: String::new(),
+                cpu_milli: 0,
+                memory_mib: 0,
+                switch_id: String::new(),
+                rack_id: String::new(),
+                ..(*cluster.node(at).node).clone()
+            };
             let class = *classes.entry((at.site, facts.encode_to_vec())).or_insert_with(|| {
                 members.push(Vec::new());
                 members.len() - 1

@@ -52,6 +52,8 @@ impl Class {
             memory_mib_withheld: _,
             devices_withheld: _, // what is free of the devices is the load
             energy: _,
+            switch_id: _, // asked of the node itself, beside what else is placed
+            rack_id: _,
         } = &*self.node;
         (self.site, arch, health, labels, accelerators, core_active_power_mw, container_engine)
     }

@@ -10,6 +10,7 @@ use crate::cluster::At;
 use crate::filter::{self, Beside};
 use crate::model::{models, Demand, WHOLE_DEVICE_MILLI};
 use crate::score::Scorer;
+use crate::topology;
 use crate::trial::Trial;
 use crate::wire::mumian::api::v1 as api;
 
@@ -101,7 +102,11 @@ impl Gang<'_, '_> {
         let alike = self.seats.last().filter(|seat| seat.group == group);
         let first = alike.map_or(At { site: 0, node: 0 }, |seat| seat.found.at);
         let mut options = Vec::new();
-        for at in self.trial.cluster.nodes().filter(|at| *at >= first) {
+        let together = task.coupling.as_ref().and_then(|coupling| coupling.together.as_ref());
+        let domain = together.and_then(|asked| Some((asked.anchor?, asked.topology)));
+        let cluster = self.trial.cluster;
+        let is_in = |at: &At| domain.is_none_or(|(of, t)| topology::shares(cluster, *at, of, t) == Some(true));
+        for at in cluster.nodes().filter(|at| *at >= first && is_in(at)) {
             for model in models(self.trial.node(at), demand) {
                 self.looks_left = self.looks_left.saturating_sub(1);
                 let c = self.trial.candidate_of(at, task, model);

@@ -12,6 +12,7 @@ pub(crate) mod memo;
 mod preempt;
 mod ranking;
 mod scan;
+mod together;
 mod tournament;
 
 use std::collections::BTreeSet;
@@ -19,7 +20,7 @@ use std::sync::Arc;
 
 use crate::cluster::{At, Cluster};
 use crate::error::CoreError;
-use crate::explain::{self, Survey};
+use crate::explain::{self, Shortfall, Survey};
 use crate::filter::{self, Beside};
 use crate::model::{Demand, Task};
 use crate::place::defer::Horizon;
@@ -181,6 +182,13 @@ struct Figures {
     latency: Option<api::LatencyBreakdown>,
 }
 
+/// What became of the groups of a job, as far as the plan does not say it.
+struct Outcome {
+    /// For each group, where asked for.
+    surveys: Vec<Option<Survey>>,
+    shortfall: Shortfall,
+}
+
 /// Where the plan and the trial stood before a job.
 struct Start {
     mark: usize,
@@ -193,37 +201,18 @@ struct Start {
 impl Placer<'_, '_> {
     fn job(&mut self, job: &border::PendingJob) -> Result<(), CoreError> {
         let spec = spec_of(job)?;
-        let groups = pending_groups(job, spec, self.start_unix_s())?;
+        let mut groups = pending_groups(job, spec, self.start_unix_s())?;
         self.trial.enter(&job.job_id, spec);
         let horizon = self.horizon(job, spec);
         let is_gang = spec.kind() == api::JobKind::Gang;
         let start = self.start();
-        // Tasks that are coupled may be put where the others cannot follow, so they are looked at
-        // together before anybody is evicted for them.
-        let is_together = is_gang || groups.iter().any(|pending| pending.task.coupling.is_some());
         let waits = horizon.as_ref().filter(|_| !is_gang);
-        let mut surveys: Vec<_> = groups.iter().map(|pending| self.group(job, pending, waits, !is_together)).collect();
-        let missing = self.plan.unplaced.len() - start.unplaced;
-        let mut missing_of_gang = 0;
-        if missing > 0 && is_together {
-            let greedy = self.take_back(&start);
-            if let Some(seats) = gang::seats(&mut self.trial, &groups, self.scorer, &mut self.seat_looks_left) {
-                surveys = groups.iter().map(|pending| self.survey(job, pending)).collect();
-                for seat in seats {
-                    let pending = &groups[seat.group];
-                    let figures = self.figures(pending, seat.found);
-                    self.take(job, pending, seat.task_index, seat.found, Some(seat.devices), &figures);
-                }
-            } else if let Some(by_eviction) = self.by_eviction(job, &groups, &start, waits) {
-                surveys = by_eviction;
-            } else if is_gang {
-                missing_of_gang = missing;
-                let all = groups.iter().flat_map(|pending| pending.task_indexes.iter().map(move |i| (pending, *i)));
-                all.for_each(|(pending, task_index)| self.leave(job, pending, task_index));
-            } else {
-                self.put_back(greedy);
-            }
-        }
+        let sets = together::sets(&self.trial, &groups);
+        let Outcome { surveys, shortfall } = if sets.is_empty() {
+            self.groups(job, &groups, &start, waits)
+        } else {
+            self.together(job, &mut groups, &sets, &start, waits)
+        };
         if let Some(horizon) = horizon.as_ref().filter(|_| is_gang) {
             self.defer_together(job, &groups, horizon, &start);
         }
@@ -235,7 +224,7 @@ impl Placer<'_, '_> {
             let deferred = self.plan.deferred[start.deferred..].iter();
             let deferred: Vec<_> = deferred.filter(|d| d.task_group == pending.group.name).collect();
             let is_settled = placed.len() + deferred.len() == tasks;
-            let mut explanation = survey.explanation(&pending.group.name, tasks, &placed, missing_of_gang);
+            let mut explanation = survey.explanation(&pending.group.name, tasks, &placed, &shortfall);
             explanation.generation = self.plan.base_generation;
             defer::explain(&mut explanation, &deferred, horizon.as_ref());
             explanation.relaxation = if is_settled { None } else { self.relaxation(job, spec, pending, &start) };
@@ -243,6 +232,43 @@ impl Placer<'_, '_> {
             self.plan.explanations.push(border::JobExplanation { job_id: job.job_id.clone(), explanation });
         }
         Ok(())
+    }
+
+    /// Places the groups of one job one after the other, and all together where that leaves tasks out.
+    fn groups(
+        &mut self,
+        job: &border::PendingJob,
+        groups: &[Pending<'_>],
+        start: &Start,
+        waits: Option<&Horizon>,
+    ) -> Outcome {
+        let is_gang = job.spec.as_ref().is_some_and(|spec| spec.kind() == api::JobKind::Gang);
+        // Tasks that are coupled may be put where the others cannot follow, so they are looked at
+        // together before anybody is evicted for them.
+        let is_as_one = is_gang || groups.iter().any(|pending| pending.task.coupling.is_some());
+        let mut surveys: Vec<_> = groups.iter().map(|pending| self.group(job, pending, waits, !is_as_one)).collect();
+        let missing = self.plan.unplaced.len() - start.unplaced;
+        let mut shortfall = Shortfall::None;
+        if missing > 0 && is_as_one {
+            let greedy = self.take_back(start);
+            if let Some(seats) = gang::seats(&mut self.trial, groups, self.scorer, &mut self.seat_looks_left) {
+                surveys = groups.iter().map(|pending| self.survey(job, pending)).collect();
+                for seat in seats {
+                    let pending = &groups[seat.group];
+                    let figures = self.figures(pending, seat.found);
+                    self.take(job, pending, seat.task_index, seat.found, Some(seat.devices), &figures);
+                }
+            } else if let Some(by_eviction) = self.by_eviction(job, groups, start, waits) {
+                surveys = by_eviction;
+            } else if is_gang {
+                shortfall = Shortfall::Gang(missing);
+                let all = groups.iter().flat_map(|pending| pending.task_indexes.iter().map(move |i| (pending, *i)));
+                all.for_each(|(pending, task_index)| self.leave(job, pending, task_index));
+            } else {
+                self.put_back(greedy);
+            }
+        }
+        Outcome { surveys, shortfall }
     }
 
     fn pass_over(&mut self, job: &border::PendingJob) -> Result<(), CoreError> {

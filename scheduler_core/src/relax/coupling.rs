@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{change, figure, parts, Change, Changes, VALUES_MAX};
 use crate::coupling::UNCOUPLED;
+use crate::topology;
 use crate::trial::Trial;
 use crate::wire::mumian::api::v1 as api;
 use crate::words::{mbps, ms, plural};
@@ -11,6 +12,7 @@ use crate::words::{mbps, ms, plural};
 pub fn changes(trial: &Trial<'_>, spec: &api::JobSpec, group: usize) -> Vec<Changes> {
     let mut all = Vec::new();
     let this = &spec.task_groups[group];
+    all.push(wider(spec, group));
     all.extend((0..this.spreads.len()).map(|i| spread(spec, group, i)));
     all.extend((0..this.zone_traffic.len()).map(|i| bandwidth(trial, spec, group, i)));
     for (g, other) in spec.task_groups.iter().enumerate() {
@@ -33,6 +35,27 @@ fn spread(spec: &api::JobSpec, group: usize, i: usize) -> Changes {
         figure(api::Filter::Spread, field.clone(), (most.into(), to.into()), show, spec, &set)
     });
     more.collect()
+}
+
+/// A wider domain for tasks that must be together, narrowest first; the last is none.
+fn wider(spec: &api::JobSpec, group: usize) -> Changes {
+    use api::Topology as T;
+    let asked = spec.task_groups[group].together();
+    let all = [T::Node, T::Switch, T::Rack, T::Site, T::Operator, T::Unspecified];
+    let Some(position) = all.iter().position(|t| *t == asked).filter(|_| asked != T::Unspecified) else {
+        return Changes::new();
+    };
+    let told = |t: T| if t == T::Unspecified { String::new() } else { topology::word(t).into() };
+    let wider = all[position + 1..].iter().map(|&to| {
+        let set = |s: &mut api::JobSpec| {
+            // What it is together with stays so.
+            let with_it = s.task_groups.iter_mut().filter(|other| other.together() == asked);
+            with_it.for_each(|other| other.together = to.into());
+        };
+        let field = format!("task_groups[{group}].together");
+        change(api::Filter::Together, field, (told(asked), told(to)), spec, &set)
+    });
+    wider.collect()
 }
 
 /// What is left of each link, shared out among tasks.

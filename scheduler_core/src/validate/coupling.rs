@@ -10,7 +10,7 @@ use crate::wire::mumian::api::v1 as api;
 pub fn group(at: fmt::Arguments<'_>, spec: &api::JobSpec, group: &api::TaskGroup) -> Result<(), CoreError> {
     for (i, spread) in group.spreads.iter().enumerate() {
         let at = format_args!("{at}.spreads[{i}]");
-        topology(at, spread.topology)?;
+        topology(format_args!("{at}.topology"), spread.topology)?;
         positive(format_args!("{at}.max_tasks"), spread.max_tasks.into())?;
         if group.spreads[..i].iter().any(|other| other.topology == spread.topology) {
             return refuse(format!("{at}.topology"), "is there twice; keep one limit for each topology".into());
@@ -18,7 +18,7 @@ pub fn group(at: fmt::Arguments<'_>, spec: &api::JobSpec, group: &api::TaskGroup
     }
     for (i, apart) in group.apart_from.iter().enumerate() {
         let at = format_args!("{at}.apart_from[{i}]");
-        topology(at, apart.topology)?;
+        topology(format_args!("{at}.topology"), apart.topology)?;
         other_group(at, spec, &apart.task_group)?;
         if apart.task_group == group.name {
             let detail = format!("({}) is the group itself; use spreads with max_tasks 1", group.name);
@@ -29,6 +29,9 @@ pub fn group(at: fmt::Arguments<'_>, spec: &api::JobSpec, group: &api::TaskGroup
         let at = format_args!("{at}.group_latencies[{i}]");
         other_group(at, spec, &latency.task_group)?;
         positive(format_args!("{at}.budget_us"), latency.budget_us)?;
+    }
+    if group.together != 0 {
+        topology(format_args!("{at}.together"), group.together)?;
     }
     traffic(at, &group.zone_traffic)
 }
@@ -46,9 +49,10 @@ pub fn traffic(at: fmt::Arguments<'_>, traffic: &[api::ZoneTraffic]) -> Result<(
     Ok(())
 }
 
-fn topology(at: fmt::Arguments<'_>, value: i32) -> Result<(), CoreError> {
+fn topology(field: fmt::Arguments<'_>, value: i32) -> Result<(), CoreError> {
     if value == 0 || api::Topology::try_from(value).is_err() {
-        return refuse(format!("{at}.topology"), format!("({value}) must be 1 (node), 2 (site) or 3 (operator)"));
+        let detail = format!("({value}) must be 1 (node), 2 (site), 3 (operator), 4 (switch) or 5 (rack)");
+        return refuse(field.to_string(), detail);
     }
     Ok(())
 }

@@ -45,11 +45,24 @@ impl Task<'_> {
         self.job_id == job_id && self.group.is_some_and(|g| g.name == group)
     }
 
-    fn shares(&self, other: &Self, topology: api::Topology) -> bool {
+    /// None: nobody says it.
+    fn shares(&self, other: &Self, topology: api::Topology) -> Option<bool> {
+        let within = |name: fn(&api::Node) -> &String| {
+            let (one, other_one) = (name(self.node), name(other.node));
+            if self.site.id != other.site.id {
+                Some(false)
+            } else if self.node.id == other.node.id {
+                Some(true)
+            } else {
+                (!one.is_empty() && !other_one.is_empty()).then(|| one == other_one)
+            }
+        };
         match topology {
-            api::Topology::Node => self.node.id == other.node.id,
-            api::Topology::Site => self.site.id == other.site.id,
-            api::Topology::Operator => self.site.operator_id == other.site.operator_id,
+            api::Topology::Node => Some(self.node.id == other.node.id),
+            api::Topology::Site => Some(self.site.id == other.site.id),
+            api::Topology::Operator => Some(self.site.operator_id == other.site.operator_id),
+            api::Topology::Switch => within(|node| &node.switch_id),
+            api::Topology::Rack => within(|node| &node.rack_id),
             api::Topology::Unspecified => unreachable!("never made"),
         }
     }
@@ -75,7 +88,9 @@ fn broken(fleet: &border::Delta, tasks: &[Task<'_>]) -> Vec<String> {
     for task in tasks {
         let group = task.group.cloned().unwrap_or_default();
         for spread in &group.spreads {
-            let peers = tasks.iter().filter(|t| t.is_of(task.job_id, &group.name) && t.shares(task, spread.topology()));
+            let peers = tasks
+                .iter()
+                .filter(|t| t.is_of(task.job_id, &group.name) && t.shares(task, spread.topology()) != Some(false));
             if task.is_new && peers.count() > spread.max_tasks as usize {
                 broken.push(format!("{spread:?} of {}", group.name));
             }
@@ -83,8 +98,16 @@ fn broken(fleet: &border::Delta, tasks: &[Task<'_>]) -> Vec<String> {
         for apart in &group.apart_from {
             let others = tasks.iter().filter(|t| t.is_of(task.job_id, &apart.task_group));
             let mut others = others.filter(|t| t.is_new || task.is_new);
-            if others.any(|t| t.shares(task, apart.topology())) {
+            if others.any(|t| t.shares(task, apart.topology()) != Some(false)) {
                 broken.push(format!("{apart:?} of {}", group.name));
+            }
+        }
+        let peers =
+            tasks.iter().filter(|t| group.together != 0 && t.job_id == task.job_id && (t.is_new || task.is_new));
+        for peer in peers {
+            let is_same = peer.group.is_some_and(|g| g.together == group.together);
+            if is_same && peer.shares(task, group.together()) != Some(true) {
+                broken.push(format!("{} together by {:?}", group.name, group.together()));
             }
         }
         for latency in &group.group_latencies {

@@ -6,7 +6,7 @@
 //! the protos:
 //!     site ID operator= jurisdiction= pue= core= memory= energy= carbon= price.MODEL= egress=
 //!          health= power_cap= first_hour= hours=energy:carbon:rent,...
-//!     node SITE/NAME arch= cpu= memory= power= engine= MODEL=count:power label.KEY= health=
+//!     node SITE/NAME arch= cpu= memory= power= engine= MODEL=count:power label.KEY= health= switch= rack=
 //!     link ZONE|SITE SITE rtt= bandwidth=
 //!     used ID NODE cpu= memory= device=index:milli job= group= index= traffic.ZONE= priority= gang=
 //!     now UNIX_S
@@ -17,7 +17,7 @@
 //!           finish_within= run_time=
 //!     group NAME count= cpu= memory= accelerators= models= archs= image= label.KEY= zones= budget=
 //!           client= users.ZONE= share= soft= compute= compute.model.MODEL= compute.arch.ARCH= pending=
-//!           spread.TOPOLOGY= apart.GROUP=topology near.GROUP= traffic.ZONE=
+//!           spread.TOPOLOGY= apart.GROUP=topology near.GROUP= traffic.ZONE= together=topology
 
 use std::fmt::Write;
 use std::path::Path;
@@ -338,7 +338,7 @@ fn hour(text: &str) -> api::HourForecast {
 }
 
 fn node(line: &Line<'_>) -> api::Node {
-    let known = ["arch", "cpu", "memory", "power", "health", "engine"];
+    let known = ["arch", "cpu", "memory", "power", "health", "engine", "switch", "rack"];
     let models = line.pairs.iter().filter(|(key, _)| !known.contains(key) && !key.starts_with("label."));
     let accelerator = |(model, value): &(&str, &str)| {
         let (count, power) = value.split_once(':').unwrap_or((value, "0"));
@@ -361,6 +361,8 @@ fn node(line: &Line<'_>) -> api::Node {
         accelerators: models.map(accelerator).collect(),
         core_active_power_mw: line.number("power"),
         container_engine: line.text("engine").unwrap_or_default().into(),
+        switch_id: line.text("switch").unwrap_or_default().into(),
+        rack_id: line.text("rack").unwrap_or_default().into(),
         ..Default::default()
     }
 }
@@ -460,6 +462,7 @@ fn group(line: &Line<'_>) -> api::TaskGroup {
             .map(|(task_group, ms)| api::GroupLatency { task_group, budget_us: us(ms) })
             .collect(),
         zone_traffic: line.traffic(),
+        together: line.text("together").map_or(0, topology),
         ..Default::default()
     }
 }

@@ -170,6 +170,7 @@ fn a_constraint_that_names_no_group_counts_nothing_or_is_there_twice_is_refused(
     assert_eq!(refused(&|g| g.apart_from = apart(9, "main")), "apart_from[0].topology");
     assert_eq!(refused(&|g| g.apart_from = apart(site, "other")), "apart_from[0].task_group");
     assert_eq!(refused(&|g| g.apart_from = apart(site, "main")), "apart_from[0].task_group");
+    assert_eq!(refused(&|g| g.together = 9), "together");
     let near = |name: &str, budget_us| vec![api::GroupLatency { task_group: name.into(), budget_us }];
     assert_eq!(refused(&|g| g.group_latencies = near("other", 1)), "group_latencies[0].task_group");
     assert_eq!(refused(&|g| g.group_latencies = near("main", 0)), "group_latencies[0].budget_us");

@@ -214,6 +214,18 @@ fn a_task_beside_one_that_it_must_not_meet_is_refused_whichever_is_first() {
 }
 
 #[test]
+fn a_task_outside_the_domain_that_its_group_shares_is_refused() {
+    let together = |topology: api::Topology| api::TaskGroup { together: topology.into(), ..Default::default() };
+    let cluster = two_sites(0);
+    assert_eq!(verdicts(&cluster, together(api::Topology::Operator), None, "b/n"), ACCEPTED);
+    assert_eq!(verdicts(&cluster, together(api::Topology::Site), None, "a/n"), ACCEPTED);
+    let said = ["a", "b"].map(|site| format!("together: the other tasks are on site {site}"));
+    assert_refused(verdicts(&cluster, together(api::Topology::Site), None, "b/n"), [&said[0], &said[1]]);
+    let said = "together: nobody says to which switch this node belongs";
+    assert_eq!(verdicts(&cluster, together(api::Topology::Switch), None, "a/n"), [[said, said], [said, said]]);
+}
+
+#[test]
 fn a_task_too_far_from_another_group_is_refused_whichever_is_first() {
     let near = |budget_us, default_us| api::TaskGroup {
         group_latencies: vec![api::GroupLatency { task_group: "two".into(), budget_us }],

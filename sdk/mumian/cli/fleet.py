@@ -228,12 +228,15 @@ def _node_table(found: Sequence[Node]) -> Table:
     from mumian.cli.tables import state, table
 
     right = ("cores", "memory GiB", "busy %")
+    # Many sites do not tell where in them a node is.
+    places = [name for name in ("switch", "rack") if any(getattr(node, f"{name}_id") for node in found)]
     made = table(
         "node",
         "arch",
         "health",
         *right,
         "accelerators",
+        *places,
         "labels",
         right=right,
         wrapped=("accelerators", "labels"),
@@ -251,6 +254,7 @@ def _node_table(found: Sequence[Node]) -> Table:
             f"{figures.gib(node.memory_mib_allocated)} of {figures.gib(node.memory_mib)}",
             f"{node.cpu_used_permille / 10:.0f}",
             devices or figures.UNKNOWN,
+            *(getattr(node, f"{name}_id") or figures.UNKNOWN for name in places),
             ", ".join(f"{key}={value}" for key, value in sorted(node.labels.items())) or figures.UNKNOWN,
         )
     return made

@@ -20,6 +20,7 @@ _KEYS = {
     explanation_pb2.FILTER_ACCELERATORS: "resources.accelerators.count",
     explanation_pb2.FILTER_SPREAD: "spread",
     explanation_pb2.FILTER_ANTI_AFFINITY: "apart_from",
+    explanation_pb2.FILTER_TOGETHER: "together",
     explanation_pb2.FILTER_GROUP_LATENCY: "near",
     explanation_pb2.FILTER_LINK_BANDWIDTH: "traffic",
 }

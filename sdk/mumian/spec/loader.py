@@ -259,6 +259,13 @@ def _read_apart_from(target: Target, value: Value) -> None:
         )
 
 
+def _read_together(target: Target, value: Value) -> None:
+    target.note("together", value)
+    topology = value.choice(builder.TOPOLOGIES)
+    if topology is not None:
+        target.message.together = builder.TOPOLOGIES[topology]
+
+
 def _read_near(target: Target, value: Value) -> None:
     target.note("group_latencies", value)
     for group, item in value.entries("{world: 5ms}"):
@@ -339,6 +346,7 @@ _GROUP: dict[str, Reader] = {
     "compute": within("compute_time", _read_compute),
     "spread": _read_spread,
     "apart_from": _read_apart_from,
+    "together": _read_together,
     "near": _read_near,
     "traffic": _read_traffic,
     **TASK_RUN,

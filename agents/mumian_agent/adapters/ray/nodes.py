@@ -14,7 +14,7 @@ from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from mumian_agent.adapters.ray.probe import Probe
-from mumian_agent.adapters.ray.settings import NODE_LABEL, OWN_NODE
+from mumian_agent.adapters.ray.settings import NODE_LABEL, OWN_NODE, RACK_LABEL, SWITCH_LABEL
 from mumian_agent.agent.ports import NodeHost, NodeSilentError
 from mumian_agent.domain.allocation import AllocationKey
 from mumian_agent.runtime.log_files import LogPiece
@@ -33,8 +33,9 @@ _LOOK_WHETHER_ENDED_S = 0.2
 class RayHost:
     """Another machine, by an actor on it."""
 
-    def __init__(self, name: str, ray_id: str, address: str) -> None:
-        self.ray_id, self.address = ray_id, address
+    def __init__(self, name: str, ray_id: str, address: str, labels: Mapping[str, str]) -> None:
+        """`labels` are Ray's of the node."""
+        self.ray_id, self.address, self._labels = ray_id, address, labels
         self.contact_path = Path("/nonexistent")  # until the first reading
         self._actor: Any = (
             ray.remote(Probe)
@@ -53,6 +54,9 @@ class RayHost:
             path: str = await self._call(self._actor.contact_path.remote(), _FIRST_WITHIN_S)
             self.contact_path, self._is_known = Path(path), True
         reading: NodeReading = await self._call(self._actor.read.remote())
+        node = reading.node
+        node.switch_id = node.switch_id or self._labels.get(SWITCH_LABEL, "")
+        node.rack_id = node.rack_id or self._labels.get(RACK_LABEL, "")
         return reading
 
     async def heard(self, clock_ns: int) -> None:
@@ -115,14 +119,16 @@ class RayHosts:
         ray_ids = {OWN_NODE: self._own_ray_id}
         # Those known before come first, so that a second node of the same name does not take its place.
         for ray_id in sorted(alive, key=lambda each: each not in self._hosts):
-            name = alive[ray_id]["Labels"].get(NODE_LABEL) or f"r{ray_id[:12]}"
+            labels = alive[ray_id]["Labels"]
+            name = labels.get(NODE_LABEL) or f"r{ray_id[:12]}"
             if ray_id == self._own_ray_id:
                 continue
             if name in found:
                 log.warning("a second node called %s is not used; give it another name", name)
                 continue
             if ray_id not in self._hosts:
-                self._hosts[ray_id] = RayHost(name, ray_id, alive[ray_id]["NodeManagerAddress"])
+                address = alive[ray_id]["NodeManagerAddress"]
+                self._hosts[ray_id] = RayHost(name, ray_id, address, labels)
             found[name], ray_ids[name] = self._hosts[ray_id], ray_id
         self._ray_ids = ray_ids
         return found

@@ -11,6 +11,8 @@ NAMESPACE = "mumian"
 # Ray's label of a node with the name that the site knows it by.
 NODE_LABEL = "mumian.dev/node"
 OWN_NODE = "n1"
+# Where a node is in its site, where the machine itself does not say it.
+SWITCH_LABEL, RACK_LABEL = "mumian.dev/switch", "mumian.dev/rack"
 # In the environment of a node's Ray, and so of its workers: where its configuration is. Where its state is,
 # see `process_tree.NODE_VARIABLE`.
 NODE_CONFIG_VARIABLE = "MUMIAN_NODE_CONFIG"

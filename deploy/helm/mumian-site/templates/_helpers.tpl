@@ -27,6 +27,9 @@ securityContext:
 {{/* Of a pod that runs tasks: nothing in it may speak to the Kubernetes API. */}}
 {{- define "mumian.pod" -}}
 automountServiceAccountToken: false
+{{- if .Values.topology.fromNodeLabels }}
+serviceAccountName: {{ include "mumian.name" . }}
+{{- end }}
 enableServiceLinks: false
 hostNetwork: {{ .Values.hostNetwork }}
 dnsPolicy: {{ .Values.hostNetwork | ternary "ClusterFirstWithHostNet" "ClusterFirst" }}
@@ -71,4 +74,51 @@ affinity:
   mountPath: /tmp
 - name: shared-memory
   mountPath: /dev/shm
+{{- end }}
+
+{{/* Reads where the pod's machine is in the site. It runs before any task does, and alone has a token. */}}
+{{- define "mumian.placeContainer" -}}
+- name: place
+  {{- include "mumian.image" . | nindent 2 }}
+  command:
+    - sh
+    - -euc
+    - |
+      mumian-agent kubernetes-place --api "https://$KUBERNETES_SERVICE_HOST:$KUBERNETES_SERVICE_PORT" --node "$NODE_NAME" \
+        {{- range .Values.topology.switchLabels }}
+        --switch-label {{ . | squote }} \
+        {{- end }}
+        {{- range .Values.topology.rackLabels }}
+        --rack-label {{ . | squote }} \
+        {{- end }}
+        > /place/place.sh
+  env:
+    - name: NODE_NAME
+      valueFrom:
+        fieldRef:
+          fieldPath: spec.nodeName
+  volumeMounts:
+    - name: place
+      mountPath: /place
+    - name: kubernetes
+      mountPath: /var/run/secrets/kubernetes.io/serviceaccount
+      readOnly: true
+    - name: tmp
+      mountPath: /tmp
+{{- end }}
+
+{{- define "mumian.placeVolumes" -}}
+- name: place
+  emptyDir: {}
+- name: kubernetes
+  projected:
+    sources:
+      - serviceAccountToken:
+          path: token
+          expirationSeconds: 600
+      - configMap:
+          name: kube-root-ca.crt
+          items:
+            - key: ca.crt
+              path: ca.crt
 {{- end }}

@@ -289,6 +289,11 @@ def _group(group: TaskGroup, zones: list[str], left_out: Counter[str]) -> _Group
     for field in ("labels", "archs"):
         if getattr(group, field):
             left_out[f"groups have {field}; it is left out"] += 1
+    if group.together:
+        left_out["groups are together; it is left out"] += 1
+    domains = [*(s.topology for s in group.spreads), *(a.topology for a in group.apart_from)]
+    if any(topology not in _TOPOLOGIES for topology in domains):
+        left_out["groups have limits of a switch or a rack; they are left out"] += 1
     has_promise = bool(slo.budget_us and users and not is_soft)
     return _Group(
         name=group.name,
@@ -301,8 +306,12 @@ def _group(group: TaskGroup, zones: list[str], left_out: Counter[str]) -> _Group
         compute_us=group.compute_time.default_us,
         client_us=slo.client_us if has_promise else 0,
         mbps=max((entry.bandwidth_kbps for entry in group.zone_traffic), default=0) / 1000,
-        spreads=tuple((_TOPOLOGIES[s.topology], s.max_tasks) for s in group.spreads),
-        apart_from=tuple((_TOPOLOGIES[a.topology], a.task_group) for a in group.apart_from),
+        spreads=tuple(
+            (_TOPOLOGIES[s.topology], s.max_tasks) for s in group.spreads if s.topology in _TOPOLOGIES
+        ),
+        apart_from=tuple(
+            (_TOPOLOGIES[a.topology], a.task_group) for a in group.apart_from if a.topology in _TOPOLOGIES
+        ),
         near=tuple((near.task_group, near.budget_us) for near in group.group_latencies),
     )
 

@@ -18,6 +18,8 @@ pub const OBJECTIVES: [border::Objective; 5] = [
 /// Some time that is not the start of an hour.
 pub const NOW: i64 = 1_795_658_460;
 const MODELS: [&str; 2] = ["H100", "910B"];
+/// Of nodes, and racks too; of some nobody says it.
+const SWITCHES: [&str; 5] = ["w0", "w0", "w1", "w1", ""];
 
 /// Some hours around NOW, or none.
 fn forecast() -> impl Strategy<Value = Option<api::Forecast>> {
@@ -67,8 +69,11 @@ pub fn site(id: usize) -> impl Strategy<Value = api::Site> {
 
 pub fn node(site: usize, id: usize) -> impl Strategy<Value = api::Node> {
     let devices = prop::collection::vec((select(&MODELS[..]), 0_u32..4), 0..3);
-    (devices, 0_u64..9, 0_u64..5, select(vec!["x86_64", "arm64"]), any::<bool>(), select(vec![READY, READY, READY, 2]))
-        .prop_map(move |(devices, cpu, memory, arch, ssd, health)| api::Node {
+    let arch_and_place = (select(vec!["x86_64", "arm64"]), select(&SWITCHES[..]), select(&SWITCHES[..]));
+    (devices, 0_u64..9, 0_u64..5, arch_and_place, any::<bool>(), select(vec![READY, READY, READY, 2])).prop_map(
+        move |(devices, cpu, memory, (arch, switch, rack), ssd, health)| api::Node {
+            switch_id: switch.into(),
+            rack_id: rack.into(),
             id: format!("s{site}/n{id}"),
             site_id: format!("s{site}"),
             arch: arch.into(),
@@ -88,7 +93,8 @@ pub fn node(site: usize, id: usize) -> impl Strategy<Value = api::Node> {
                 })
                 .collect(),
             ..Default::default()
-        })
+        },
+    )
 }
 
 pub fn link(site: usize) -> impl Strategy<Value = api::Link> {
@@ -180,27 +186,32 @@ pub fn group(name: usize, tasks: u32) -> impl Strategy<Value = api::TaskGroup> {
 
 /// What couples the tasks of a group of a job of so many groups; often nothing.
 pub fn coupled(name: usize, groups: usize) -> impl Strategy<Value = api::TaskGroup> {
-    let topology = || select(vec![api::Topology::Node, api::Topology::Site, api::Topology::Operator]);
+    use api::Topology as T;
+    let topology = || select(vec![T::Node, T::Switch, T::Rack, T::Site, T::Operator]);
     let spread = (topology(), 1_u32..4).prop_map(|(t, max_tasks)| api::Spread { topology: t.into(), max_tasks });
     let others: Vec<usize> = (0..groups).filter(|other| *other != name).collect();
     let apart = if others.is_empty() { Just(None).boxed() } else { rarely((topology(), select(others))).boxed() };
     let near = rarely((0..groups, 2_u64..12));
     let traffic = rarely((select(vec!["z0", "z1"]), 1_u64..12));
-    (rarely(spread), apart, near, traffic).prop_map(|(spread, apart, near, traffic)| api::TaskGroup {
-        spreads: spread.into_iter().collect(),
-        apart_from: apart
-            .into_iter()
-            .map(|(t, other)| api::AntiAffinity { topology: t.into(), task_group: format!("g{other}") })
-            .collect(),
-        group_latencies: near
-            .into_iter()
-            .map(|(other, ms)| api::GroupLatency { task_group: format!("g{other}"), budget_us: ms * 1000 })
-            .collect(),
-        zone_traffic: traffic
-            .into_iter()
-            .map(|(zone, mbps)| api::ZoneTraffic { zone_id: zone.into(), bandwidth_kbps: mbps * 1000 })
-            .collect(),
-        ..Default::default()
+    let together = prop::option::weighted(0.2, topology());
+    (rarely(spread), apart, near, traffic, together).prop_map(|(spread, apart, near, traffic, together)| {
+        api::TaskGroup {
+            together: together.map_or(0, i32::from),
+            spreads: spread.into_iter().collect(),
+            apart_from: apart
+                .into_iter()
+                .map(|(t, other)| api::AntiAffinity { topology: t.into(), task_group: format!("g{other}") })
+                .collect(),
+            group_latencies: near
+                .into_iter()
+                .map(|(other, ms)| api::GroupLatency { task_group: format!("g{other}"), budget_us: ms * 1000 })
+                .collect(),
+            zone_traffic: traffic
+                .into_iter()
+                .map(|(zone, mbps)| api::ZoneTraffic { zone_id: zone.into(), bandwidth_kbps: mbps * 1000 })
+                .collect(),
+            ..Default::default()
+        }
     })
 }
 
@@ -210,8 +221,8 @@ fn rarely<T: Strategy>(value: T) -> impl Strategy<Value = Option<T::Value>> {
 
 /// The group with what couples it.
 pub fn with_coupling((group, coupled): (api::TaskGroup, api::TaskGroup)) -> api::TaskGroup {
-    let api::TaskGroup { spreads, apart_from, group_latencies, zone_traffic, .. } = coupled;
-    api::TaskGroup { spreads, apart_from, group_latencies, zone_traffic, ..group }
+    let api::TaskGroup { spreads, apart_from, group_latencies, zone_traffic, together, .. } = coupled;
+    api::TaskGroup { spreads, apart_from, group_latencies, zone_traffic, together, ..group }
 }
 
 /// A job of up to `groups` groups of up to `tasks` tasks each.
@@ -267,7 +278,7 @@ pub fn request(jobs: usize, groups: usize, tasks: u32) -> impl Strategy<Value = 
 /// Four nodes or fewer on two or three sites, and a job of coupled groups that asks for about
 /// as much as they have, with a task of it that runs already.
 pub fn coupled_job() -> impl Strategy<Value = (border::Delta, border::PendingJob)> {
-    let node = (1_u64..4, select(vec!["x86_64", "arm64"]), select(vec![2000_u64, 5000]));
+    let node = (1_u64..4, select(vec!["x86_64", "arm64"]), select(vec![2000_u64, 5000]), select(&SWITCHES[..]));
     let site = (select(vec![0_u64, 0, 12]), prop::collection::vec(node, 1..3));
     let links = prop::collection::vec((0_usize..3).prop_flat_map(link), 4..10);
     let group = |g: usize, n: usize| ((1_u32..3, 0_u64..3, coupled(g, n)), Just(g));
@@ -277,7 +288,7 @@ pub fn coupled_job() -> impl Strategy<Value = (border::Delta, border::PendingJob
     shape.prop_map(|(sites, links, groups, running, gang)| {
         let mut fleet = border::Delta { reset: true, ..Default::default() };
         for (s, (cap_w, nodes)) in sites.into_iter().enumerate() {
-            for (n, (cores, arch, core_active_power_mw)) in nodes.into_iter().enumerate() {
+            for (n, (cores, arch, core_active_power_mw, switch)) in nodes.into_iter().enumerate() {
                 let (id, site_id) = (format!("s{s}/n{n}"), format!("s{s}"));
                 let (cpu_milli, arch) = (cores * 1000, arch.into());
                 let node = api::Node {
@@ -287,6 +298,8 @@ pub fn coupled_job() -> impl Strategy<Value = (border::Delta, border::PendingJob
                     health: READY,
                     cpu_milli,
                     core_active_power_mw,
+                    switch_id: switch.into(),
+                    rack_id: switch.into(),
                     ..Default::default()
                 };
                 fleet.nodes.push(node);

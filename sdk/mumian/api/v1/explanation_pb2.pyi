@@ -47,6 +47,8 @@ class _FilterEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Filter.ValueTy
     FILTER_POWER_CAP: _Filter.ValueType  # 17
     FILTER_CONTAINER_ENGINE: _Filter.ValueType  # 30
     """between architecture and labels"""
+    FILTER_TOGETHER: _Filter.ValueType  # 31
+    """after spread"""
 
 class Filter(_Filter, metaclass=_FilterEnumTypeWrapper):
     """The hard constraints, in the order in which they are asked."""
@@ -73,6 +75,8 @@ FILTER_LINK_BANDWIDTH: Filter.ValueType  # 16
 FILTER_POWER_CAP: Filter.ValueType  # 17
 FILTER_CONTAINER_ENGINE: Filter.ValueType  # 30
 """between architecture and labels"""
+FILTER_TOGETHER: Filter.ValueType  # 31
+"""after spread"""
 Global___Filter: _TypeAlias = Filter  # noqa: Y015
 
 @_typing.final

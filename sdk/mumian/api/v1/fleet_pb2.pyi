@@ -532,6 +532,8 @@ class Node(_message.Message):
     MEMORY_MIB_WITHHELD_FIELD_NUMBER: _builtins.int
     DEVICES_WITHHELD_FIELD_NUMBER: _builtins.int
     ENERGY_FIELD_NUMBER: _builtins.int
+    SWITCH_ID_FIELD_NUMBER: _builtins.int
+    RACK_ID_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Unique over the whole fleet: "<site id>/<node name>"."""
     site_id: _builtins.str
@@ -561,6 +563,11 @@ class Node(_message.Message):
     without it.
     """
     memory_mib_withheld: _builtins.int
+    switch_id: _builtins.str
+    """Where it is in its site: the network switch that it is connected to, and its rack, by the site's own names.
+    Nodes of one site with the same name share it; empty: not known.
+    """
+    rack_id: _builtins.str
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
     @_builtins.property
@@ -601,10 +608,12 @@ class Node(_message.Message):
         memory_mib_withheld: _builtins.int = ...,
         devices_withheld: _abc.Iterable[_resources_pb2.DeviceShare] | None = ...,
         energy: Global___NodeEnergy | None = ...,
+        switch_id: _builtins.str = ...,
+        rack_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["energy", b"energy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accelerators", b"accelerators", "arch", b"arch", "container_engine", b"container_engine", "core_active_power_mw", b"core_active_power_mw", "cpu_milli", b"cpu_milli", "cpu_milli_allocated", b"cpu_milli_allocated", "cpu_milli_withheld", b"cpu_milli_withheld", "cpu_used_permille", b"cpu_used_permille", "devices_allocated", b"devices_allocated", "devices_withheld", b"devices_withheld", "disk_mib", b"disk_mib", "disk_mib_used", b"disk_mib_used", "energy", b"energy", "health", b"health", "id", b"id", "labels", b"labels", "memory_mib", b"memory_mib", "memory_mib_allocated", b"memory_mib_allocated", "memory_mib_used", b"memory_mib_used", "memory_mib_withheld", b"memory_mib_withheld", "network_kbps", b"network_kbps", "network_kbps_used", b"network_kbps_used", "site_id", b"site_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accelerators", b"accelerators", "arch", b"arch", "container_engine", b"container_engine", "core_active_power_mw", b"core_active_power_mw", "cpu_milli", b"cpu_milli", "cpu_milli_allocated", b"cpu_milli_allocated", "cpu_milli_withheld", b"cpu_milli_withheld", "cpu_used_permille", b"cpu_used_permille", "devices_allocated", b"devices_allocated", "devices_withheld", b"devices_withheld", "disk_mib", b"disk_mib", "disk_mib_used", b"disk_mib_used", "energy", b"energy", "health", b"health", "id", b"id", "labels", b"labels", "memory_mib", b"memory_mib", "memory_mib_allocated", b"memory_mib_allocated", "memory_mib_used", b"memory_mib_used", "memory_mib_withheld", b"memory_mib_withheld", "network_kbps", b"network_kbps", "network_kbps_used", b"network_kbps_used", "rack_id", b"rack_id", "site_id", b"site_id", "switch_id", b"switch_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -84,14 +84,20 @@ class _TopologyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Topology.Val
     TOPOLOGY_NODE: _Topology.ValueType  # 1
     TOPOLOGY_SITE: _Topology.ValueType  # 2
     TOPOLOGY_OPERATOR: _Topology.ValueType  # 3
+    TOPOLOGY_SWITCH: _Topology.ValueType  # 4
+    TOPOLOGY_RACK: _Topology.ValueType  # 5
 
 class Topology(_Topology, metaclass=_TopologyEnumTypeWrapper):
-    """The domains that spread and anti-affinity count by."""
+    """The domains that tasks are spread over, kept apart by or put together in. A node whose switch or rack its site
+    does not tell takes no task of a group that asks about it.
+    """
 
 TOPOLOGY_UNSPECIFIED: Topology.ValueType  # 0
 TOPOLOGY_NODE: Topology.ValueType  # 1
 TOPOLOGY_SITE: Topology.ValueType  # 2
 TOPOLOGY_OPERATOR: Topology.ValueType  # 3
+TOPOLOGY_SWITCH: Topology.ValueType  # 4
+TOPOLOGY_RACK: Topology.ValueType  # 5
 Global___Topology: _TypeAlias = Topology  # noqa: Y015
 
 class _JobState:
@@ -406,6 +412,7 @@ class TaskGroup(_message.Message):
     RESTART_DELAY_MS_FIELD_NUMBER: _builtins.int
     RESTART_DELAY_MAX_MS_FIELD_NUMBER: _builtins.int
     OUTPUTS_FIELD_NUMBER: _builtins.int
+    TOGETHER_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Unique in the job; empty in a job of one group becomes "main"."""
     count: _builtins.int
@@ -422,6 +429,10 @@ class TaskGroup(_message.Message):
     0 becomes 100 and 10000.
     """
     restart_delay_max_ms: _builtins.int
+    together: Global___Topology.ValueType
+    """All tasks of this group in one such domain, with the tasks of the job's other groups that name the same.
+    Unspecified: anywhere.
+    """
     @_builtins.property
     def command(self) -> Global___Command: ...
     @_builtins.property
@@ -446,7 +457,7 @@ class TaskGroup(_message.Message):
 
     @_builtins.property
     def spreads(self) -> _containers.RepeatedCompositeFieldContainer[Global___Spread]:
-        """At most so many tasks of this group in one node, site or operator."""
+        """At most so many tasks of this group in one node, switch, rack, site or operator."""
 
     @_builtins.property
     def apart_from(self) -> _containers.RepeatedCompositeFieldContainer[Global___AntiAffinity]:
@@ -498,10 +509,11 @@ class TaskGroup(_message.Message):
         restart_delay_ms: _builtins.int = ...,
         restart_delay_max_ms: _builtins.int = ...,
         outputs: _abc.Iterable[_builtins.str] | None = ...,
+        together: Global___Topology.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_max_restarts", b"_max_restarts", "command", b"command", "compute_time", b"compute_time", "health_check", b"health_check", "latency_slo", b"latency_slo", "max_restarts", b"max_restarts", "resources", b"resources"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_restarts", b"_max_restarts", "apart_from", b"apart_from", "archs", b"archs", "command", b"command", "compute_time", b"compute_time", "count", b"count", "group_latencies", b"group_latencies", "health_check", b"health_check", "labels", b"labels", "latency_slo", b"latency_slo", "max_restarts", b"max_restarts", "name", b"name", "outputs", b"outputs", "ports", b"ports", "resources", b"resources", "restart_delay_max_ms", b"restart_delay_max_ms", "restart_delay_ms", b"restart_delay_ms", "spreads", b"spreads", "time_limit_ms", b"time_limit_ms", "zone_traffic", b"zone_traffic"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_restarts", b"_max_restarts", "apart_from", b"apart_from", "archs", b"archs", "command", b"command", "compute_time", b"compute_time", "count", b"count", "group_latencies", b"group_latencies", "health_check", b"health_check", "labels", b"labels", "latency_slo", b"latency_slo", "max_restarts", b"max_restarts", "name", b"name", "outputs", b"outputs", "ports", b"ports", "resources", b"resources", "restart_delay_max_ms", b"restart_delay_max_ms", "restart_delay_ms", b"restart_delay_ms", "spreads", b"spreads", "time_limit_ms", b"time_limit_ms", "together", b"together", "zone_traffic", b"zone_traffic"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_restarts: _TypeAlias = _typing.Literal["max_restarts"]  # noqa: Y015
     _WhichOneofArgType__max_restarts: _TypeAlias = _typing.Literal["_max_restarts", b"_max_restarts"]  # noqa: Y015

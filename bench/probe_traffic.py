@@ -17,7 +17,7 @@ from typing import Any
 import click
 from mumian_agent.domain.config import AgentConfig
 from mumian_agent.domain.probe_packet import PACKET_BYTES, answer_to
-from mumian_agent.runtime.prober import Prober
+from mumian_agent.runtime.probing.prober import Prober
 
 _SETTLED_AFTER_S = 3.0
 _UDP_AND_IP_BYTES = 28

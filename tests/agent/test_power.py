@@ -34,7 +34,7 @@ from mumian_agent.runtime.power.http_meters import HttpJsonMeter, PrometheusMete
 from mumian_agent.runtime.power.meter import MeterError
 from mumian_agent.runtime.power.rapl import RaplMeter, used_uj
 from mumian_agent.runtime.power.site_power import SitePower, in_use
-from mumian_agent.runtime.prober import Prober
+from mumian_agent.runtime.probing.prober import Prober
 
 from tests.agent.bundles import folders_of
 from tests.agent.one_node import accounts, one_node

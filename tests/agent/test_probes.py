@@ -10,11 +10,14 @@ from pathlib import Path
 
 import grpc
 import pytest
-from mumian.api.v1.fleet_pb2 import FIGURE_SOURCE_MEASURED, Link
+from mumian.api.v1.fleet_pb2 import FIGURE_SOURCE_MEASURED, PROBE_METHOD_GRPC, PROBE_METHOD_UDP, Link
 from mumian_agent.adapters.grpc import echo
 from mumian_agent.domain.probe_packet import NONCE_BYTES, PACKET_BYTES, answer_to, nonce_of_answer, request
 from mumian_agent.domain.rate_limit import RateLimit
-from mumian_agent.runtime.prober import SAMPLES_MIN, NoAnswerError, Prober
+from mumian_agent.runtime.probing import prober as probing
+from mumian_agent.runtime.probing.prober import NoAnswerError, Prober
+from mumian_agent.runtime.probing.target import SAMPLES_MIN
+from mumian_agent.runtime.probing.udp_echo import UdpAddress, UdpEcho
 from mumian_agent.runtime.reflector import Reflector, ReflectorError
 
 from tests.processes import SCRIPTS, Running, free_port
@@ -152,6 +155,39 @@ async def test_where_udp_does_not_pass_a_target_is_called_by_grpc() -> None:
     echo.serve(address)
     assert (await news_of(prober))[0].from_id == "tianhe", "it comes back by itself"
     prober.close()
+
+
+async def test_a_target_that_udp_does_not_reach_is_called_and_probed_by_udp_again_when_it_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(probing, "_KNOCK_EVERY_S", 0.2)
+    address = f"127.0.0.1:{free_port()}"
+    server = echo.serve(address)
+    prober = Prober("gz-test", {}, interval_ms=20, window=64, connect=echo.connected)
+    prober.set_targets({"tianhe": address})
+    [called] = await news_of(prober)
+    assert called.probe_method == PROBE_METHOD_GRPC
+    Reflector(address).start()
+    async with asyncio.timeout(120):
+        while (link := (await news_of(prober))[0]).probe_method != PROBE_METHOD_UDP:
+            pass
+    assert link.rtt_p50_us < called.rtt_p50_us, "no sample of the calls is left"
+    prober.close()
+    server.stop(None).wait()
+
+
+async def test_a_clock_that_is_set_during_a_round_trip_makes_it_no_sample(
+    reflector: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host, port = reflector.split(":")
+    probes = UdpEcho()
+    probes.send("tianhe", UdpAddress(socket.AF_INET, (host, int(port))))
+    await asyncio.sleep(0.2)
+    real_ns = time.time_ns
+    with monkeypatch.context() as patched:
+        patched.setattr(time, "time_ns", lambda: real_ns() + 10**9)
+        assert list(probes.answers()) == []
+    probes.close()
 
 
 async def test_a_zones_reflector_answers_by_udp_and_by_grpc(tmp_path: Path) -> None:

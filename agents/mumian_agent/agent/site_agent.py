@@ -13,7 +13,7 @@ from mumian_agent.agent.site_reports import SiteReports
 from mumian_agent.domain.allocation import AllocationKey
 from mumian_agent.runtime.contact import Contact, now_ns
 from mumian_agent.runtime.identity import Identity
-from mumian_agent.runtime.prober import Prober
+from mumian_agent.runtime.probing.prober import Prober
 
 log = logging.getLogger(__name__)
 

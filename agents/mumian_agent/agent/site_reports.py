@@ -27,7 +27,7 @@ from mumian_agent.runtime.contact import Contact
 from mumian_agent.runtime.environment import devices_active_power_mw
 from mumian_agent.runtime.journal import Entry
 from mumian_agent.runtime.power.site_power import SitePower, in_use
-from mumian_agent.runtime.prober import Prober
+from mumian_agent.runtime.probing.prober import Prober
 
 _LINKS_EVERY_S = 1.0
 _USAGE_EVERY_S = 2.0

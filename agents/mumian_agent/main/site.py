@@ -40,7 +40,7 @@ from mumian_agent.runtime.journal import Journal
 from mumian_agent.runtime.node_probe import NodeProbe
 from mumian_agent.runtime.own_host import OwnHost
 from mumian_agent.runtime.power.site_meters import power_of_site
-from mumian_agent.runtime.prober import Prober
+from mumian_agent.runtime.probing.prober import Prober
 
 _RAY_LOOK_EVERY_S = 2.0
 _CANCEL_AGAIN_AFTER_S = 1.0

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mumian.api.v1 import fleet_service_pb2 as pb
-from mumian.api.v1.fleet_pb2 import METER_SIDE_FACILITY, METER_SIDE_IT, Link, Node, Site
+from mumian.api.v1.fleet_pb2 import METER_SIDE_FACILITY, METER_SIDE_IT, PROBE_METHOD_GRPC, Link, Node, Site
 from mumian.cli import figures, words
 from mumian.cli.json_output import print_json
 from mumian.cli.session import Session, pass_session, shared_options
@@ -131,7 +131,8 @@ def links(session: Session, from_id: str) -> None:
 
 def _source(link: Link) -> str:
     error = f", {link.rtt_error_us / 1000:.2f} ms of it error" if link.rtt_error_us else ""
-    return f"{words.source(link.source)}{error}"
+    method = " by gRPC" if link.probe_method == PROBE_METHOD_GRPC else ""
+    return f"{words.source(link.source)}{method}{error}"
 
 
 def site_table(found: Sequence[Site]) -> Table:

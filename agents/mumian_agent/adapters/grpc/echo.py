@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import grpc
 
-from mumian_agent.runtime.prober import NoAnswerError
+from mumian_agent.runtime.probing.prober import NoAnswerError
 from mumian_agent.runtime.reflector import ReflectorError
 
 _SERVICE, _METHOD = "grpc.health.v1.Health", "Check"

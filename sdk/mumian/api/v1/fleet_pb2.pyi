@@ -108,6 +108,27 @@ METER_SIDE_IT: MeterSide.ValueType  # 1
 METER_SIDE_FACILITY: MeterSide.ValueType  # 2
 Global___MeterSide: _TypeAlias = MeterSide  # noqa: Y015
 
+class _ProbeMethod:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ProbeMethodEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ProbeMethod.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PROBE_METHOD_UNSPECIFIED: _ProbeMethod.ValueType  # 0
+    PROBE_METHOD_UDP: _ProbeMethod.ValueType  # 1
+    """until the kernel has the answer"""
+    PROBE_METHOD_GRPC: _ProbeMethod.ValueType  # 2
+    """until the agent has it"""
+
+class ProbeMethod(_ProbeMethod, metaclass=_ProbeMethodEnumTypeWrapper): ...
+
+PROBE_METHOD_UNSPECIFIED: ProbeMethod.ValueType  # 0
+PROBE_METHOD_UDP: ProbeMethod.ValueType  # 1
+"""until the kernel has the answer"""
+PROBE_METHOD_GRPC: ProbeMethod.ValueType  # 2
+"""until the agent has it"""
+Global___ProbeMethod: _TypeAlias = ProbeMethod  # noqa: Y015
+
 @_typing.final
 class Pue(_message.Message):
     """Power usage effectiveness, facility power / IT power (ISO/IEC 30134-2), in permille."""
@@ -708,6 +729,7 @@ class Link(_message.Message):
     BANDWIDTH_KBPS_FIELD_NUMBER: _builtins.int
     BANDWIDTH_KBPS_ALLOCATED_FIELD_NUMBER: _builtins.int
     RTT_ERROR_US_FIELD_NUMBER: _builtins.int
+    PROBE_METHOD_FIELD_NUMBER: _builtins.int
     from_id: _builtins.str
     """zone or site"""
     to_site_id: _builtins.str
@@ -723,6 +745,8 @@ class Link(_message.Message):
     """Of an estimate (source: modelled): how much of rtt_p99_us is its error, with which promises count.
     (coordinator)
     """
+    probe_method: Global___ProbeMethod.ValueType
+    """How a measured one was measured: where UDP does not come back, by calls, which take longer."""
     @_builtins.property
     def sample_time(self) -> _timestamp_pb2.Timestamp:
         """When the newest sample was taken, by the agent's clock."""
@@ -740,10 +764,11 @@ class Link(_message.Message):
         bandwidth_kbps: _builtins.int = ...,
         bandwidth_kbps_allocated: _builtins.int = ...,
         rtt_error_us: _builtins.int = ...,
+        probe_method: Global___ProbeMethod.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["sample_time", b"sample_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bandwidth_kbps", b"bandwidth_kbps", "bandwidth_kbps_allocated", b"bandwidth_kbps_allocated", "from_id", b"from_id", "rtt_error_us", b"rtt_error_us", "rtt_p50_us", b"rtt_p50_us", "rtt_p99_us", b"rtt_p99_us", "sample_count", b"sample_count", "sample_time", b"sample_time", "source", b"source", "to_site_id", b"to_site_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bandwidth_kbps", b"bandwidth_kbps", "bandwidth_kbps_allocated", b"bandwidth_kbps_allocated", "from_id", b"from_id", "probe_method", b"probe_method", "rtt_error_us", b"rtt_error_us", "rtt_p50_us", b"rtt_p50_us", "rtt_p99_us", b"rtt_p99_us", "sample_count", b"sample_count", "sample_time", b"sample_time", "source", b"source", "to_site_id", b"to_site_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

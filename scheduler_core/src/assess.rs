@@ -29,7 +29,8 @@ pub fn assess(state: &State, request: &border::AssessRequest) -> Result<border::
         let assessment = match state.allocation(&running.allocation_id) {
             None => border::Assessment { gone: true, ..Default::default() },
             Some((at, devices)) => {
-                let task = Task::of(&running.job_id, job, group);
+                let Task { demand, coupling } = Task::of(&running.job_id, job, group);
+                let task = Task { demand: demand.starting(request.now_unix_s), coupling };
                 assessment(&without(state, &running.allocation_id)?, &running.job_id, job, &task, at, devices, &policy)
             }
         };

@@ -29,6 +29,7 @@ from mumian_orchestrator.bench.sim.recording import Recording, with_jobs_of_back
 from mumian_orchestrator.bench.sim.report.figures import figures
 from mumian_orchestrator.bench.sim.runner import Run
 from mumian_orchestrator.bench.sim.scenario import read
+from mumian_orchestrator.bench.sim.task_groups import written
 from mumian_orchestrator.ports.store import Write
 from mumian_orchestrator.services.leadership import campaign, leader_key
 from mumian_orchestrator.services.store.backup import back_up
@@ -125,8 +126,36 @@ def test_promises_sites_and_what_nobody_measured_are_kept() -> None:
 def test_what_the_twin_cannot_replay_is_told() -> None:
     of_china = job(1, 0, [(0, 10)], jurisdictions=["CN"])
     imported = scenario_of(recording([of_china, job(2, 0, [(0, 5)], kind=JOB_KIND_SERVICE)]), "replay", 10)
-    assert imported.left_out == ("1 jobs have jurisdictions; it is left out",)
-    assert [job_class["movable"] for job_class in imported.raw["jobs"]] == [0, 1]  # type: ignore[attr-defined]
+    [told] = imported.left_out
+    assert told.startswith("1 jobs are left out: jurisdictions ('CN') is unknown"), "no site is in China"
+    assert [job_class["movable"] for job_class in imported.raw["jobs"]] == [1]  # type: ignore[attr-defined]
+
+
+def test_what_a_job_asks_of_sites_and_nodes_is_replayed() -> None:
+    wished = job(1, 0, [(0, 10)], jurisdictions=["CN"], operators_denied=["op"], pue_max_permille=1500)
+    group = wished.spec.task_groups[0]
+    group.archs.append("arm64")
+    group.labels["disk"] = "nvme"
+    group.latency_slo.CopyFrom(
+        LatencySlo(zone_ids=["tianhe"], budget_us=9000, soft_microcny_per_ms_hour=2_000_000)
+    )
+    group.compute_time.by_arch_us["arm64"] = 3000
+    recorded = recording([wished])
+    recorded.sites[1].jurisdiction, recorded.nodes[1].arch = "CN-GD", "arm64"
+    recorded.nodes[1].labels["disk"] = "nvme"
+    imported = scenario_of(recorded, "replay", 10)
+    assert imported.left_out == ()
+    scenario = read(imported.raw)
+    [job_class] = scenario.jobs
+    assert (job_class.jurisdictions, job_class.operators_denied) == (("CN",), ("op",))
+    assert job_class.pue_max_permille == 1500
+    assert written(job_class.groups[0]) == {
+        "name": "main", "count": 1, "cpu_milli": 2000, "memory_mib": 1024, "archs": ["arm64"],
+        "labels": {"disk": "nvme"}, "slo_budget_ms": 9, "soft_cny_per_ms_hour": 2,
+        "compute_ms_by_arch": {"arm64": 3},
+    }  # fmt: skip
+    made = Run(scenario, readings=0).simulate(0, keeps_placements=True)
+    assert [placed.site_id for placed in made.placements] == ["hub"]
 
 
 def test_a_gang_with_limits_is_replayed_whole() -> None:

@@ -9,6 +9,7 @@ from mumian.api.v1.fleet_pb2 import HEALTH_DRAINING, HEALTH_READY, Node, Prices,
 from mumian.api.v1.job_pb2 import JobSpec, TaskGroup
 from mumian.api.v1.resources_pb2 import Resources
 from mumian_core import CancelToken, CoreError, Engine, Snapshot, solve_assignment
+from mumian_core.v1.assess_pb2 import AssessRequest, AssessResponse
 from mumian_core.v1.engine_pb2 import Delta, PendingJob, PlaceRequest, Plan, Policy, UsedResources
 from mumian_core.v1.optimize_pb2 import (
     STOP_REASON_CANCELLED,
@@ -199,3 +200,33 @@ def test_placing_on_a_what_if_does_not_disturb_the_engine_that_it_came_from() ->
     engine.apply(Delta(base_generation=engine.generation(), sites=[dearer]).SerializeToString())
     assert [p.site_id for p in Plan.FromString(engine.snapshot().place(request)).placements] == ["cheap"]
     assert Plan.FromString(view.place(request)) == before
+
+
+def test_tasks_are_assessed_and_arranged_at_the_prices_of_the_hour_that_is_named() -> None:
+    engine = engine_of_two_sites()
+    sites = [
+        Site(id=name, health=HEALTH_READY, prices=Prices(energy_kwh_microcny=100)) for name in CORE_CNY_MICRO
+    ]
+    for each, by_hour in zip(sites, ([100, 900], [500, 500]), strict=True):
+        each.pue.average_permille = each.pue.marginal_permille = 1000
+        each.forecast.first_hour_unix_s = 3600
+        for price in by_hour:
+            each.forecast.hours.add(energy_kwh_microcny=price * 1000)
+    nodes = [Node(id=f"{s.id}/n1", site_id=s.id, health=HEALTH_READY, cpu_milli=4000, memory_mib=8192,
+                  core_active_power_mw=1_000_000) for s in sites]  # fmt: skip
+    used = UsedResources(allocation_id="a", node_id="dear/n1", job_id="j", task_group="main",
+                         resources=Resources(cpu_milli=1000, memory_mib=64))  # fmt: skip
+    engine.apply(Delta(reset=True, sites=sites, nodes=nodes, allocations=[used]).SerializeToString())
+    running = [RunningTask(allocation_id="a", job_id="j", task_group="main")]
+    found = []
+    for now_unix_s in (0, 3600, 2 * 3600):
+        asked = AssessRequest(jobs=[job("j", 1, 1000)], running=running, now_unix_s=now_unix_s)
+        [assessed] = AssessResponse.FromString(
+            engine.snapshot().assess(asked.SerializeToString())
+        ).assessments
+        request = OptimizeRequest(evaluation_id="e", jobs=asked.jobs, running=running, now_unix_s=now_unix_s,
+                                  stop=Stop(rounds_max=5, threads=1))  # fmt: skip
+        moves = optimize(engine.snapshot(), request).moves
+        found.append((assessed.cost.energy_microcny_per_hour, [move.to_node_id for move in moves]))
+    # 1 kW: no time means the flat price of 100 micro-CNY; then 0.1 and 0.9 CNY here, 0.5 CNY elsewhere.
+    assert found == [(100, []), (100_000, []), (900_000, ["cheap/n1"])]

@@ -33,10 +33,16 @@ class Assessment:
 
 @dataclass(frozen=True, slots=True)
 class SearchLimits:
-    """How long the optimiser looks, and how many running tasks it may move (None: any number)."""
+    """How long the optimiser looks, and how many running tasks it may move (None: any number).
+
+    Args:
+        time_limit_ms: 0: none.
+        rounds_max: of its search, so that it finds the same on any machine; 0: any number.
+    """
 
     time_limit_ms: int
     moves_max: int | None
+    rounds_max: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,6 +85,26 @@ class Fields:
             raise FieldError(f"{self.at(name)} ({value!r}) must be a list of texts")
         return tuple(value)
 
+    def texts_by_name(self, name: str) -> tuple[tuple[str, str], ...]:
+        """A mapping of names to texts, in order of the names; not given: none."""
+        found = []
+        for key, value in self._mapping(name).items():
+            if not isinstance(value, str) or not value:
+                raise FieldError(f"{self.at(name)}.{key} ({value!r}) must be a text; put it in quotes")
+            found.append((key, value))
+        return tuple(sorted(found))
+
+    def numbers_by_name(self, name: str) -> tuple[tuple[str, float], ...]:
+        """A mapping of names to numbers of at least 0, in order of the names; not given: none."""
+        where = self.at(name)
+        return tuple(sorted((k, number(v, f"{where}.{k}", 0.0)) for k, v in self._mapping(name).items()))
+
+    def _mapping(self, name: str) -> Mapping[str, Any]:
+        value = self.take(name, {})
+        if not isinstance(value, Mapping) or not all(isinstance(key, str) and key for key in value):
+            raise FieldError(f"{self.at(name)} ({value!r}) must be a mapping of names")
+        return value
+
     def items(self, name: str, read: Callable[[Fields], T], *, least: int = 1) -> tuple[T, ...]:
         """A list of mappings."""
         value = self.take(name, [] if least == 0 else None)

@@ -36,7 +36,8 @@ class Holds:
     def left_s(self, job_id: str, group: str, site_id: str, now_s: float) -> float:
         """How long tasks of the group are still not to go there; 0: they may."""
         known = self._breaks.get((job_id, group, site_id))
-        return max(0.0, known.at_s + known.hold_s - now_s) if known else 0.0
+        # To the millisecond: a fraction of one that the clock has lost holds nobody.
+        return max(0.0, round(known.at_s + known.hold_s - now_s, 3)) if known else 0.0
 
     def forget(self, now_s: float) -> None:
         """Drop what says nothing any more."""

@@ -107,7 +107,7 @@ class Services:
     scheduler: Scheduler
     _reconciler: Reconciler
     _rollouts: Rollouts
-    _drift: Drift
+    drift: Drift
     archive: Archive
     _estimates: LinkEstimates
 
@@ -123,8 +123,12 @@ class Services:
         self._reconciler.resume()
         self._rollouts.resume()
 
-    async def run(self) -> None:
+    async def run(self, *, looks_for_moves: bool = True) -> None:
         """Do the work that no caller waits for, until cancelled.
+
+        Args:
+            looks_for_moves: services move by themselves; otherwise when the caller checks `drift` and
+                `reoptimisation`.
 
         Raises:
             SupersededError: another leader writes; the term is over.
@@ -132,11 +136,10 @@ class Services:
         await first_of(
             self._commit_log.run(),
             self.scheduler.run(),
-            self.reoptimisation.run(),
+            *((self.reoptimisation.run(), self.drift.run()) if looks_for_moves else ()),
             self._watch_silence(),
             self.bundles.run(),
             self._rollouts.run(),
-            self._drift.run(),
             self.archive.run(),
             self._estimates.run(),
             self.funding.run(self.scheduler.evaluate_waiting),
@@ -188,7 +191,7 @@ def compose(
     receipts = Receipts(fleet, book, config.carbon_kg_microcny)
     disconnections = Disconnections(table, fleet, engine, sessions, scheduler, brake, receipts, clock)
     reconciler = Reconciler(table, engine, sessions, scheduler, preemptions, receipts)
-    arrangements = Arrangements(table, fleet, preemptions)
+    arrangements = Arrangements(table, fleet, preemptions, clock)
     handovers = Handovers(table, sessions, clock)
     bundle_max_bytes, bundles_max_bytes = config.bundle_max_mib * _MIB, config.bundles_max_mib * _MIB
     bundles = Bundles(bundle_store, table, clock, bundle_max_bytes, bundles_max_bytes)
@@ -260,7 +263,7 @@ def compose(
         scheduler=scheduler,
         _reconciler=reconciler,
         _rollouts=rollouts,
-        _drift=drift,
+        drift=drift,
         archive=archive,
         _estimates=estimates,
     )

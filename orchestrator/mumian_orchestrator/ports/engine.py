@@ -76,8 +76,16 @@ class View(Protocol):
     def verify(self, decision: Decision, jobs: Sequence[PendingJob]) -> Decision:
         """The part of a decision that holds here."""
 
-    async def assess(self, jobs: Sequence[PendingJob], running: Sequence[RunningTask]) -> list[Assessment]:
-        """How each running task stands here, in their order. Runs beside the event loop."""
+    async def assess(
+        self, jobs: Sequence[PendingJob], running: Sequence[RunningTask], now_unix_s: int
+    ) -> list[Assessment]:
+        """How each running task stands here, in their order, at the prices of that time's hour. Runs beside
+        the event loop.
+        """
 
-    async def optimize(self, evaluation_id: str, problem: Problem, limits: SearchLimits) -> Solution:
-        """The best arrangement that is found in time. Runs beside the event loop; ends when cancelled."""
+    async def optimize(
+        self, evaluation_id: str, problem: Problem, limits: SearchLimits, now_unix_s: int
+    ) -> Solution:
+        """The best arrangement that is found in time, at the prices of that time's hour. Runs beside the
+        event loop; ends when cancelled.
+        """

@@ -73,8 +73,9 @@ class Archive:
         forget_s = loop.time()
         while True:
             await asyncio.sleep(_LOOK_EVERY_S)
-            due = iter(list(self._due()))
-            await asyncio.gather(*(self._put_all_away(due) for _ in range(_AT_ONCE)))
+            found = list(self._due())
+            due = iter(found)
+            await asyncio.gather(*(self._put_all_away(due) for _ in range(min(len(found), _AT_ONCE))))
             if loop.time() >= forget_s:
                 forget_s = loop.time() + _FORGET_EVERY_S
                 await self._forget_old()

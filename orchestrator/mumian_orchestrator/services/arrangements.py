@@ -21,10 +21,9 @@ from mumian_orchestrator.domain.job_state import (
     unplaced_tasks,
     wants_placement,
 )
+from mumian_orchestrator.ports.clock import Clock
 from mumian_orchestrator.ports.engine import View
-from mumian_orchestrator.services.fleet import Fleet
-from mumian_orchestrator.services.job_table import JobTable
-from mumian_orchestrator.services.preemptions import Preemptions
+from mumian_orchestrator.services.movers import Evictions, Jobs, Sites
 
 _PPM = 1_000_000
 
@@ -70,8 +69,8 @@ class Best:
 class Arrangements:
     """Asks views of the cluster about the jobs of the table."""
 
-    def __init__(self, table: JobTable, fleet: Fleet, preemptions: Preemptions) -> None:
-        self._table, self._fleet, self._preemptions = table, fleet, preemptions
+    def __init__(self, table: Jobs, fleet: Sites, preemptions: Evictions, clock: Clock) -> None:
+        self._table, self._fleet, self._preemptions, self._clock = table, fleet, preemptions, clock
         self._numbers = itertools.count(1)
 
     def stock(self) -> Stock:
@@ -113,7 +112,9 @@ class Arrangements:
         in_play = {task.job_id for task in movable}
         jobs = [job for job_id, job in stock.jobs.items() if job.tasks or job_id in in_play]
         evaluation_id = f"arrangement-{next(self._numbers)}"
-        solution = await view.optimize(evaluation_id, Problem(jobs, movable), limits)
+        solution = await view.optimize(
+            evaluation_id, Problem(jobs, movable), limits, self._clock.now().seconds
+        )
         standing = await self._standing(view, stock)
         placed: list[tuple[str, CostBreakdown, Rejection | None]] = []
         for task in stock.running:
@@ -128,7 +129,8 @@ class Arrangements:
         return Best(arrangement, solution, standing)
 
     async def _standing(self, view: View, stock: Stock) -> dict[str, Assessment]:
-        assessed = await view.assess(list(stock.jobs.values()), stock.running)
+        now_unix_s = self._clock.now().seconds
+        assessed = await view.assess(list(stock.jobs.values()), stock.running, now_unix_s)
         standing = {}
         for task, assessment in zip(stock.running, assessed, strict=True):
             if assessment.is_gone:

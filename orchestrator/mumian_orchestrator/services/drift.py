@@ -16,14 +16,12 @@ from mumian_orchestrator.domain.decision import PendingJob
 from mumian_orchestrator.domain.handover import is_movable
 from mumian_orchestrator.domain.holds import Holds
 from mumian_orchestrator.domain.job_state import task_of
+from mumian_orchestrator.domain.receipt import rates_over
 from mumian_orchestrator.domain.rollout import group_of
 from mumian_orchestrator.ports.clock import Clock
 from mumian_orchestrator.ports.engine import Engine, EngineRefusedError
-from mumian_orchestrator.services.fleet import Fleet
-from mumian_orchestrator.services.job_table import JobTable
-from mumian_orchestrator.services.plan_applier import PlanApplier
+from mumian_orchestrator.services.movers import Jobs, Mover, Placer, Sites
 from mumian_orchestrator.services.reoptimisation import Reoptimisation
-from mumian_orchestrator.services.solver import Solver
 
 log = logging.getLogger(__name__)
 
@@ -60,11 +58,11 @@ class Drift:
 
     def __init__(
         self,
-        table: JobTable,
-        fleet: Fleet,
+        table: Jobs,
+        fleet: Sites,
         engine: Engine,
-        solver: Solver,
-        applier: PlanApplier,
+        solver: Placer,
+        applier: Mover,
         reoptimisation: Reoptimisation,
         holds: Holds,
         clock: Clock,
@@ -84,11 +82,19 @@ class Drift:
         while True:
             await asyncio.sleep(_LOOK_EVERY_S)
             try:
-                await self.look()
-                await self._replan_if_changed()
+                await self.check()
             except Exception:
                 # Nobody depends on it, so a defect here must not end the term.
                 log.exception("defect: drift was not looked at; nothing moves")
+
+    def is_broken(self, allocation_id: str) -> bool:
+        """Whether it was where its promise does not hold when it was last looked at."""
+        return allocation_id in self._broken
+
+    async def check(self) -> None:
+        """Move what has to move now."""
+        await self.look()
+        await self.replan_if_changed()
 
     def describe(self, job: Job) -> list[str]:
         """Whose promises do not hold now, one sentence each."""
@@ -110,7 +116,8 @@ class Drift:
         watched = list(self._watched())
         jobs = {job.id: PendingJob(job.id, job.spec, (), job.create_time.seconds) for job, _ in watched}
         running = [RunningTask(a.id, job.id, task_of(a), a.site_id, a.node_id) for job, a in watched]
-        assessed = await self._engine.view().assess(list(jobs.values()), running) if running else []
+        now_unix_s, view = self._clock.now().seconds, self._engine.view()
+        assessed = await view.assess(list(jobs.values()), running, now_unix_s) if running else []
         now_s = self._clock.monotonic_s()
         before, self._broken = self._broken, {}
         due: list[tuple[Job, Allocation]] = []
@@ -122,7 +129,8 @@ class Drift:
             self._broken[allocation.id] = broken
             broken.reason = rejection.reason
             patience_ms = group_of(job, allocation).latency_slo.patience_ms or PATIENCE_MS
-            if now_s - broken.since_s >= patience_ms / 1000 and now_s >= broken.again_s:
+            # In whole milliseconds: the clock's fractions are no reason to wait for another look.
+            if round(1000 * (now_s - broken.since_s)) >= patience_ms and now_s >= broken.again_s:
                 due.append((job, allocation))
         for job, allocation in due[:_MOVES_AT_ONCE]:
             await self._move(job, allocation, self._broken[allocation.id])
@@ -169,7 +177,7 @@ class Drift:
                 found.append((job, allocation))
         return found
 
-    async def _replan_if_changed(self) -> None:
+    async def replan_if_changed(self) -> None:
         """Look at the whole fleet when what sites cost has changed for good."""
         now_s, costs = self._clock.monotonic_s(), self._costs()
         # A site that has just come, or come back, is no change: what waits is placed there anyway.
@@ -185,14 +193,14 @@ class Drift:
             await self._reoptimisation.optimize(self._reoptimisation.limits, dry_run=False, by_itself=True)
 
     def _costs(self) -> Mapping[str, Sequence[int]]:
+        now_ms = self._clock.now().ToMilliseconds()
         return {
             site.id: (
                 site.pue.marginal_permille,
                 site.prices.cpu_core_hour_microcny,
                 site.prices.memory_gib_hour_microcny,
-                site.prices.energy_kwh_microcny,
                 site.prices.egress_gib_microcny,
-                site.carbon_g_per_kwh,
+                *rates_over(site, now_ms, now_ms),
             )
             for site in self._fleet.all_sites()
             if self._fleet.is_reachable(site.id)

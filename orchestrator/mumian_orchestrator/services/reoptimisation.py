@@ -17,9 +17,8 @@ from mumian_orchestrator.domain.job_state import task_of
 from mumian_orchestrator.ports.clock import Clock
 from mumian_orchestrator.ports.engine import Engine, View
 from mumian_orchestrator.services.arrangements import Arrangements, Best, Stock
-from mumian_orchestrator.services.handovers import TAKES_OVER_WITHIN_S, Handovers
-from mumian_orchestrator.services.job_table import JobTable
-from mumian_orchestrator.services.plan_applier import PlanApplier
+from mumian_orchestrator.services.handovers import TAKES_OVER_WITHIN_S
+from mumian_orchestrator.services.movers import Jobs, Mover, TakeOvers
 from mumian_orchestrator.services.tasks import TaskSet
 
 log = logging.getLogger(__name__)
@@ -52,11 +51,11 @@ class Reoptimisation:
 
     def __init__(
         self,
-        table: JobTable,
+        table: Jobs,
         engine: Engine,
         arrangements: Arrangements,
-        applier: PlanApplier,
-        handovers: Handovers,
+        applier: Mover,
+        handovers: TakeOvers,
         holds: Holds,
         clock: Clock,
         limits: SearchLimits,
@@ -66,23 +65,36 @@ class Reoptimisation:
         self._applier, self._handovers, self._clock = applier, handovers, clock
         self._holds = holds
         self.limits, self._interval_s = limits, interval_s
+        self._next_s: float | None = None  # when the next run is due by itself
         self._background = TaskSet()
         # Waves of an older run start no more once there is a newer one.
         self._runs = 0
 
     async def run(self) -> None:
-        """Optimise every `interval_s`, and give up moves that hang, until cancelled."""
-        next_s = self._clock.monotonic_s() + self._interval_s
+        """Check again and again, until cancelled."""
         while True:
             await asyncio.sleep(_TICK_S)
-            self._handovers.give_up_overdue()
-            if self._interval_s and self._clock.monotonic_s() >= next_s:
-                try:
-                    await self.optimize(self.limits, dry_run=False, by_itself=True)
-                except Exception:
-                    # Nobody depends on it, so a defect here must not end the term.
-                    log.exception("defect: the fleet was not optimised; nothing moves")
-                next_s = self._clock.monotonic_s() + self._interval_s
+            try:
+                await self.check()
+            except Exception:
+                # Nobody depends on it, so a defect here must not end the term.
+                log.exception("defect: the fleet was not optimised; nothing moves")
+
+    async def check(self) -> None:
+        """Give up moves that hang, and optimise when it is time; the first time that is a whole interval from
+        the first check.
+        """
+        self._handovers.give_up_overdue()
+        if not self._interval_s:
+            return
+        now_s = self._clock.monotonic_s()
+        if self._next_s is None:
+            self._next_s = now_s + self._interval_s
+        elif now_s >= self._next_s:
+            try:
+                await self.optimize(self.limits, dry_run=False, by_itself=True)
+            finally:
+                self._next_s = self._clock.monotonic_s() + self._interval_s
 
     async def optimize(
         self, limits: SearchLimits, *, dry_run: bool, by_itself: bool = False

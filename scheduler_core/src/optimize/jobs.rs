@@ -128,6 +128,7 @@ fn running<'a>(
         if coupling.is_some() {
             continue; // it stays where it is
         }
+        let demand = demand.starting(request.now_unix_s);
         let home = Home { allocation_id: id, at, devices: devices.to_vec() };
         let stays = is_seat(&cluster, &demand, &home);
         running.push(InPlay {
@@ -201,7 +202,7 @@ impl<'a> Case<'a> {
                     named.flat_map(|p| p.task_indexes.iter().copied()).collect()
                 };
                 let Task { demand, coupling } = Task::of(&job.job_id, spec, group);
-                let demand = Arc::new(demand);
+                let demand = Arc::new(demand.starting(self.request.now_unix_s));
                 for index in indexes {
                     let seat = placed.get(&(job.job_id.as_str(), group.name.as_str(), index)).copied();
                     if coupling.is_some() {

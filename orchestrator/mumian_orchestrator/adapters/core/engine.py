@@ -21,10 +21,11 @@ class CoreEngine:
 
     Args:
         policy: the platform's own terms of the cost.
+        native: one that somebody else tells things too; by default one of its own.
     """
 
-    def __init__(self, policy: engine_pb2.Policy) -> None:
-        self._native = NativeEngine()
+    def __init__(self, policy: engine_pb2.Policy, native: NativeEngine | None = None) -> None:
+        self._native = NativeEngine() if native is None else native
         self._policy = policy
         self._shielded: set[str] = set()
 

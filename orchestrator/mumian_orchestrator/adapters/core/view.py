@@ -73,25 +73,35 @@ class CoreView:
             decision, generation=response.generation, placements=kept, evictions=evictions
         )
 
-    async def assess(self, jobs: Sequence[PendingJob], running: Sequence[RunningTask]) -> list[Assessment]:
+    async def assess(
+        self, jobs: Sequence[PendingJob], running: Sequence[RunningTask], now_unix_s: int
+    ) -> list[Assessment]:
         """How each running task stands here, in their order."""
         request = assess_pb2.AssessRequest(
             jobs=[pending_job(job, explain=False) for job in jobs],
             running=[running_task(task) for task in running],
             policy=self._policy,
+            now_unix_s=now_unix_s,
         )
         answer = await asyncio.to_thread(refusals_named, self._native.assess, request.SerializeToString())
         return [assessment_of(a) for a in assess_pb2.AssessResponse.FromString(answer).assessments]
 
-    async def optimize(self, evaluation_id: str, problem: Problem, limits: SearchLimits) -> Solution:
+    async def optimize(
+        self, evaluation_id: str, problem: Problem, limits: SearchLimits, now_unix_s: int
+    ) -> Solution:
         """The best arrangement that is found in time."""
         request = optimize_pb2.OptimizeRequest(
             evaluation_id=evaluation_id,
             jobs=[pending_job(job, explain=False) for job in problem.jobs],
             running=[running_task(task) for task in problem.movable],
             policy=self._policy,
-            stop=optimize_pb2.Stop(time_limit_ms=limits.time_limit_ms, threads=_SEARCH_THREADS),
+            stop=optimize_pb2.Stop(
+                time_limit_ms=limits.time_limit_ms,
+                rounds_max=limits.rounds_max,
+                threads=1 if limits.rounds_max else _SEARCH_THREADS,
+            ),
             moves_max=limits.moves_max,
+            now_unix_s=now_unix_s,
         )
         cancel = CancelToken()
 

@@ -6,12 +6,12 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
 from mumian_orchestrator.bench.sim.arrivals import Arrival
-from mumian_orchestrator.bench.sim.jobs import TaskGroup
 from mumian_orchestrator.bench.sim.links import Links, Pair
 from mumian_orchestrator.bench.sim.scenario import NodeClass, Scenario, Site
+from mumian_orchestrator.bench.sim.task_groups import TaskGroup
 
 MWS_PER_KWH = 3_600_000_000  # milliwatt-seconds
-Group = tuple[int, int, str, str]  # class, task group, zone, site
+Group = tuple[int, int, str, str, int]  # class, task group, zone, site, node class
 
 
 @dataclass(slots=True)
@@ -90,19 +90,31 @@ class SiteAccount:
 
 
 @dataclass(slots=True)
+class Promises:
+    """Task-seconds under a latency promise, and those of them at a place that keeps it."""
+
+    task_s: float = 0.0
+    kept_task_s: float = 0.0
+
+    @property
+    def share(self) -> float | None:
+        """What is kept; None: nothing was promised."""
+        return self.kept_task_s / self.task_s if self.task_s else None
+
+
+@dataclass(slots=True)
 class TenantAccount:
     """What one tenant asked for and got."""
 
     arrived: int = 0
     starts: int = 0
     wait_sum_s: float = 0.0
-    promised_task_s: float = 0.0
-    kept_task_s: float = 0.0
+    hard: Promises = field(default_factory=Promises)
+    soft: Promises = field(default_factory=Promises)
 
-    @property
-    def inside_slo(self) -> float | None:
-        """The share of its task-seconds under a promise at a place that keeps it; None: it has no promise."""
-        return self.kept_task_s / self.promised_task_s if self.promised_task_s else None
+    def promises(self, group: TaskGroup) -> Promises:
+        """Those that a group's are counted with."""
+        return self.hard if group.is_hard else self.soft
 
 
 @dataclass(slots=True)
@@ -129,15 +141,10 @@ class Account:
         """Tasks of all tenants."""
         return sum(tenant.arrived for tenant in self.tenants.values())
 
-    @property
-    def promised_task_s(self) -> float:
-        """Task-seconds under a latency promise."""
-        return sum(tenant.promised_task_s for tenant in self.tenants.values())
-
-    @property
-    def kept_task_s(self) -> float:
-        """Of these, those at a place that keeps it."""
-        return sum(tenant.kept_task_s for tenant in self.tenants.values())
+    def promises(self, *, hard: bool) -> Promises:
+        """Of all tenants."""
+        kinds = [tenant.hard if hard else tenant.soft for tenant in self.tenants.values()]
+        return Promises(sum(kind.task_s for kind in kinds), sum(kind.kept_task_s for kind in kinds))
 
     def tenant_of(self, task: Arrival) -> TenantAccount:
         """Whose task it is."""
@@ -155,8 +162,9 @@ class Account:
         tenant.starts += 1
         tenant.wait_sum_s += wait_s
         self.waits_s.append(wait_s)
-        if self.group_of(running.task).slo_budget_us:
-            tenant.promised_task_s += wait_s
+        group = self.group_of(running.task)
+        if group.slo_budget_us:
+            tenant.promises(group).task_s += wait_s
 
     def end(self, running: Running, now_s: float, links: Links) -> None:
         """It ends, or is lost."""
@@ -170,8 +178,9 @@ class Account:
 
     def still_waits(self, task: Arrival, now_s: float) -> None:
         """It never got a place."""
-        if self.group_of(task).slo_budget_us:
-            self.tenant_of(task).promised_task_s += now_s - task.at_s
+        group = self.group_of(task)
+        if group.slo_budget_us:
+            self.tenant_of(task).promises(group).task_s += now_s - task.at_s
 
     def count_promises(self, now_s: float, links: Links) -> None:
         """Count all running tasks up to now by the round trips that held until now."""
@@ -182,7 +191,8 @@ class Account:
         task, want = running.task, self.group_of(running.task)
         site = self.sites[running.site_id]
         site.advance(now_s)
-        machine = site.site.nodes[node_class_index(running.node_id)]
+        machine_class = node_class_index(running.node_id)
+        machine = site.site.nodes[machine_class]
         site.it_power_mw += by * power_mw(want, machine)
         site.rent_microcny_per_hour += by * rent_microcny_per_hour(want, machine, site.site)
         site.cpu_milli += by * want.cpu_milli
@@ -192,7 +202,7 @@ class Account:
         if machine.sleeps:
             self._wake_or_sleep(site, running.node_id, machine, by)
         if want.slo_budget_us:
-            group = (task.job_class, task.group, task.zone, running.site_id)
+            group = (task.job_class, task.group, task.zone, running.site_id, machine_class)
             self.promised.setdefault(group, (0, now_s))
             self._count(group, now_s, links)
             self.promised[group] = (self.promised[group][0] + by, now_s)
@@ -203,15 +213,18 @@ class Account:
         if not site.is_lost and (before == 0) != (after == 0):
             site.idle_power_mw += machine.idle_power_mw if after else -machine.idle_power_mw
 
-    def _count(self, group: Group, now_s: float, links: Links) -> None:
-        running, since_s = self.promised[group]
-        job = self.scenario.jobs[group[0]]
+    def _count(self, key: Group, now_s: float, links: Links) -> None:
+        running, since_s = self.promised[key]
+        job_class, number, zone, site_id, machine_class = key
+        job = self.scenario.jobs[job_class]
+        group = job.groups[number]
         spent = running * (now_s - since_s)
-        tenant = self.tenants[job.tenant]
-        tenant.promised_task_s += spent
-        if job.groups[group[1]].keeps_promise(links[group[2], group[3]].rtt_p99_us):
-            tenant.kept_task_s += spent
-        self.promised[group] = (running, now_s)
+        promises = self.tenants[job.tenant].promises(group)
+        promises.task_s += spent
+        machine = self.sites[site_id].site.nodes[machine_class]
+        if group.keeps_promise(links[zone, site_id].rtt_p99_us, machine):
+            promises.kept_task_s += spent
+        self.promised[key] = (running, now_s)
 
 
 def node_class_index(node_id: str) -> int:

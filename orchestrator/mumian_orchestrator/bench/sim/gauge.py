@@ -5,7 +5,7 @@ It builds a state of its own from what runs where, so that it is the same for ev
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mumian.api.v1.fleet_pb2 import Node, Site
@@ -15,11 +15,10 @@ from mumian_core import Engine
 from mumian_core.v1 import engine_pb2, optimize_pb2
 
 from mumian_orchestrator.bench.sim import world
-from mumian_orchestrator.bench.sim.account import Running
+from mumian_orchestrator.bench.sim.account import Running, node_class_index
 from mumian_orchestrator.bench.sim.arrivals import Arrival
 from mumian_orchestrator.bench.sim.links import Links, link_messages
 from mumian_orchestrator.bench.sim.policies.books import Room, Task
-from mumian_orchestrator.bench.sim.policies.engine import whole_fleet_request
 from mumian_orchestrator.bench.sim.policies.fgd import fragment_milli
 from mumian_orchestrator.bench.sim.scenario import Scenario
 
@@ -56,6 +55,7 @@ class Gauge:
     def __init__(self, scenario: Scenario) -> None:
         self._scenario, self._specs = scenario, world.Specs(scenario)
         self._nodes = [node for site in scenario.sites for node in world.node_messages(site)]
+        self._machines = {site.id: site.nodes for site in scenario.sites}
         self._workload = [(Task.of(group), share) for group, share in self._specs.typical()]
         # Devices are of use to tasks that ask for one, so only those count for them.
         asking = sum(share for task, share in self._workload if task.accelerator_milli) or 1.0
@@ -71,7 +71,8 @@ class Gauge:
         running: Collection[Running],
     ) -> Reading:
         """How things stand. Tasks whose promise is broken where they are stay out of cost and bound."""
-        kept = [r for r in running if self._keeps_promise(r, links)]
+        pue = {site.id: site.pue.average_permille for site in sites}
+        kept = [r for r in running if self._keeps_promises(r, links, pue)]
         answer = self.optimise(sites, links, running, kept, rounds=1)
         core_fragments, device_fragments = self._fragments(running)
         return Reading(
@@ -120,15 +121,20 @@ class Gauge:
             objective=engine_pb2.OBJECTIVE_COST, carbon_kg_microcny=self._scenario.carbon_kg_microcny
         )
         in_play = [self._specs.running(entry.task) for entry in movable]
-        request = whole_fleet_request("gauge", in_play, self._specs.pending(waiting), policy)
+        request = _whole_fleet_request(in_play, self._specs.pending(waiting), policy)
         request.stop.rounds_max, request.stop.threads = rounds, 1
         return optimize_pb2.OptimizeResponse.FromString(
             engine.snapshot().optimize(request.SerializeToString())
         )
 
-    def _keeps_promise(self, running: Running, links: Links) -> bool:
-        group = self._scenario.jobs[running.task.job_class].groups[running.task.group]
-        return group.keeps_promise(links[running.task.zone, running.site_id].rtt_p99_us)
+    def _keeps_promises(self, running: Running, links: Links, pue_permille: Mapping[str, int]) -> bool:
+        job = self._scenario.jobs[running.task.job_class]
+        if job.pue_max_permille and pue_permille[running.site_id] > job.pue_max_permille:
+            return False
+        group = job.groups[running.task.group]
+        machine = self._machines[running.site_id][node_class_index(running.node_id)]
+        rtt_p99_us = links[running.task.zone, running.site_id].rtt_p99_us
+        return not group.is_hard or group.keeps_promise(rtt_p99_us, machine)
 
     def _fragments(self, running: Collection[Running]) -> tuple[float, float | None]:
         sites = {site.id: Site(id=site.id) for site in self._scenario.sites}
@@ -161,3 +167,28 @@ class Gauge:
             for task, share in self._workload
             if task.cpu_milli > room.cpu_milli or task.memory_mib > room.memory_mib
         )
+
+
+def _whole_fleet_request(
+    running: Iterable[world.RunningTask],
+    pending: Iterable[engine_pb2.PendingJob],
+    policy: engine_pb2.Policy,
+) -> optimize_pb2.OptimizeRequest:
+    """All these in play: what runs may move, and what is pending wants a place."""
+    request = optimize_pb2.OptimizeRequest(evaluation_id="gauge", policy=policy)
+    wanting = list(pending)
+    named = {job.job_id for job in wanting}
+    for task in running:
+        if task.job_id not in named:
+            named.add(task.job_id)
+            # An entry without tasks: none is pending. No entry would mean all.
+            none = engine_pb2.PendingTasks(task_group=task.spec.task_groups[0].name)
+            request.jobs.add(job_id=task.job_id, spec=task.spec, pending=[none])
+        request.running.add(
+            allocation_id=task.id,
+            job_id=task.job_id,
+            task_group=task.task_group,
+            task_index=task.task_index,
+        )
+    request.jobs.extend(wanting)
+    return request

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,37 +10,41 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import NamedTuple
 
+from mumian.api.v1 import job_pb2
 from mumian.api.v1.fleet_pb2 import Link, Node, Site, Tier
-from mumian.api.v1.job_pb2 import JOB_KIND_GANG, JOB_KIND_SERVICE, Allocation, Job, TaskGroup
+from mumian.api.v1.job_pb2 import JOB_KIND_GANG, JOB_KIND_SERVICE, Allocation, Job
 
-from mumian_orchestrator.bench.sim.fields import ScenarioError
-from mumian_orchestrator.bench.sim.jobs import TOPOLOGIES
+from mumian_orchestrator.bench.sim.fields import Fields, ScenarioError
+from mumian_orchestrator.bench.sim.offers import Offers
 from mumian_orchestrator.bench.sim.recording import Recording
+from mumian_orchestrator.bench.sim.task_groups import (
+    TOPOLOGIES,
+    ApartFrom,
+    Near,
+    Spread,
+    TaskGroup,
+    written,
+)
 
 _HOUR_S = 3600
 _MICROCNY = 1_000_000
-_TOPOLOGIES = {number: name for name, number in TOPOLOGIES.items()}
 _Run = tuple[float, float | None]  # when it was wanted, in Unix seconds, and how long it ran; None: never
 _UNMEASURED_MS = 10_000.0  # nothing is promised over 10 s
 _TIERS: Mapping[int, str] = {Tier.TIER_CITY: "city", Tier.TIER_HUB: "hub"}
 
 
-class _Group(NamedTuple):
-    """A task group, as far as the twin knows them; what says where other tasks may be is in scenario form."""
+class _Machine(NamedTuple):
+    """What makes two nodes alike, by the names of a scenario's fields."""
 
-    name: str
-    tasks: int
-    cpu_milli: int
-    memory_mib: int
-    accelerator_milli: int
-    accelerator_models: tuple[str, ...]
-    slo_budget_us: int
-    compute_us: int
-    client_us: int
-    mbps: float
-    spreads: tuple[tuple[str, int], ...]
-    apart_from: tuple[tuple[str, str], ...]
-    near: tuple[tuple[str, int], ...]
+    arch: str
+    labels: tuple[tuple[str, str], ...]
+    cores: int
+    memory_gib: int
+    core_active_power_mw: int
+    accelerator_kind: str
+    accelerator_model: str
+    accelerator_count: int
+    accelerator_active_power_mw: int
 
 
 class _Kind(NamedTuple):
@@ -50,7 +55,11 @@ class _Kind(NamedTuple):
     is_gang: bool
     is_service: bool
     zones: tuple[str, ...]
-    groups: tuple[_Group, ...]
+    jurisdictions: tuple[str, ...]
+    operators_allowed: tuple[str, ...]
+    operators_denied: tuple[str, ...]
+    pue_max_permille: int
+    groups: tuple[TaskGroup, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,23 +114,17 @@ def scenario_of(recording: Recording, name: str, tick_s: int, from_unix_s: float
 
 
 def _site(site: Site, recording: Recording, start_s: int, left_out: Counter[str]) -> dict[str, object]:
-    groups: Counter[tuple[str, int, int, int, str, int, int]] = Counter()
+    groups: Counter[_Machine] = Counter()
     for node in recording.nodes:
         if node.site_id == site.id:
             groups[_machine(node, left_out)] += 1
     nodes = []
-    for (arch, cores, memory_gib, core_mw, model, devices, device_mw), count in sorted(groups.items()):
-        machine: dict[str, object] = {
-            "count": count, "arch": arch, "cores": cores, "memory_gib": memory_gib,
-            "core_active_power_mw": core_mw,
-        }  # fmt: skip
-        if devices:
-            rent = site.prices.accelerator_hour_microcny.get(model, 0)
-            machine |= {
-                "accelerator_model": model, "accelerator_count": devices,
-                "accelerator_active_power_mw": device_mw, "accelerator_hour_microcny": rent,
-            }  # fmt: skip
-        nodes.append(machine)
+    for machine, count in sorted(groups.items()):
+        raw: dict[str, object] = {"count": count, **machine._asdict(), "labels": dict(machine.labels)}
+        if machine.accelerator_count:
+            rent = site.prices.accelerator_hour_microcny.get(machine.accelerator_model, 0)
+            raw["accelerator_hour_microcny"] = rent
+        nodes.append({name: value for name, value in raw.items() if value or name == "core_active_power_mw"})
     energy, carbon = _by_hour(site, start_s)
     return {
         "id": site.id,
@@ -140,18 +143,20 @@ def _site(site: Site, recording: Recording, start_s: int, left_out: Counter[str]
     }
 
 
-def _machine(node: Node, left_out: Counter[str]) -> tuple[str, int, int, int, str, int, int]:
+def _machine(node: Node, left_out: Counter[str]) -> _Machine:
     first = node.accelerators[0] if node.accelerators else None
     if len(node.accelerators) > 1:
         left_out["nodes have accelerators of several kinds; only the first kind is there"] += 1
-    return (
-        node.arch or "x86_64",
-        max(1, node.cpu_milli // 1000),
-        max(1, node.memory_mib // 1024),
-        node.core_active_power_mw,
-        first.model if first else "",
-        first.count if first else 0,
-        first.active_power_mw if first else 0,
+    return _Machine(
+        arch=node.arch or "x86_64",
+        labels=tuple(sorted(node.labels.items())),
+        cores=max(1, node.cpu_milli // 1000),
+        memory_gib=max(1, node.memory_mib // 1024),
+        core_active_power_mw=node.core_active_power_mw,
+        accelerator_kind=first.kind if first else "",
+        accelerator_model=first.model if first else "",
+        accelerator_count=first.count if first else 0,
+        accelerator_active_power_mw=first.active_power_mw if first else 0,
     )
 
 
@@ -186,8 +191,14 @@ def _jobs(
 ) -> list[dict[str, object]]:
     runs: dict[_Kind, list[_Run]] = defaultdict(list)
     starts: dict[_Kind, list[float]] = defaultdict(list)
+    offers = _offers(recording)
     for job in recording.jobs:
         for kind, groups in _kinds(job, zones, left_out):
+            try:
+                offers.check(Fields({}, ""), kind)
+            except ScenarioError as error:
+                left_out[f"jobs are left out: {error}"] += 1
+                continue
             names = {group.name for group in groups}
             starts[kind] += [
                 max(0.0, (a.start_time.ToNanoseconds() - a.create_time.ToNanoseconds()) / 1e9)
@@ -202,7 +213,7 @@ def _jobs(
                 begun = max(0.0, start_s - at_s)
                 runs[kind].append((max(0.0, at_s - start_s), None if run_s is None else run_s - begun))
     classes = []
-    for number, (kind, entries) in enumerate(sorted(runs.items())):
+    for number, (kind, entries) in enumerate(sorted(runs.items(), key=repr)):
         known = [run_s for _, run_s in entries if run_s is not None]
         if not known:
             left_out["tasks never started, nor did any like them; nobody knows how long they run"] += len(
@@ -210,7 +221,6 @@ def _jobs(
             )
             continue
         typical_s = fmean(known)
-        groups_raw = [_group_raw(group) for group in kind.groups]
         job_class: dict[str, object] = {
             "name": f"{kind.tenant}-{number}",
             "tenant": kind.tenant,
@@ -223,10 +233,24 @@ def _jobs(
                 "at_s": [round(at_s, 3) for at_s, _ in entries],
                 "run_s": [round(typical_s if run_s is None else run_s, 3) for _, run_s in entries],
             },
-            "groups": groups_raw,
+            "jurisdictions": list(kind.jurisdictions),
+            "operators_allowed": list(kind.operators_allowed),
+            "operators_denied": list(kind.operators_denied),
+            "pue_max_permille": kind.pue_max_permille,
+            "groups": [written(group) for group in kind.groups],
         }
         classes.append(job_class)
     return classes
+
+
+def _offers(recording: Recording) -> Offers:
+    """What the recorded fleet has."""
+    return Offers(
+        operators={site.operator_id or site.id for site in recording.sites},
+        jurisdictions={site.jurisdiction for site in recording.sites if site.jurisdiction},
+        labels={name for node in recording.nodes for name in node.labels},
+        models={device.model for node in recording.nodes for device in node.accelerators[:1]},
+    )
 
 
 def _is_bound(job: Job) -> bool:
@@ -241,17 +265,16 @@ def _longest(found: list[_Run]) -> list[_Run]:
     return [(found[0][0], max(known) if known else None)] if found else []
 
 
-def _kinds(job: Job, zones: list[str], left_out: Counter[str]) -> Iterator[tuple[_Kind, Sequence[TaskGroup]]]:
+def _kinds(
+    job: Job, zones: list[str], left_out: Counter[str]
+) -> Iterator[tuple[_Kind, Sequence[job_pb2.TaskGroup]]]:
     """What the job is like: as a whole where its tasks are bound to one another, else one for each group,
     whose tasks are jobs of their own in the twin.
     """
-    for field in ("jurisdictions", "operators_allowed", "operators_denied", "pue_max_permille"):
-        if getattr(job.spec, field):
-            left_out[f"jobs have {field}; it is left out"] += 1
     groups = list(job.spec.task_groups)
     if not _is_bound(job):
         for group in groups:
-            made = _group(group, zones, left_out)._replace(name="main", tasks=1)
+            made = dataclasses.replace(_group(group, zones, left_out), name="main", count=1)
             yield _kind(job, [made], _users(group, zones)), [group]
         return
     users = next((users for group in groups if (users := _users(group, zones))), ())
@@ -261,82 +284,67 @@ def _kinds(job: Job, zones: list[str], left_out: Counter[str]) -> Iterator[tuple
     yield _kind(job, [_group(group, zones, left_out) for group in groups], users), groups
 
 
-def _kind(job: Job, groups: Sequence[_Group], users: tuple[str, ...]) -> _Kind:
+def _kind(job: Job, groups: Sequence[TaskGroup], users: tuple[str, ...]) -> _Kind:
     return _Kind(
         tenant=job.tenant_id or "default",
         priority=job.spec.priority or 50,
         is_gang=job.spec.kind == JOB_KIND_GANG,
         is_service=job.spec.kind == JOB_KIND_SERVICE,
         zones=users,
+        jurisdictions=tuple(job.spec.jurisdictions),
+        operators_allowed=tuple(job.spec.operators_allowed),
+        operators_denied=tuple(job.spec.operators_denied),
+        pue_max_permille=job.spec.pue_max_permille,
         groups=tuple(groups),
     )
 
 
-def _users(group: TaskGroup, zones: list[str]) -> tuple[str, ...]:
+def _users(group: job_pb2.TaskGroup, zones: list[str]) -> tuple[str, ...]:
     """The zones that it promises latency to, or sends traffic to."""
     named = [*group.latency_slo.zone_ids, *(entry.zone_id for entry in group.zone_traffic)]
     return tuple(zone for zone in dict.fromkeys(named) if zone in zones)
 
 
-def _group(group: TaskGroup, zones: list[str], left_out: Counter[str]) -> _Group:
-    slo, want = group.latency_slo, group.resources
-    is_soft = slo.soft_microcny_per_ms_hour > 0
+def _group(group: job_pb2.TaskGroup, zones: list[str], left_out: Counter[str]) -> TaskGroup:
+    slo, want, compute = group.latency_slo, group.resources, group.compute_time
     users = _users(group, zones)
-    if is_soft:
-        left_out["groups have a soft latency promise; it is left out"] += 1
-    elif len(users) > 1:
+    if len(users) > 1:
         left_out["groups have users in several zones at once; each task serves one of them"] += 1
-    for field in ("labels", "archs"):
-        if getattr(group, field):
-            left_out[f"groups have {field}; it is left out"] += 1
     if group.together:
         left_out["groups are together; it is left out"] += 1
     domains = [*(s.topology for s in group.spreads), *(a.topology for a in group.apart_from)]
-    if any(topology not in _TOPOLOGIES for topology in domains):
+    if any(topology not in TOPOLOGIES.values() for topology in domains):
         left_out["groups have limits of a switch or a rack; they are left out"] += 1
-    has_promise = bool(slo.budget_us and users and not is_soft)
-    return _Group(
+    has_promise = bool(slo.budget_us and users)
+    soft = slo.soft_microcny_per_ms_hour if has_promise else 0
+    return TaskGroup(
         name=group.name,
-        tasks=max(1, group.count),
+        count=max(1, group.count),
         cpu_milli=max(1, want.cpu_milli),
         memory_mib=max(1, want.memory_mib),
         accelerator_milli=want.accelerators.milli,
         accelerator_models=tuple(want.accelerators.models),
+        archs=tuple(group.archs),
+        labels=tuple(sorted(group.labels.items())),
         slo_budget_us=slo.budget_us if has_promise else 0,
-        compute_us=group.compute_time.default_us,
+        soft_microcny_per_ms_hour=soft,
+        patience_s=slo.patience_ms / 1000 if has_promise and not soft else 0.0,
+        compute_us=compute.default_us,
+        compute_us_by_model=tuple(sorted(compute.by_accelerator_model_us.items())),
+        compute_us_by_arch=tuple(sorted(compute.by_arch_us.items())),
         client_us=slo.client_us if has_promise else 0,
         mbps=max((entry.bandwidth_kbps for entry in group.zone_traffic), default=0) / 1000,
         spreads=tuple(
-            (_TOPOLOGIES[s.topology], s.max_tasks) for s in group.spreads if s.topology in _TOPOLOGIES
+            Spread(s.topology, s.max_tasks) for s in group.spreads if s.topology in TOPOLOGIES.values()
         ),
         apart_from=tuple(
-            (_TOPOLOGIES[a.topology], a.task_group) for a in group.apart_from if a.topology in _TOPOLOGIES
+            ApartFrom(a.topology, a.task_group) for a in group.apart_from if a.topology in TOPOLOGIES.values()
         ),
-        near=tuple((near.task_group, near.budget_us) for near in group.group_latencies),
+        near=tuple(Near(near.task_group, near.budget_us) for near in group.group_latencies),
     )
 
 
-def _group_raw(group: _Group) -> dict[str, object]:
-    """As a scenario file says it."""
-    raw: dict[str, object] = {
-        "name": group.name,
-        "count": group.tasks,
-        "cpu_milli": group.cpu_milli,
-        "memory_mib": group.memory_mib,
-        "accelerator_milli": group.accelerator_milli,
-        "accelerator_models": list(group.accelerator_models),
-        "slo_budget_ms": group.slo_budget_us / 1000,
-        "compute_ms": group.compute_us / 1000,
-        "client_ms": group.client_us / 1000,
-        "mbps": group.mbps,
-        "spreads": [{"topology": topology, "max_tasks": most} for topology, most in group.spreads],
-        "apart_from": [{"topology": topology, "group": other} for topology, other in group.apart_from],
-        "near": [{"group": other, "budget_ms": budget_us / 1000} for other, budget_us in group.near],
-    }
-    return {name: value for name, value in raw.items() if value}
-
-
-def _tasks(job: Job, group: TaskGroup, end_unix_s: float) -> Iterator[_Run]:
+def _tasks(job: Job, group: job_pb2.TaskGroup, end_unix_s: float) -> Iterator[_Run]:
     """When each task of a group was wanted and how long it ran; None: it never started."""
     created_s = job.create_time.ToNanoseconds() / 1e9
     by_task: dict[int, list[Allocation]] = defaultdict(list)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -38,7 +37,7 @@ class Run:
     readings: int = 24
 
     def __post_init__(self) -> None:
-        if self.mode == "services" and self.policy_name != "ours":
+        if self.mode == "services" and self.policy_name not in ("ours", "ours-reoptimised"):
             raise ScenarioError(f"--policy ({self.policy_name}) runs with --mode core only")
         if self.mode == "services" and any(event.kind == "drain" for event in self.scenario.events):
             raise ScenarioError("events of kind drain run with --mode core only")
@@ -60,14 +59,17 @@ class Run:
         made = Simulation(
             self.scenario, seed, backend, Account.of(self.scenario), self.readings, keeps_placements
         )
-        asyncio.run(made.run(progress))
+        run_in_virtual_time(made.run(progress))
         return made
 
     def _on_services(self, seed: int, progress: Progress, keeps_placements: bool) -> Simulation:
         """Each task through the coordinator's real services, in virtual time."""
 
+        rearranging = policy(self.policy_name).rearranging
+        assert rearranging is not None
+
         async def work() -> Simulation:
-            async with services_backend(self.scenario, world.Specs(self.scenario)) as backend:
+            async with services_backend(self.scenario, world.Specs(self.scenario), rearranging) as backend:
                 made = Simulation(
                     self.scenario, seed, backend, Account.of(self.scenario), self.readings, keeps_placements
                 )

@@ -12,7 +12,9 @@ import yaml
 from mumian_orchestrator.bench.sim.datasets import expanded
 from mumian_orchestrator.bench.sim.fields import Fields, ScenarioError
 from mumian_orchestrator.bench.sim.jobs import JobClass, read_job
+from mumian_orchestrator.bench.sim.offers import Offers
 from mumian_orchestrator.bench.sim.sources import Source, read_sources
+from mumian_orchestrator.domain.job_spec import ARCHS
 
 TIERS = {"city": 1, "edge": 2, "hub": 3}
 EVENTS = {"site_loss": "site", "link_cut": "link", "heat": "site", "congestion": "site", "drain": "site"}
@@ -33,17 +35,20 @@ class NodeClass:
     """Alike machines of a site.
 
     Args:
+        labels: by name, what jobs may ask for.
         idle_power_mw: of one machine that is on, whatever runs on it.
         sleeps: a machine on which nothing runs is off.
     """
 
     count: int
     arch: str
+    labels: tuple[tuple[str, str], ...]
     cores: int
     memory_gib: int
     core_active_power_mw: int
     idle_power_mw: int
     sleeps: bool
+    accelerator_kind: str
     accelerator_model: str
     accelerator_count: int
     accelerator_active_power_mw: int
@@ -219,7 +224,20 @@ def read(raw: object) -> Scenario:
     if scenario.duration_s < scenario.tick_s:
         raise ScenarioError(f"duration_h ({scenario.duration_s / 3600:g}) must be at least one tick")
     _by_id(scenario.jobs, "jobs", "name")
+    offers = _offers(sites)
+    for number, job in enumerate(scenario.jobs):
+        offers.check(Fields({}, f"jobs[{number}]"), job)
     return scenario
+
+
+def _offers(sites: Sequence[Site]) -> Offers:
+    machines = [group for site in sites for group in site.nodes]
+    return Offers(
+        operators={site.operator for site in sites},
+        jurisdictions={site.jurisdiction for site in sites if site.jurisdiction},
+        labels={name for machine in machines for name, _ in machine.labels},
+        models={machine.accelerator_model for machine in machines if machine.accelerator_model},
+    )
 
 
 def _by_id(entries: Sequence[object], where: str, key: str = "id") -> dict[str, object]:
@@ -278,15 +296,18 @@ def _owned(site: Site) -> Site:
 
 
 def _node_class(f: Fields) -> NodeClass:
-    accelerators = f.whole("accelerator_count", 0)
+    accelerators, arch = f.whole("accelerator_count", 0), f.text("arch", "x86_64")
+    f.known("arch", arch, {known: known for known in ARCHS})
     return NodeClass(
         count=f.whole("count", least=1),
-        arch=f.text("arch", "x86_64"),
+        arch=arch,
+        labels=f.texts_by_name("labels"),
         cores=f.whole("cores", least=1),
         memory_gib=f.whole("memory_gib", least=1),
         core_active_power_mw=f.whole("core_active_power_mw"),
         idle_power_mw=f.whole("idle_power_mw", 0),
         sleeps=f.whole("sleeps", 0) == 1,
+        accelerator_kind=f.text("accelerator_kind", "gpu") if accelerators else "",
         accelerator_model=f.text("accelerator_model") if accelerators else "",
         accelerator_count=accelerators,
         accelerator_active_power_mw=f.whole("accelerator_active_power_mw") if accelerators else 0,

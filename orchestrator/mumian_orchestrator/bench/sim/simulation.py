@@ -11,7 +11,7 @@ from mumian.api.v1.fleet_pb2 import HEALTH_DRAINING, HEALTH_READY, HEALTH_UNREAC
 from mumian_orchestrator.bench.sim import world
 from mumian_orchestrator.bench.sim.account import Account, Running
 from mumian_orchestrator.bench.sim.arrivals import Arrival, arrivals
-from mumian_orchestrator.bench.sim.core_backend import Backend, Placed
+from mumian_orchestrator.bench.sim.backend import Backend, Placed
 from mumian_orchestrator.bench.sim.gauge import Gauge, Reading
 from mumian_orchestrator.bench.sim.links import Links, LinkState, Pair, links_at
 from mumian_orchestrator.bench.sim.scenario import Event, Scenario
@@ -57,7 +57,9 @@ class Simulation:
     placements: list[Placed] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
     readings: list[Reading] = field(default_factory=list)
+    _now_s: int = 0  # of the newest tick
     _running: dict[str, Running] = field(default_factory=dict)
+    _moving: dict[str, Running] = field(default_factory=dict)  # the copies that are to take over
     _waiting: dict[str, Arrival] = field(default_factory=dict)
     _turns: list[tuple[float, str]] = field(default_factory=list)  # when tasks are up, and when they end
     _lost: list[tuple[float, Arrival]] = field(default_factory=list)
@@ -83,9 +85,11 @@ class Simulation:
         reading_s = self._every_s(self.readings_wanted) if self.readings_wanted else 0
         coming = arrivals(self.scenario, self.seed)
         upcoming = next(coming, None)
+        self.backend.stage = self
         now_s = 0
         for now_s in range(0, self.scenario.duration_s + 1, self.scenario.tick_s):
-            await self.backend.end(now_s, self._turn_tasks(now_s))
+            self._now_s = now_s
+            await self.backend.turn(now_s, *self._turn_tasks(now_s))
             lost = await self._change_world(now_s)
             self._give_up_lost(now_s)
             batch = []
@@ -96,11 +100,9 @@ class Simulation:
             waiting = self._oldest_waiting()
             for task in batch:
                 self._waiting[task.id] = task
-            for placed in await self.backend.decide(now_s, lost, waiting, batch, self._movable):
-                if placed.task_id in self._running:
-                    self._move(placed, now_s)
-                else:
-                    self._begin(placed, now_s)
+            for placed in await self.backend.decide(now_s, lost, waiting, batch):
+                self._begin(placed, now_s)
+            await self.backend.rearrange(now_s)
             if now_s % sample_s == 0 or now_s == last_s:
                 self._sample(now_s)
             if reading_s and now_s and (now_s % reading_s == 0 or now_s == last_s):
@@ -116,13 +118,6 @@ class Simulation:
                 break
             found.append(task)
         return found
-
-    def _movable(self) -> dict[str, Arrival]:
-        return {
-            task_id: running.task
-            for task_id, running in self._running.items()
-            if running.is_up and self.scenario.jobs[running.task.job_class].is_movable
-        }
 
     def _every_s(self, times: int) -> int:
         """Whole ticks between so many points of the run."""
@@ -159,15 +154,38 @@ class Simulation:
         running.is_up = True
         self.account.begin(running, running.up_s, self._links)
 
-    def _move(self, placed: Placed, now_s: int) -> None:
-        old = self._running[placed.task_id]
-        new = replace(old, site_id=placed.site_id, node_id=placed.node_id, devices_milli=placed.devices_milli)
-        self._running[placed.task_id] = new
-        self.account.move(old, new, now_s, self._links)
+    def begin_move(self, placed: Placed) -> bool:
+        """A second copy holds its room from now on, and takes over once it is up; whether it is at once."""
+        here = self._running[placed.task_id]
+        up_s = self._now_s + self.scenario.jobs[here.task.job_class].start_s
+        self._moving[placed.task_id] = replace(
+            here,
+            site_id=placed.site_id,
+            node_id=placed.node_id,
+            up_s=up_s,
+            devices_milli=placed.devices_milli,
+        )
+        if up_s <= self._now_s:
+            self._take_over(placed.task_id)
+            return True
+        heapq.heappush(self._turns, (up_s, placed.task_id))
+        return False
+
+    def give_up_move(self, task_id: str) -> None:
+        """Its copy is stopped before it was up."""
+        del self._moving[task_id]
+
+    def _take_over(self, task_id: str) -> None:
+        old, new = self._running[task_id], self._moving.pop(task_id)
+        self._running[task_id] = new
+        self.account.move(old, new, new.up_s, self._links)
+        if self.keeps_placements:
+            self.placements.append(Placed(task_id, new.site_id, new.node_id, new.devices_milli))
 
     def _sample(self, now_s: int) -> None:
         self.account.count_promises(now_s, self._links)
-        kept_s, promised_s = self.account.kept_task_s, self.account.promised_task_s
+        hard = self.account.promises(hard=True)
+        kept_s, promised_s = hard.kept_task_s, hard.task_s
         spent_s = promised_s - self._promises_sampled[1]
         share = (kept_s - self._promises_sampled[0]) / spent_s if spent_s > 0 else None
         self._promises_sampled = (kept_s, promised_s)
@@ -190,22 +208,27 @@ class Simulation:
         reading = self._gauge.read(now_s, self._sites, self._links, self._running.values())
         self.readings.append(reading)
 
-    def _turn_tasks(self, now_s: int) -> list[str]:
-        """What is up by now, and what has ended, in order of time; the latter."""
-        ended = []
+    def _turn_tasks(self, now_s: int) -> tuple[list[str], list[str]]:
+        """What is up by now, and what has ended; in order of time."""
+        up, ended = [], []
         while self._turns and self._turns[0][0] <= now_s:
             at_s, task_id = heapq.heappop(self._turns)
-            running = self._running.get(task_id)
-            if running is None or at_s not in (running.up_s, running.end_s):
-                continue  # lost meanwhile
+            running, moving = self._running.get(task_id), self._moving.get(task_id)
             # The clock of a site never runs backwards: turns come in order, and hours are whole ticks.
-            if not running.is_up:
+            if running is None:
+                continue  # lost meanwhile
+            if moving is not None and at_s == moving.up_s:
+                self._take_over(task_id)
+                up.append(task_id)
+            elif at_s == running.up_s and not running.is_up:
                 self._up(running)
-            else:
+                up.append(task_id)
+            elif at_s == running.end_s:
                 del self._running[task_id]
+                self._moving.pop(task_id, None)
                 self.account.end(running, at_s, self._links)
                 ended.append(task_id)
-        return ended
+        return up, ended
 
     async def _change_world(self, now_s: int) -> list[str]:
         """What is different from this tick on; the tasks that are lost with a site."""
@@ -248,15 +271,23 @@ class Simulation:
         return bool(self.scenario.rtt_queue_us) and any(site.link_mbps for site in self.scenario.sites)
 
     def _lose_tasks(self, site_ids: set[str], now_s: int) -> list[str]:
+        for task_id in [i for i, moving in self._moving.items() if moving.site_id in site_ids]:
+            del self._moving[task_id]
         gone = [r for r in self._running.values() if r.site_id in site_ids] if site_ids else []
         for running in gone:
-            del self._running[running.task.id]
             task = running.task
             if running.is_up:
                 self.account.end(running, now_s, self._links)
                 task = task._replace(at_s=now_s)
             self.account.lost += 1
-            self._lost.append((now_s + LOST_AFTER_S, task))
+            copy = self._moving.pop(task.id, None)
+            if copy is None:
+                del self._running[task.id]
+                self._lost.append((now_s + LOST_AFTER_S, task))
+            else:  # it is starting elsewhere already
+                again = replace(copy, task=task, end_s=copy.up_s + task.run_time_s, is_up=False)
+                self._running[task.id] = again
+                heapq.heappush(self._turns, (again.end_s, task.id))
         return [running.task.id for running in gone]
 
     def _give_up_lost(self, now_s: int) -> None:

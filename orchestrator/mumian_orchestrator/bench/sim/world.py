@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from itertools import groupby
 
 from mumian.api.v1 import fleet_pb2, job_pb2
@@ -10,9 +11,9 @@ from mumian.api.v1.resources_pb2 import Accelerator, AcceleratorRequest, Resourc
 from mumian_core.v1 import engine_pb2
 
 from mumian_orchestrator.bench.sim.arrivals import Arrival
-from mumian_orchestrator.bench.sim.jobs import JobClass, TaskGroup
-from mumian_orchestrator.bench.sim.policies.base import RunningTask
+from mumian_orchestrator.bench.sim.jobs import JobClass
 from mumian_orchestrator.bench.sim.scenario import NodeClass, Scenario, Site
+from mumian_orchestrator.bench.sim.task_groups import TaskGroup
 
 # The virtual clock's zero: 2026-01-01 00:00 UTC, as in `adapters.memory.virtual_time`.
 EPOCH_UNIX_S = 1_767_225_600
@@ -75,6 +76,7 @@ def _node(site: Site, group: NodeClass, node_id: str) -> fleet_pb2.Node:
         id=node_id,
         site_id=site.id,
         arch=group.arch,
+        labels=dict(group.labels),
         health=fleet_pb2.HEALTH_READY,
         cpu_milli=1000 * group.cores,
         memory_mib=1024 * group.memory_gib,
@@ -83,13 +85,24 @@ def _node(site: Site, group: NodeClass, node_id: str) -> fleet_pb2.Node:
     if group.accelerator_count:
         node.accelerators.append(
             Accelerator(
-                kind="gpu",
+                kind=group.accelerator_kind,
                 model=group.accelerator_model,
                 count=group.accelerator_count,
                 active_power_mw=group.accelerator_active_power_mw,
             )
         )
     return node
+
+
+@dataclass(frozen=True, slots=True)
+class RunningTask:
+    """A task at its place. `id` is that of its allocation too."""
+
+    id: str
+    job_id: str
+    spec: job_pb2.JobSpec
+    task_group: str
+    task_index: int
 
 
 class Specs:
@@ -144,11 +157,27 @@ class Specs:
         return [(group, count / total) for group, count in counted]
 
 
+def group_number(spec: job_pb2.JobSpec, name: str) -> int:
+    """Which of its job's groups has that name; of none: the first."""
+    return next((n for n, group in enumerate(spec.task_groups) if group.name == name), 0)
+
+
 def job_spec(job: JobClass, zone: str) -> job_pb2.JobSpec:
     """A job of a class, for users in a zone."""
     kind = job_pb2.JOB_KIND_GANG if job.is_gang else job_pb2.JOB_KIND_BATCH
+    if job.is_movable:
+        kind = job_pb2.JOB_KIND_SERVICE  # only those does the coordinator move
     groups = [_group_spec(group, zone) for group in job.groups]
-    return job_pb2.JobSpec(name=job.name, kind=kind, priority=job.priority, task_groups=groups)
+    return job_pb2.JobSpec(
+        name=job.name,
+        kind=kind,
+        priority=job.priority,
+        jurisdictions=job.jurisdictions,
+        operators_allowed=job.operators_allowed,
+        operators_denied=job.operators_denied,
+        pue_max_permille=job.pue_max_permille,
+        task_groups=groups,
+    )
 
 
 def _group_spec(group: TaskGroup, zone: str) -> job_pb2.TaskGroup:
@@ -157,12 +186,24 @@ def _group_spec(group: TaskGroup, zone: str) -> job_pb2.TaskGroup:
         resources.accelerators.CopyFrom(
             AcceleratorRequest(milli=group.accelerator_milli, models=group.accelerator_models)
         )
-    spec = job_pb2.TaskGroup(name=group.name, count=group.count, resources=resources)
+    spec = job_pb2.TaskGroup(
+        name=group.name,
+        count=group.count,
+        resources=resources,
+        archs=group.archs,
+        labels=dict(group.labels),
+    )
     spec.command.argv.append("true")
     if group.slo_budget_us:
-        spec.latency_slo.zone_ids.append(zone)
-        spec.latency_slo.budget_us, spec.latency_slo.client_us = group.slo_budget_us, group.client_us
-    spec.compute_time.default_us = group.compute_us
+        slo = spec.latency_slo
+        slo.zone_ids.append(zone)
+        slo.budget_us, slo.client_us = group.slo_budget_us, group.client_us
+        slo.soft_microcny_per_ms_hour = group.soft_microcny_per_ms_hour
+        slo.patience_ms = round(1000 * group.patience_s)
+    compute = spec.compute_time
+    compute.default_us = group.compute_us
+    compute.by_accelerator_model_us.update(group.compute_us_by_model)
+    compute.by_arch_us.update(group.compute_us_by_arch)
     for spread in group.spreads:
         spec.spreads.add(topology=spread.topology, max_tasks=spread.max_tasks)
     for apart in group.apart_from:

@@ -25,33 +25,33 @@ _sym_db = _symbol_database.Default()
 from mumian_core.v1 import engine_pb2 as mumian__core_dot_v1_dot_engine__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dmumian_core/v1/optimize.proto\x12\x0emumian_core.v1\x1a\x1bmumian_core/v1/engine.proto\"\xf2\x01\n\x0fOptimizeRequest\x12\x15\n\revaluation_id\x18\x01 \x01(\t\x12(\n\x04jobs\x18\x02 \x03(\x0b\x32\x1a.mumian_core.v1.PendingJob\x12,\n\x07running\x18\x03 \x03(\x0b\x32\x1b.mumian_core.v1.RunningTask\x12&\n\x06policy\x18\x04 \x01(\x0b\x32\x16.mumian_core.v1.Policy\x12\"\n\x04stop\x18\x05 \x01(\x0b\x32\x14.mumian_core.v1.Stop\x12\x16\n\tmoves_max\x18\x06 \x01(\rH\x00\x88\x01\x01\x42\x0c\n\n_moves_max\"\\\n\x0bRunningTask\x12\x15\n\rallocation_id\x18\x01 \x01(\t\x12\x0e\n\x06job_id\x18\x02 \x01(\t\x12\x12\n\ntask_group\x18\x03 \x01(\t\x12\x12\n\ntask_index\x18\x04 \x01(\r\"S\n\x04Stop\x12\x15\n\rtime_limit_ms\x18\x01 \x01(\x04\x12\x12\n\nrounds_max\x18\x02 \x01(\x04\x12\x0f\n\x07gap_ppm\x18\x03 \x01(\x04\x12\x0f\n\x07threads\x18\x04 \x01(\r\"\xe6\x02\n\x10OptimizeResponse\x12\"\n\x04plan\x18\x01 \x01(\x0b\x32\x14.mumian_core.v1.Plan\x12#\n\x05moves\x18\x02 \x03(\x0b\x32\x14.mumian_core.v1.Move\x12&\n\x05start\x18\x03 \x01(\x0b\x32\x17.mumian_core.v1.Account\x12&\n\x05\x66ound\x18\x04 \x01(\x0b\x32\x17.mumian_core.v1.Account\x12\x1f\n\x17\x62ound_microcny_per_hour\x18\x05 \x01(\x03\x12+\n\x06prices\x18\x06 \x03(\x0b\x32\x1b.mumian_core.v1.ShadowPrice\x12\x0e\n\x06rounds\x18\x07 \x01(\x04\x12/\n\x0bstop_reason\x18\x08 \x01(\x0e\x32\x1a.mumian_core.v1.StopReason\x12*\n\x08progress\x18\t \x03(\x0b\x32\x18.mumian_core.v1.Progress\"1\n\x04Move\x12\x15\n\rallocation_id\x18\x01 \x01(\t\x12\x12\n\nto_node_id\x18\x02 \x01(\t\"\xa0\x01\n\x07\x41\x63\x63ount\x12\x1e\n\x16\x63ost_microcny_per_hour\x18\x01 \x01(\x03\x12\x19\n\x11placed_task_count\x18\x02 \x01(\r\x12\x1b\n\x13unplaced_task_count\x18\x03 \x01(\r\x12\x18\n\x10moved_task_count\x18\x04 \x01(\r\x12#\n\x1bobjective_microcny_per_hour\x18\x05 \x01(\x03\"K\n\x0bShadowPrice\x12\x0f\n\x07site_id\x18\x01 \x01(\t\x12\x10\n\x08resource\x18\x02 \x01(\t\x12\x19\n\x11microcny_per_hour\x18\x03 \x01(\x03\"\x90\x01\n\x08Progress\x12\r\n\x05round\x18\x01 \x01(\x04\x12\x12\n\nelapsed_ms\x18\x02 \x01(\x04\x12#\n\x1bobjective_microcny_per_hour\x18\x03 \x01(\x03\x12\x1f\n\x17\x62ound_microcny_per_hour\x18\x04 \x01(\x03\x12\x1b\n\x13unplaced_task_count\x18\x05 \x01(\r\"\x94\x01\n\x11\x41ssignmentRequest\x12\x0e\n\x06\x61gents\x18\x01 \x01(\r\x12\r\n\x05tasks\x18\x02 \x01(\r\x12\x0c\n\x04\x63ost\x18\x03 \x03(\x03\x12\x0e\n\x06weight\x18\x04 \x03(\x03\x12\x10\n\x08\x63\x61pacity\x18\x05 \x03(\x03\x12\"\n\x04stop\x18\x06 \x01(\x0b\x32\x14.mumian_core.v1.Stop\x12\x0c\n\x04seed\x18\x07 \x01(\x04\"\xca\x01\n\x12\x41ssignmentResponse\x12\r\n\x05\x61gent\x18\x01 \x03(\x11\x12\x0c\n\x04\x63ost\x18\x02 \x01(\x03\x12\x1b\n\x13unplaced_task_count\x18\x03 \x01(\r\x12\r\n\x05\x62ound\x18\x04 \x01(\x03\x12\x0e\n\x06rounds\x18\x05 \x01(\x04\x12/\n\x0bstop_reason\x18\x06 \x01(\x0e\x32\x1a.mumian_core.v1.StopReason\x12*\n\x08progress\x18\x07 \x03(\x0b\x32\x18.mumian_core.v1.Progress*\xc0\x01\n\nStopReason\x12\x1b\n\x17STOP_REASON_UNSPECIFIED\x10\x00\x12\x14\n\x10STOP_REASON_TIME\x10\x01\x12\x16\n\x12STOP_REASON_ROUNDS\x10\x02\x12\x13\n\x0fSTOP_REASON_GAP\x10\x03\x12\x17\n\x13STOP_REASON_OPTIMAL\x10\x04\x12\x19\n\x15STOP_REASON_CANCELLED\x10\x05\x12\x1e\n\x1aSTOP_REASON_NO_IMPROVEMENT\x10\x06\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dmumian_core/v1/optimize.proto\x12\x0emumian_core.v1\x1a\x1bmumian_core/v1/engine.proto\"\x86\x02\n\x0fOptimizeRequest\x12\x15\n\revaluation_id\x18\x01 \x01(\t\x12(\n\x04jobs\x18\x02 \x03(\x0b\x32\x1a.mumian_core.v1.PendingJob\x12,\n\x07running\x18\x03 \x03(\x0b\x32\x1b.mumian_core.v1.RunningTask\x12&\n\x06policy\x18\x04 \x01(\x0b\x32\x16.mumian_core.v1.Policy\x12\"\n\x04stop\x18\x05 \x01(\x0b\x32\x14.mumian_core.v1.Stop\x12\x16\n\tmoves_max\x18\x06 \x01(\rH\x00\x88\x01\x01\x12\x12\n\nnow_unix_s\x18\x07 \x01(\x03\x42\x0c\n\n_moves_max\"\\\n\x0bRunningTask\x12\x15\n\rallocation_id\x18\x01 \x01(\t\x12\x0e\n\x06job_id\x18\x02 \x01(\t\x12\x12\n\ntask_group\x18\x03 \x01(\t\x12\x12\n\ntask_index\x18\x04 \x01(\r\"S\n\x04Stop\x12\x15\n\rtime_limit_ms\x18\x01 \x01(\x04\x12\x12\n\nrounds_max\x18\x02 \x01(\x04\x12\x0f\n\x07gap_ppm\x18\x03 \x01(\x04\x12\x0f\n\x07threads\x18\x04 \x01(\r\"\xe6\x02\n\x10OptimizeResponse\x12\"\n\x04plan\x18\x01 \x01(\x0b\x32\x14.mumian_core.v1.Plan\x12#\n\x05moves\x18\x02 \x03(\x0b\x32\x14.mumian_core.v1.Move\x12&\n\x05start\x18\x03 \x01(\x0b\x32\x17.mumian_core.v1.Account\x12&\n\x05\x66ound\x18\x04 \x01(\x0b\x32\x17.mumian_core.v1.Account\x12\x1f\n\x17\x62ound_microcny_per_hour\x18\x05 \x01(\x03\x12+\n\x06prices\x18\x06 \x03(\x0b\x32\x1b.mumian_core.v1.ShadowPrice\x12\x0e\n\x06rounds\x18\x07 \x01(\x04\x12/\n\x0bstop_reason\x18\x08 \x01(\x0e\x32\x1a.mumian_core.v1.StopReason\x12*\n\x08progress\x18\t \x03(\x0b\x32\x18.mumian_core.v1.Progress\"1\n\x04Move\x12\x15\n\rallocation_id\x18\x01 \x01(\t\x12\x12\n\nto_node_id\x18\x02 \x01(\t\"\xa0\x01\n\x07\x41\x63\x63ount\x12\x1e\n\x16\x63ost_microcny_per_hour\x18\x01 \x01(\x03\x12\x19\n\x11placed_task_count\x18\x02 \x01(\r\x12\x1b\n\x13unplaced_task_count\x18\x03 \x01(\r\x12\x18\n\x10moved_task_count\x18\x04 \x01(\r\x12#\n\x1bobjective_microcny_per_hour\x18\x05 \x01(\x03\"K\n\x0bShadowPrice\x12\x0f\n\x07site_id\x18\x01 \x01(\t\x12\x10\n\x08resource\x18\x02 \x01(\t\x12\x19\n\x11microcny_per_hour\x18\x03 \x01(\x03\"\x90\x01\n\x08Progress\x12\r\n\x05round\x18\x01 \x01(\x04\x12\x12\n\nelapsed_ms\x18\x02 \x01(\x04\x12#\n\x1bobjective_microcny_per_hour\x18\x03 \x01(\x03\x12\x1f\n\x17\x62ound_microcny_per_hour\x18\x04 \x01(\x03\x12\x1b\n\x13unplaced_task_count\x18\x05 \x01(\r\"\x94\x01\n\x11\x41ssignmentRequest\x12\x0e\n\x06\x61gents\x18\x01 \x01(\r\x12\r\n\x05tasks\x18\x02 \x01(\r\x12\x0c\n\x04\x63ost\x18\x03 \x03(\x03\x12\x0e\n\x06weight\x18\x04 \x03(\x03\x12\x10\n\x08\x63\x61pacity\x18\x05 \x03(\x03\x12\"\n\x04stop\x18\x06 \x01(\x0b\x32\x14.mumian_core.v1.Stop\x12\x0c\n\x04seed\x18\x07 \x01(\x04\"\xca\x01\n\x12\x41ssignmentResponse\x12\r\n\x05\x61gent\x18\x01 \x03(\x11\x12\x0c\n\x04\x63ost\x18\x02 \x01(\x03\x12\x1b\n\x13unplaced_task_count\x18\x03 \x01(\r\x12\r\n\x05\x62ound\x18\x04 \x01(\x03\x12\x0e\n\x06rounds\x18\x05 \x01(\x04\x12/\n\x0bstop_reason\x18\x06 \x01(\x0e\x32\x1a.mumian_core.v1.StopReason\x12*\n\x08progress\x18\x07 \x03(\x0b\x32\x18.mumian_core.v1.Progress*\xc0\x01\n\nStopReason\x12\x1b\n\x17STOP_REASON_UNSPECIFIED\x10\x00\x12\x14\n\x10STOP_REASON_TIME\x10\x01\x12\x16\n\x12STOP_REASON_ROUNDS\x10\x02\x12\x13\n\x0fSTOP_REASON_GAP\x10\x03\x12\x17\n\x13STOP_REASON_OPTIMAL\x10\x04\x12\x19\n\x15STOP_REASON_CANCELLED\x10\x05\x12\x1e\n\x1aSTOP_REASON_NO_IMPROVEMENT\x10\x06\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'mumian_core.v1.optimize_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_STOPREASON']._serialized_start=1658
-  _globals['_STOPREASON']._serialized_end=1850
+  _globals['_STOPREASON']._serialized_start=1678
+  _globals['_STOPREASON']._serialized_end=1870
   _globals['_OPTIMIZEREQUEST']._serialized_start=79
-  _globals['_OPTIMIZEREQUEST']._serialized_end=321
-  _globals['_RUNNINGTASK']._serialized_start=323
-  _globals['_RUNNINGTASK']._serialized_end=415
-  _globals['_STOP']._serialized_start=417
-  _globals['_STOP']._serialized_end=500
-  _globals['_OPTIMIZERESPONSE']._serialized_start=503
-  _globals['_OPTIMIZERESPONSE']._serialized_end=861
-  _globals['_MOVE']._serialized_start=863
-  _globals['_MOVE']._serialized_end=912
-  _globals['_ACCOUNT']._serialized_start=915
-  _globals['_ACCOUNT']._serialized_end=1075
-  _globals['_SHADOWPRICE']._serialized_start=1077
-  _globals['_SHADOWPRICE']._serialized_end=1152
-  _globals['_PROGRESS']._serialized_start=1155
-  _globals['_PROGRESS']._serialized_end=1299
-  _globals['_ASSIGNMENTREQUEST']._serialized_start=1302
-  _globals['_ASSIGNMENTREQUEST']._serialized_end=1450
-  _globals['_ASSIGNMENTRESPONSE']._serialized_start=1453
-  _globals['_ASSIGNMENTRESPONSE']._serialized_end=1655
+  _globals['_OPTIMIZEREQUEST']._serialized_end=341
+  _globals['_RUNNINGTASK']._serialized_start=343
+  _globals['_RUNNINGTASK']._serialized_end=435
+  _globals['_STOP']._serialized_start=437
+  _globals['_STOP']._serialized_end=520
+  _globals['_OPTIMIZERESPONSE']._serialized_start=523
+  _globals['_OPTIMIZERESPONSE']._serialized_end=881
+  _globals['_MOVE']._serialized_start=883
+  _globals['_MOVE']._serialized_end=932
+  _globals['_ACCOUNT']._serialized_start=935
+  _globals['_ACCOUNT']._serialized_end=1095
+  _globals['_SHADOWPRICE']._serialized_start=1097
+  _globals['_SHADOWPRICE']._serialized_end=1172
+  _globals['_PROGRESS']._serialized_start=1175
+  _globals['_PROGRESS']._serialized_end=1319
+  _globals['_ASSIGNMENTREQUEST']._serialized_start=1322
+  _globals['_ASSIGNMENTREQUEST']._serialized_end=1470
+  _globals['_ASSIGNMENTRESPONSE']._serialized_start=1473
+  _globals['_ASSIGNMENTRESPONSE']._serialized_end=1675
 # @@protoc_insertion_point(module_scope)

@@ -61,9 +61,12 @@ class OptimizeRequest(_message.Message):
     POLICY_FIELD_NUMBER: _builtins.int
     STOP_FIELD_NUMBER: _builtins.int
     MOVES_MAX_FIELD_NUMBER: _builtins.int
+    NOW_UNIX_S_FIELD_NUMBER: _builtins.int
     evaluation_id: _builtins.str
     moves_max: _builtins.int
     """Most running tasks that may be moved; unset: any number."""
+    now_unix_s: _builtins.int
+    """Tasks cost what the hour of this time costs by the forecasts of their sites; 0: their flat figures."""
     @_builtins.property
     def jobs(self) -> _containers.RepeatedCompositeFieldContainer[_engine_pb2.PendingJob]:
         """The jobs in play: their pending tasks are placed."""
@@ -85,10 +88,11 @@ class OptimizeRequest(_message.Message):
         policy: _engine_pb2.Policy | None = ...,
         stop: Global___Stop | None = ...,
         moves_max: _builtins.int | None = ...,
+        now_unix_s: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_moves_max", b"_moves_max", "moves_max", b"moves_max", "policy", b"policy", "stop", b"stop"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_moves_max", b"_moves_max", "evaluation_id", b"evaluation_id", "jobs", b"jobs", "moves_max", b"moves_max", "policy", b"policy", "running", b"running", "stop", b"stop"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_moves_max", b"_moves_max", "evaluation_id", b"evaluation_id", "jobs", b"jobs", "moves_max", b"moves_max", "now_unix_s", b"now_unix_s", "policy", b"policy", "running", b"running", "stop", b"stop"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__moves_max: _TypeAlias = _typing.Literal["moves_max"]  # noqa: Y015
     _WhichOneofArgType__moves_max: _TypeAlias = _typing.Literal["_moves_max", b"_moves_max"]  # noqa: Y015

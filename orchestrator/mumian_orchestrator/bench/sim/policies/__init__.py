@@ -10,24 +10,23 @@ from pathlib import Path
 from mumian_core.v1 import engine_pb2
 
 from mumian_orchestrator.bench.sim.fields import ScenarioError
-from mumian_orchestrator.bench.sim.policies.base import Cluster, Policy, RunningTask
+from mumian_orchestrator.bench.sim.policies.base import Cluster, Policy, Rearranging
 from mumian_orchestrator.bench.sim.policies.books import Room, Task
-from mumian_orchestrator.bench.sim.policies.engine import (
-    CARBON_ABOVE_ALL_MICROCNY,
-    EnginePolicy,
-    ReoptimisingPolicy,
-)
+from mumian_orchestrator.bench.sim.policies.engine import CARBON_ABOVE_ALL_MICROCNY, EnginePolicy
 from mumian_orchestrator.bench.sim.policies.fgd import FragmentationGradientDescent
 from mumian_orchestrator.bench.sim.policies.round_robin import RoundRobin
 from mumian_orchestrator.bench.sim.policies.scan import ScanPolicy
 from mumian_orchestrator.bench.sim.policies.scores import BestFit, FirstFit, LeastAllocated, MostAllocated
 from mumian_orchestrator.bench.sim.policies.solver import SolverPolicy
 
-__all__ = ["POLICIES", "SOLVERS", "Cluster", "Policy", "Room", "RunningTask", "ScanPolicy", "Task", "policy"]
+__all__ = ["POLICIES", "SOLVERS", "Cluster", "Policy", "Rearranging", "Room", "ScanPolicy", "Task", "policy"]
 
 POLICIES: Mapping[str, Callable[[str], Policy]] = {
-    "ours": lambda name: EnginePolicy(name, engine_pb2.OBJECTIVE_COST),
-    "ours-reoptimised": ReoptimisingPolicy,
+    "ours": lambda name: EnginePolicy(name, engine_pb2.OBJECTIVE_COST, rearranging=Rearranging()),
+    "ours-reoptimised": lambda name: EnginePolicy(
+        name, engine_pb2.OBJECTIVE_COST, rearranging=Rearranging(every_s=900, moves_max=100)
+    ),
+    "ours-unmoved": lambda name: EnginePolicy(name, engine_pb2.OBJECTIVE_COST),
     "nearest": lambda name: EnginePolicy(name, engine_pb2.OBJECTIVE_NEAREST),
     "cheapest": lambda name: EnginePolicy(name, engine_pb2.OBJECTIVE_CHEAPEST_RENT),
     "greenest": lambda name: EnginePolicy(name, engine_pb2.OBJECTIVE_COST, CARBON_ABOVE_ALL_MICROCNY),

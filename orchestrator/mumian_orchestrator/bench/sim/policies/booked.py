@@ -12,6 +12,7 @@ from mumian_orchestrator.bench.sim.arrivals import task_id
 from mumian_orchestrator.bench.sim.policies.base import Cluster, Policy
 from mumian_orchestrator.bench.sim.policies.books import Books, Room, Task, Wanted
 from mumian_orchestrator.bench.sim.policies.limits import Limits, has_limits
+from mumian_orchestrator.bench.sim.policies.wishes import task_of
 
 Allowed = Callable[[Room], bool]
 
@@ -19,15 +20,14 @@ Allowed = Callable[[Room], bool]
 class BookedPolicy(Policy):
     """Each task sees those before it, by priority and then in order; of a gang all are placed, or none.
 
-    It keeps the scenario's hard constraints (room, reachability, latency, bandwidth, the limits between the
-    tasks of a job), so that only the choice differs.
+    It keeps the scenario's hard constraints, so that only the choice differs.
     """
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
         self._books: Books | None = None
         self._world_changes = -1
-        self._tasks: dict[bytes, Task] = {}
+        self._tasks: dict[tuple[bytes, int], Task] = {}
 
     @abstractmethod
     def choose(self, books: Books, task: Task, allowed: Allowed | None) -> int | None:
@@ -118,11 +118,13 @@ class BookedPolicy(Policy):
 
     def wanted(self, cluster: Cluster, job: engine_pb2.PendingJob) -> Iterator[Wanted]:
         """The tasks of a job that want a place."""
+        assert self._books is not None
         pending = {entry.task_group: entry.task_indexes for entry in job.pending}
+        declared = job.spec.SerializeToString(deterministic=True)
         for number, group in enumerate(job.spec.task_groups):
-            key = group.SerializeToString(deterministic=True)
-            task = self._tasks.get(key)
+            task = self._tasks.get((declared, number))
             if task is None:
-                task = self._tasks[key] = Task.of(group, cluster.sites_for(group))
+                task = task_of(job.spec, group, cluster, self._books.kinds)
+                self._tasks[declared, number] = task
             for index in pending.get(group.name, ()) if pending else range(group.count):
                 yield Wanted(task_id(job.job_id, number, index), job.job_id, group.name, index, task)

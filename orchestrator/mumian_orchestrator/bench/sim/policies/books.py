@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from mumian.api.v1.fleet_pb2 import Node, Site
 from mumian.api.v1.job_pb2 import TaskGroup
@@ -16,6 +17,15 @@ from mumian_orchestrator.bench.sim.policies.base import Cluster
 WHOLE_MILLI = 1000
 
 
+class NodeKind(NamedTuple):
+    """Nodes that are alike for every wish but room."""
+
+    site_id: str
+    arch: str
+    models: frozenset[str]
+    labels: frozenset[tuple[str, str]]
+
+
 @dataclass(frozen=True, slots=True)
 class Task:
     """What a task asks for.
@@ -23,19 +33,26 @@ class Task:
     Args:
         accelerator_milli: of all devices together: a share of one, or whole thousands.
         accelerator_models: those that it accepts; none named: any.
-        site_ids: the sites that are reachable and keep its latency promise.
+        kinds: the nodes that it may run on, be there room or not.
         traffic: what it reserves of the link from each zone, in kbit/s.
+        soft_microcny_per_hour: by kind, what breaking its soft promise there costs; 0 where it is left out.
     """
 
     cpu_milli: int
     memory_mib: int
     accelerator_milli: int = 0
     accelerator_models: frozenset[str] = frozenset()
-    site_ids: frozenset[str] = frozenset()
+    kinds: frozenset[NodeKind] = frozenset()
     traffic: tuple[tuple[str, int], ...] = ()
+    soft_microcny_per_hour: tuple[tuple[NodeKind, int], ...] = ()
 
     @classmethod
-    def of(cls, group: TaskGroup, site_ids: frozenset[str] = frozenset()) -> Task:
+    def of(
+        cls,
+        group: TaskGroup,
+        kinds: frozenset[NodeKind] = frozenset(),
+        soft_microcny_per_hour: tuple[tuple[NodeKind, int], ...] = (),
+    ) -> Task:
         """The same from what a tenant declares."""
         want = group.resources
         return cls(
@@ -43,8 +60,9 @@ class Task:
             want.memory_mib,
             want.accelerators.milli,
             frozenset(want.accelerators.models),
-            site_ids,
+            kinds,
             tuple((entry.zone_id, entry.bandwidth_kbps) for entry in group.zone_traffic),
+            soft_microcny_per_hour,
         )
 
 
@@ -69,15 +87,18 @@ class Room:
     cpu_milli: int
     memory_mib: int
     devices_milli: list[int]
+    kind: NodeKind
 
     @classmethod
     def empty(cls, node: Node, site: Site) -> Room:
         """A node on which nothing runs."""
         models = tuple(a.model for a in node.accelerators for _ in range(a.count))
-        return cls(node, site, models, node.cpu_milli, node.memory_mib, [WHOLE_MILLI] * len(models))
+        kind = NodeKind(node.site_id, node.arch, frozenset(models), frozenset(node.labels.items()))
+        free = [WHOLE_MILLI] * len(models)
+        return cls(node, site, models, node.cpu_milli, node.memory_mib, free, kind)
 
     def fits(self, task: Task) -> bool:
-        """Whether the task could run here; latency is the site's question."""
+        """Whether there is room for the task; whether it may run here is for its kinds to say."""
         return (
             task.cpu_milli <= self.cpu_milli
             and task.memory_mib <= self.memory_mib
@@ -116,6 +137,7 @@ class Books:
 
     def __init__(self, cluster: Cluster) -> None:
         self.rooms = [Room.empty(node, cluster.sites[node.site_id]) for node in cluster.nodes]
+        self.kinds = frozenset(room.kind for room in self.rooms)
         self._held: dict[str, _Held] = {}
         self._reserved_kbps: Counter[Pair] = Counter()
         self._of_job: defaultdict[str, dict[str, _Held]] = defaultdict(dict)

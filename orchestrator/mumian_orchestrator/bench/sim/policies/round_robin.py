@@ -26,16 +26,16 @@ class RoundRobin(BookedPolicy):
 
     def choose(self, books: Books, task: Task, allowed: Allowed | None) -> int | None:
         """From where the last turn ended."""
-        sites = list(self._of_site)
+        sites, allowed_sites = list(self._of_site), {kind.site_id for kind in task.kinds}
         for step in range(len(sites)):
             site_id = sites[(self._turn + step) % len(sites)]
             numbers = self._of_site[site_id]
-            if site_id not in task.site_ids:
+            if site_id not in allowed_sites:
                 continue
             for node_step in range(len(numbers)):
                 at = (self._turn_of_site[site_id] + node_step) % len(numbers)
                 room = books.rooms[numbers[at]]
-                if room.fits(task) and (allowed is None or allowed(room)):
+                if room.kind in task.kinds and room.fits(task) and (allowed is None or allowed(room)):
                     self._turn = (self._turn + step + 1) % len(sites)
                     self._turn_of_site[site_id] = at + 1
                     return numbers[at]

@@ -73,6 +73,6 @@ class ScanPolicy(BookedPolicy):
         for number in queue.dirty:
             version = queue.versions[number] = queue.versions.get(number, 0) + 1
             room = books.rooms[number]
-            if room.node.site_id in task.site_ids and room.fits(task):
+            if room.kind in task.kinds and room.fits(task):
                 heapq.heappush(queue.heap, (self.score(room, task), number, version))
         queue.dirty.clear()

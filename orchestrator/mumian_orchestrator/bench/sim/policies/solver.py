@@ -97,7 +97,7 @@ class SolverPolicy(BookedPolicy):
 
 
 def _may_run(room: Room, task: Task) -> bool:
-    return room.node.site_id in task.site_ids and room.fits(task)
+    return room.kind in task.kinds and room.fits(task)
 
 
 def _model(counts: Mapping[_Kind, int], rooms: Sequence[Room], cluster: Cluster) -> dict[str, Any]:
@@ -139,7 +139,7 @@ def _capacity(room: Room) -> list[int]:
 
 
 def cost_microcny_per_hour(task: Task, room: Room, carbon_kg_microcny: int) -> int:
-    """Rent, energy at the meter and its carbon, as the engine counts them."""
+    """Rent, energy at the meter and its carbon, and what a soft promise costs, as the engine counts them."""
     prices, node = room.site.prices, room.node
     model = room.device_models[0] if room.device_models else ""
     device_mw = node.accelerators[0].active_power_mw if node.accelerators else 0
@@ -151,7 +151,8 @@ def cost_microcny_per_hour(task: Task, room: Room, carbon_kg_microcny: int) -> i
     it_mw = (task.cpu_milli * node.core_active_power_mw + task.accelerator_milli * device_mw) / 1000
     meter_kw = it_mw / 1e6 * room.site.pue.marginal_permille / 1000
     kwh_microcny = prices.energy_kwh_microcny + room.site.carbon_g_per_kwh / 1000 * carbon_kg_microcny
-    return round(rent + meter_kw * kwh_microcny)
+    soft = next((cost for kind, cost in task.soft_microcny_per_hour if kind == room.kind), 0)
+    return round(rent + meter_kw * kwh_microcny) + soft
 
 
 class _Solver:

@@ -12,6 +12,7 @@ from mumian_orchestrator.bench.sim.record import Record
 # What a comparison shows, in this order.
 COMPARED = (
     "inside_slo",
+    "inside_soft_slo",
     "starts",
     "waiting_at_end",
     "wait_mean_s",

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mumian.builder import compute_time, deferral, health, job, latency, task_group, update_policy
     from mumian.client import Client
     from mumian.errors import FieldViolation, MumianError
-    from mumian.spec import LoadedSpec, load_spec
+    from mumian.spec import LoadedSpec, load_spec, load_specs
 
 __all__ = [
     "AsyncClient",
@@ -31,6 +31,7 @@ __all__ = [
     "job",
     "latency",
     "load_spec",
+    "load_specs",
     "on_disconnect",
     "task_group",
     "update_policy",
@@ -49,6 +50,7 @@ _HOMES = {
     "job": "mumian.builder",
     "latency": "mumian.builder",
     "load_spec": "mumian.spec",
+    "load_specs": "mumian.spec",
     "on_disconnect": "mumian.builder",
     "task_group": "mumian.builder",
     "update_policy": "mumian.builder",

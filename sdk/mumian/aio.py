@@ -39,6 +39,8 @@ from mumian.api.v1.secret_pb2 import Secret
 from mumian.api.v1.share_pb2 import Share
 from mumian.calls import TERMINAL_STATES, Call, Item, Listing, Result
 from mumian.connection import Attempts, Connection, Endpoints, no_end_in_time
+from mumian.errors import MumianError
+from mumian.submissions import Submissions
 
 
 class AsyncClient:
@@ -96,6 +98,29 @@ class AsyncClient:
     async def submit(self, spec: JobSpec, request_id: str | None = None) -> Job:
         """Store a job; when this returns, it is durable. The same request_id gives the same job."""
         return await self._unary(calls.submit(spec, request_id))
+
+    async def submit_many(
+        self, specs: Sequence[JobSpec], request_ids: Sequence[str] | None = None
+    ) -> Sequence[Job | MumianError]:
+        """Store many jobs, in as few requests as they need; when this returns, those with a job are durable.
+
+        What the coordinator has no room for now is sent again, as `submit` does. Nothing is raised for a job
+        that is refused, because others may be stored: look at each outcome.
+
+        Args:
+            request_ids: one for each spec; the same id gives the same job.
+
+        Returns:
+            For each spec, in order, its job or the MumianError that says why there is none.
+        """
+        submissions = Submissions(specs, request_ids, self._connection.timeout_s)
+        while (call := submissions.next_call()) is not None:
+            try:
+                submissions.take(await self._unary(call))
+            except MumianError as error:
+                submissions.fail(error)
+            await asyncio.sleep(submissions.pause_s)
+        return submissions.outcomes
 
     async def upload(self, folder: Path | str) -> Bundle:
         """Store a folder that tasks are to start in; what is stored already is not sent again.

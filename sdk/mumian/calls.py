@@ -78,6 +78,11 @@ def submit(spec: JobSpec, request_id: str | None) -> Call[Job]:
     return Call(_JOBS, "CreateJob", request, lambda b: jobs.CreateJobResponse.FromString(b).job)
 
 
+def submit_many(request: jobs.CreateJobsRequest) -> Call[Sequence[jobs.CreateJobsResult]]:
+    """Several jobs; each of them as by itself."""
+    return Call(_JOBS, "CreateJobs", request, lambda b: jobs.CreateJobsResponse.FromString(b).results)
+
+
 def plan(spec: JobSpec) -> Call[jobs.PlanJobResponse]:
     """Where a job would go."""
     return Call(_JOBS, "PlanJob", jobs.PlanJobRequest(spec=spec), jobs.PlanJobResponse.FromString)

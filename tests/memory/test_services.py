@@ -126,7 +126,9 @@ async def test_the_leader_forgets_old_history_again_and_again() -> None:
 async def test_a_job_never_takes_the_id_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = iter(["00000000", "00000000", "00000001"])
     async with leading(MemoryCluster()) as services:
-        monkeypatch.setattr("mumian_orchestrator.services.admission.secrets.token_hex", lambda _: next(drawn))
+        monkeypatch.setattr(
+            "mumian_orchestrator.services.submissions.secrets.token_hex", lambda _: next(drawn)
+        )
         first = await services.admission.create("acme", "first", spec_of())
         second = await services.admission.create("rival", "second", spec_of())
         assert (first.id, second.id) == ("work-00000000", "work-00000001")

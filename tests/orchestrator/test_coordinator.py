@@ -14,8 +14,9 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from grpc_status import rpc_status
-from mumian.api.v1 import fleet_pb2, fleet_service_pb2, job_event_pb2, job_pb2, job_service_pb2
+from mumian.api.v1 import error_pb2, fleet_pb2, fleet_service_pb2, job_event_pb2, job_pb2, job_service_pb2
 from mumian.api.v1.fleet_service_pb2_grpc import FleetServiceStub
+from mumian.api.v1.job_service_pb2_grpc import JobServiceStub
 from mumian_orchestrator.adapters.grpc.errors import Context, abort
 from mumian_orchestrator.domain.errors import overloaded
 from mumian_orchestrator.domain.job_events import replay
@@ -133,6 +134,30 @@ async def test_killed_and_started_again_the_coordinator_has_every_job_and_goes_o
         # What it held is free again, so the other job gets its turn.
         assert (await agent.run_of(waiting.id)).allocation.node_id == "gz/n1"
         await agent.disconnect()
+
+
+async def test_many_jobs_of_one_call_are_stored_each_once_or_refused_for_themselves(
+    coordinator: Coordinator, channel: grpc.aio.Channel, tenant: Tenant
+) -> None:
+    submissions = [
+        job_service_pb2.CreateJobRequest(request_id=f"r{number}", spec=spec_of()) for number in range(150)
+    ]
+    submissions[7].spec.task_groups[0].count = 5000
+    request = job_service_pb2.CreateJobsRequest(submissions=submissions)
+    answer = await JobServiceStub(channel).CreateJobs(request, metadata=(("mumian-tenant", "acme"),))
+    assert [result.WhichOneof("outcome") for result in answer.results] == [
+        "refusal" if number == 7 else "job" for number in range(150)
+    ]
+    refusal = answer.results[7].refusal
+    assert refusal.reason == error_pb2.ERROR_REASON_INVALID_FIELD
+    assert [violation.field for violation in refusal.field_violations] == ["task_groups"]
+    coordinator.running.process.kill()
+    coordinator.running.process.wait()
+    coordinator.start()
+    async with coordinator.channel() as anew:
+        for number in (0, 8, 149):
+            job = await Tenant(anew).create(spec_of(), request_id=f"r{number}")
+            assert job.id == answer.results[number].job.id
 
 
 async def test_the_same_request_id_gives_the_same_job_and_another_body_is_refused(tenant: Tenant) -> None:

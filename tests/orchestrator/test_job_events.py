@@ -15,7 +15,7 @@ from mumian_orchestrator.domain.job_events import replay, without
 from mumian_orchestrator.domain.job_spec import normalise
 from mumian_orchestrator.ports.store import LOG, Write
 from mumian_orchestrator.services.commit_log import CommitLog
-from mumian_orchestrator.services.job_table import JobTable, event_prefix
+from mumian_orchestrator.services.job_table import JobTable, NewJob, event_prefix
 from mumian_orchestrator.services.money.ledger_book import LedgerBook
 
 from tests.orchestrator.tenant import spec_of
@@ -70,7 +70,7 @@ class Changes:
         self.table = JobTable(self.log, self.clock, LedgerBook(self.clock), events_kept=lambda _: kept)
         spec = normalise(spec_of("j", count=TASKS), [])
         self.job = Job(id="j", tenant_id="acme", spec=spec, create_time=self.clock.now())
-        self.table.create(self.job, "acme/r", "j digest")
+        self.table.create([NewJob(self.job, "acme/r", "digest")])
 
     def place(self, index: int) -> None:
         number = len(self.job.allocations)

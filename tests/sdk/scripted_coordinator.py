@@ -24,6 +24,7 @@ from mumian.api.v1 import (
     planning_service_pb2,
     planning_service_pb2_grpc,
 )
+from mumian.api.v1.error_pb2 import Refusal
 from mumian.api.v1.job_event_pb2 import JobEvent
 from mumian.api.v1.job_pb2 import Job
 from mumian.api.v1.share_pb2 import Share
@@ -70,6 +71,8 @@ class ScriptedCoordinator(
         self.calls: list[tuple[str, Any]] = []
         self.metadata: dict[str, str] = {}
         self.refusals: dict[str, deque[grpc.Status]] = {}
+        # By the name of a job that is submitted with others.
+        self.refused_jobs: dict[str, deque[Refusal]] = {}
         # How a stream ends after its last response: None is well.
         self.breaks: deque[grpc.Status | None] = deque()
         self.job_by_request: dict[str, Job] = {}
@@ -125,7 +128,20 @@ class ScriptedCoordinator(
 
     def CreateJob(self, request: Any, context: Context) -> job_service_pb2.CreateJobResponse:
         self._enter("CreateJob", request, context)
-        job = self.job_by_request.setdefault(
+        return job_service_pb2.CreateJobResponse(job=self._job_of(request))
+
+    def CreateJobs(self, request: Any, context: Context) -> job_service_pb2.CreateJobsResponse:
+        self._enter("CreateJobs", request, context)
+        response = job_service_pb2.CreateJobsResponse()
+        for each in request.submissions:
+            if waiting := self.refused_jobs.get(each.spec.name):
+                response.results.add(refusal=waiting.popleft())
+            else:
+                response.results.add(job=self._job_of(each))
+        return response
+
+    def _job_of(self, request: job_service_pb2.CreateJobRequest) -> Job:
+        return self.job_by_request.setdefault(
             request.request_id,
             Job(
                 id=f"{request.spec.name}-{len(self.job_by_request):08x}",
@@ -134,7 +150,6 @@ class ScriptedCoordinator(
                 state=job_pb2.JOB_STATE_PENDING,
             ),
         )
-        return job_service_pb2.CreateJobResponse(job=job)
 
     def GetJob(self, request: Any, context: Context) -> job_service_pb2.GetJobResponse:
         self._enter("GetJob", request, context)

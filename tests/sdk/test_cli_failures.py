@@ -28,7 +28,7 @@ HUGE = "9" * 30
     ("argv", "told"),
     [
         (["submt", "x"], "did you mean submit?"),
-        (["submit"], "Missing argument 'FILE'"),
+        (["submit"], "Missing argument 'FILE...'"),
         (["submit", "BAD"], "did you mean command?"),
         (["submit", "FOLDER"], "is a directory"),
         (["submit", "/dev/zero"], "over 4 MiB"),

@@ -111,6 +111,31 @@ async def test_every_change_is_in_the_log_with_who_made_it_and_what_it_stored_an
     assert stored[f"log/audit/{1:020d}"] == stored["data/requests/acme/once"]
 
 
+async def test_of_many_jobs_that_one_call_creates_the_log_names_each_with_the_commit_that_stored_it(
+    tmp_path: Path,
+) -> None:
+    cluster = MemoryCluster()
+    async with secured(tmp_path, cluster) as platform, platform.people_channel() as channel:
+        user = bearer(await platform.token(Role.TENANT_USER, "acme"))
+        submissions = [
+            job_service_pb2.CreateJobRequest(request_id=f"r{number}", spec=spec_of()) for number in range(100)
+        ]
+        request = job_service_pb2.CreateJobsRequest(submissions=submissions)
+        answer = await JobServiceStub(channel).CreateJobs(request, metadata=user)
+        lines, head = await platform.log()
+    verify(lines, head)
+    entries = [json.loads(line) for line in lines]
+    assert {entry["action"] for entry in entries} == {"JobService/CreateJobs"}
+    stored = {e.key.removeprefix("/mumian/data/"): e.mod_revision for e in cluster.entries.values()}
+    for number, entry in enumerate(entries, start=1):
+        revisions = {stored[key] for key in entry["stored"] if key.startswith("requests/")}
+        assert len(revisions) == 1
+        in_log = {e.mod_revision for e in cluster.entries.values() if e.key.endswith(f"audit/{number:020d}")}
+        assert in_log == revisions
+    named = [key for entry in entries for key in entry["stored"] if key.startswith("jobs/")]
+    assert sorted(named) == sorted(f"jobs/{result.job.id}" for result in answer.results)
+
+
 async def test_the_next_leader_goes_on_where_the_log_ends(tmp_path: Path) -> None:
     cluster = MemoryCluster()
     for _ in range(2):

@@ -19,6 +19,7 @@ from mumian_orchestrator.ports.store import Change, Write
 from mumian_orchestrator.services import disconnections
 from mumian_orchestrator.services.admission import Admission
 from mumian_orchestrator.services.agent_sessions import AgentSessions
+from mumian_orchestrator.services.durability import Durability
 from mumian_orchestrator.services.fleet import Fleet
 from mumian_orchestrator.services.job_table import JobTable
 from mumian_orchestrator.services.money.ledger_book import LedgerBook
@@ -72,14 +73,15 @@ def _dispatch_before_commit() -> AbstractContextManager[Any]:
 
 
 def _acknowledge_before_commit() -> AbstractContextManager[Any]:
-    async def durable(self: Admission, future: asyncio.Future[None]) -> None:
+    async def at_once(self: Durability, *futures: Any) -> None:
         return
 
     def published(self: JobTable, job_id: str) -> Any:
         return self._published.get(job_id) or self._working.get(job_id)
 
     stack = contextlib.ExitStack()
-    stack.enter_context(mock.patch.object(Admission, "_durable", durable))
+    stack.enter_context(mock.patch.object(Durability, "wait", at_once))
+    stack.enter_context(mock.patch.object(Durability, "wait_for_all", at_once))
     stack.enter_context(mock.patch.object(JobTable, "published", published))
     return stack
 
@@ -201,17 +203,17 @@ def _confirm_what_is_not_stored() -> AbstractContextManager[Any]:
 
 def _ledger_beside_the_commit() -> AbstractContextManager[Any]:
     """Money moves in a transaction of its own, right after that of its allocation."""
-    append = JobTable._append
+    commit = JobTable.commit
 
     def apart(self: JobTable, job: Any, changed: Any, *more: Any) -> asyncio.Future[None]:
         pages = self._book.writes(changed)
         with mock.patch.object(self._book, "writes", lambda changed: []):
-            durable = append(self, job, changed, *more)
+            durable = commit(self, job, changed, *more)
         if pages:
             self._log.append(pages)
         return durable
 
-    return mock.patch.object(JobTable, "_append", apart)
+    return mock.patch.object(JobTable, "commit", apart)
 
 
 def _keep_what_is_left() -> AbstractContextManager[Any]:

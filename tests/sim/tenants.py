@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import grpc
-from mumian.api.v1 import job_pb2, money_service_pb2
+from mumian.api.v1 import error_pb2, job_pb2, money_service_pb2
 from mumian.api.v1 import job_service_pb2 as pb
 from mumian.api.v1.job_pb2 import Job, JobSpec, OnDisconnect
 from mumian_orchestrator.domain.job_state import TERMINAL_JOB_STATES
@@ -25,6 +25,11 @@ _BETWEEN_S = 5.0  # at most
 _SERVICE_S = (3.0, 40.0)
 _RETRY_S = (0.05, 0.8)
 _LOOK_EVERY_S = (0.5, 2.0)
+_REFUSALS_RETRIED = {
+    error_pb2.ERROR_REASON_OVERLOADED,
+    error_pb2.ERROR_REASON_STORE_UNAVAILABLE,
+    error_pb2.ERROR_REASON_STORE_FULL,
+}
 _RETRIED = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED}
 
 
@@ -72,9 +77,30 @@ class Tenant:
         await self._see_end(job_id)
 
     async def _create(self, request: pb.CreateJobRequest) -> str:
-        answer = await self._ask(lambda jobs, context: jobs.CreateJob(request, context))
-        self._history.add("acknowledged", name=request.spec.name, job=answer.job.id)
-        return str(answer.job.id)
+        if self._random.random() < 0.3:  # with itself: of both at most one job may come
+            many = pb.CreateJobsRequest(submissions=[request, request])
+            job = await self._create_many(many)
+        else:
+            job = (await self._ask(lambda jobs, context: jobs.CreateJob(request, context))).job
+        self._history.add("acknowledged", name=request.spec.name, job=job.id)
+        return str(job.id)
+
+    async def _create_many(self, request: pb.CreateJobsRequest) -> Job:
+        """The job that comes of several submissions of one request id."""
+        while True:
+            answer = await self._ask(lambda jobs, context: jobs.CreateJobs(request, context))
+            made: list[Job] = [result.job for result in answer.results if result.HasField("job")]
+            if len(made) == len(answer.results):
+                first, *others = made
+                for other in others:
+                    if other.id != first.id:
+                        self._history.add("defect", jobs_of_one_request=f"{first.id}, {other.id}")
+                return first
+            reasons = {result.refusal.reason for result in answer.results if result.HasField("refusal")}
+            if not reasons <= _REFUSALS_RETRIED:
+                self._history.add("defect", what_was_answered=str(answer), tenant=self.name)
+                raise AssertionError(answer)
+            await asyncio.sleep(self._random.uniform(*_RETRY_S))
 
     async def _cancel(self, job_id: str) -> None:
         self._history.add("cancel", job=job_id)

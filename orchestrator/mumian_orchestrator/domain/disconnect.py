@@ -21,6 +21,7 @@ LOST_AFTER_S_DEFAULT = {
 # for clocks that run at different speeds, and for a processor that is late.
 STOP_MARGIN_S = 5
 STOP_AFTER_S_MIN = 10
+_RECONCILES = frozenset(job_pb2.Reconcile.values())
 
 
 def fill(contract: OnDisconnect, kind: JobKind.ValueType) -> None:
@@ -49,7 +50,7 @@ def faults(contract: OnDisconnect) -> Iterator[FieldFault]:
             f"({contract.stop_after_s}) must be at least {STOP_AFTER_S_MIN}: a site does not know sooner "
             "that it is cut off; 0 lets the task go on",
         )
-    if contract.reconcile not in job_pb2.Reconcile.values():
+    if contract.reconcile not in _RECONCILES:
         yield FieldFault("on_disconnect.reconcile", f"({contract.reconcile}) is unknown")
 
 

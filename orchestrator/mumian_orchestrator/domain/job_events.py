@@ -11,6 +11,8 @@ from mumian.api.v1 import job_event_pb2
 from mumian.api.v1.job_event_pb2 import JobEvent, JobEventKind
 from mumian.api.v1.job_pb2 import Allocation, Job
 
+from mumian_orchestrator.domain.job_state import task_count
+
 AnyMessage = TypeVar("AnyMessage", bound=Message)
 
 _KEPT_MIN, _KEPT_PER_TASK = 128, 8
@@ -32,7 +34,7 @@ _FIXED = (
 
 def events_kept(job: Job) -> int:
     """How many of a job's newest events are kept."""
-    return max(_KEPT_MIN, _KEPT_PER_TASK * sum(group.count for group in job.spec.task_groups))
+    return max(_KEPT_MIN, _KEPT_PER_TASK * task_count(job.spec))
 
 
 def event_of(
@@ -50,10 +52,10 @@ def event_of(
         reason=reason,
         changed_allocation_ids=[allocation.id for allocation in changed],
     )
-    copy_without(job, event.job, "spec", "explanations", "allocations")
     turn = sequence % kept
-    if sequence == 1 or turn == 0 or kind == job_event_pb2.JOB_EVENT_KIND_UPDATED:
-        event.job.spec.CopyFrom(job.spec)
+    tells_spec = sequence == 1 or turn == 0 or kind == job_event_pb2.JOB_EVENT_KIND_UPDATED
+    left_out = ("explanations", "allocations") if tells_spec else ("spec", "explanations", "allocations")
+    copy_without(job, event.job, *left_out)
     is_new = kind == job_event_pb2.JOB_EVENT_KIND_PLACED
     repeated = {a.id: a for a in job.allocations if zlib.crc32(a.id.encode()) % kept == turn}
     event.job.allocations.extend(repeated.values())

@@ -12,6 +12,7 @@ from mumian.api.v1.resources_pb2 import AcceleratorRequest
 from mumian_orchestrator.domain import disconnect
 from mumian_orchestrator.domain.coupling import QUANTITY_MAX, coupling_faults
 from mumian_orchestrator.domain.errors import FieldFault, RequestRefusedError, invalid
+from mumian_orchestrator.domain.job_state import task_count
 from mumian_orchestrator.domain.names import NAME_ADVICE, is_name
 from mumian_orchestrator.domain.task_run import run_faults
 
@@ -104,8 +105,7 @@ def _job_faults(spec: JobSpec) -> Iterator[FieldFault]:
     for field in ("jurisdictions", "operators_allowed", "operators_denied"):
         if "" in getattr(spec, field):
             yield FieldFault(field, "holds an empty text; remove it, or leave the field out")
-    both = set(spec.operators_allowed) & set(spec.operators_denied)
-    if both:
+    if both := spec.operators_denied and set(spec.operators_allowed) & set(spec.operators_denied):
         yield FieldFault(
             "operators_denied", f"({min(both)}) is also in operators_allowed; remove it from one"
         )
@@ -118,9 +118,9 @@ def _job_faults(spec: JobSpec) -> Iterator[FieldFault]:
         yield FieldFault("task_groups", "is empty; add a group with a command or an entry_point")
     if len(spec.task_groups) > GROUPS_MAX:
         yield FieldFault("task_groups", f"({len(spec.task_groups)} groups) must be at most {GROUPS_MAX}")
-    task_count = sum(group.count for group in spec.task_groups)
-    if task_count > TASKS_MAX:
-        yield FieldFault("task_groups", f"({task_count} tasks together) must be at most {TASKS_MAX} a job")
+    tasks = task_count(spec)
+    if tasks > TASKS_MAX:
+        yield FieldFault("task_groups", f"({tasks} tasks together) must be at most {TASKS_MAX} a job")
     names = [group.name for group in spec.task_groups]
     for number, name in enumerate(names):
         if name in names[:number]:

@@ -47,6 +47,11 @@ def tasks_of(spec: JobSpec) -> Iterator[TaskId]:
             yield TaskId(group.name, index)
 
 
+def task_count(spec: JobSpec) -> int:
+    """How many tasks a normalised spec declares."""
+    return sum([group.count for group in spec.task_groups])
+
+
 def is_displaced(allocation: Allocation) -> bool:
     """Whether it was stopped to make room for another job, so that its task is to be placed anew."""
     return allocation.evicted and allocation.state == job_pb2.ALLOCATION_STATE_CANCELLED
@@ -96,6 +101,8 @@ def tasks_to_place(job: Job) -> tuple[TaskId, ...]:
 
 def wants_placement(job: Job) -> bool:
     """Whether tasks of it are still to be placed."""
+    if not job.allocations:
+        return job.state not in TERMINAL_JOB_STATES and not job.cancel_requested
     return bool(tasks_to_place(job))
 
 
@@ -106,6 +113,10 @@ def is_doomed(job: Job) -> bool:
 
 def derive(job: Job) -> tuple[JobState.ValueType, str]:
     """The job's state and the sentence that goes with it."""
+    is_new = not (job.allocations or job.explanations or job.cancel_requested or job.HasField("shortage"))
+    if is_new:
+        total = task_count(job.spec)
+        return job_pb2.JOB_STATE_PENDING, f"{total} of {_count(total, 'task')} without a place"
     failed = _failed(job)
     doomed = job.cancel_requested or failed is not None
     live = [allocation for allocation in job.allocations if _is_awaited(job, allocation, doomed)]
@@ -122,7 +133,7 @@ def derive(job: Job) -> tuple[JobState.ValueType, str]:
         )
     unplaced = unplaced_tasks(job)
     if waiting := len(unplaced):
-        total = sum(group.count for group in job.spec.task_groups)
+        total = task_count(job.spec)
         deferred = min(waiting, sum(explanation.deferred_task_count for explanation in job.explanations))
         told = [f"{deferred} of {_count(total, 'task')} deferred to a cheaper hour"] if deferred else []
         lost = len(lost_tasks(job) & set(unplaced))

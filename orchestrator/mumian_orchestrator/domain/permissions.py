@@ -73,6 +73,7 @@ class Rule:
 
     permission: Permission
     is_change: bool = False
+    in_parts: bool = False  # it is stored in several commits, each with an entry that names all of it
 
 
 def reads(permission: Permission) -> Rule:
@@ -80,14 +81,15 @@ def reads(permission: Permission) -> Rule:
     return Rule(permission)
 
 
-def changes(permission: Permission) -> Rule:
+def changes(permission: Permission, *, in_parts: bool = False) -> Rule:
     """An RPC by which somebody changes something."""
-    return Rule(permission, is_change=True)
+    return Rule(permission, is_change=True, in_parts=in_parts)
 
 
 RULES: Mapping[str, Mapping[str, Rule]] = {
     "mumian.api.v1.JobService": {
         "CreateJob": changes(Permission.JOBS_WRITE),
+        "CreateJobs": changes(Permission.JOBS_WRITE, in_parts=True),
         "GetJob": reads(Permission.JOBS_READ),
         "ListJobs": reads(Permission.JOBS_READ),
         "WatchJob": reads(Permission.JOBS_READ),

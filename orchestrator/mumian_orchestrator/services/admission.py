@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import secrets
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from typing import TypeVar
 
@@ -18,7 +16,6 @@ from mumian.api.v1.share_pb2 import Share
 
 from mumian_orchestrator.domain.decision import Decision, PendingJob
 from mumian_orchestrator.domain.errors import FieldFault, RequestRefusedError, invalid, job_not_found
-from mumian_orchestrator.domain.job_spec import normalise
 from mumian_orchestrator.domain.job_state import TERMINAL_JOB_STATES, task_of, tasks_of, unplaced_tasks
 from mumian_orchestrator.ports.clock import Clock
 from mumian_orchestrator.ports.engine import Engine
@@ -28,26 +25,24 @@ from mumian_orchestrator.services.archive import Archive, page_key
 from mumian_orchestrator.services.bundles import Bundles
 from mumian_orchestrator.services.disconnections import Disconnections
 from mumian_orchestrator.services.drift import Drift
+from mumian_orchestrator.services.durability import DURABLE_WITHIN_S, Durability, unavailable
 from mumian_orchestrator.services.fair_queue import FairQueue
 from mumian_orchestrator.services.fleet import Fleet
-from mumian_orchestrator.services.job_table import ALLOCATIONS_PER_COMMIT, JobTable, event_prefix
+from mumian_orchestrator.services.job_table import JobTable, event_prefix
 from mumian_orchestrator.services.money.quotes import Quotes
 from mumian_orchestrator.services.reconciler import Reconciler
 from mumian_orchestrator.services.rollouts import Rollouts
 from mumian_orchestrator.services.scheduler import Scheduler
 from mumian_orchestrator.services.secrets import Secrets
 from mumian_orchestrator.services.shares import Shares
+from mumian_orchestrator.services.submissions import SUBMISSIONS_MAX, Submission, Submissions
 
-REQUEST_ID_LENGTH_MAX = 64
-# A caller is told to try again rather than left to wait for a store that does not answer.
-DURABLE_WITHIN_S = 5.0
 # Under way together: enough to fill some transactions of the store; no more questions than leave the engine's
 # threads to the scheduler.
 CHANGES_AT_ONCE, QUESTIONS_AT_ONCE = 64, 2
 WAITING_OF_TENANT = 1024
 # Parts of the archive that one request reads, in search of jobs in some state.
 _ARCHIVE_LOOKS = 10
-_LOOKS = 10  # in that time, whether the store says that it is full
 
 Read = TypeVar("Read")
 
@@ -88,63 +83,38 @@ class Admission:
         self.questions = FairQueue(
             "questions", QUESTIONS_AT_ONCE, WAITING_OF_TENANT, WAITING_OF_TENANT // 4, weights
         )
-        self._in_flight: dict[str, asyncio.Future[None]] = {}
+        self._durability = Durability(store)
+        self._submissions = Submissions(
+            table, fleet, scheduler, bundles, secrets, shares, clock, self.changes, self._durability
+        )
 
     async def create(self, tenant_id: str, request_id: str, spec: JobSpec) -> Job:
         """Store a job durably, once for each request_id, when it is the tenant's turn.
 
         Raises:
-            RequestRefusedError: OVERLOADED, INVALID_FIELD, UNKNOWN_ZONE, SECRET_NOT_FOUND, REQUEST_ID_REUSED,
-                STORE_UNAVAILABLE or STORE_FULL.
+            RequestRefusedError: OVERLOADED, INVALID_FIELD, MESSAGE_TOO_LARGE, UNKNOWN_ZONE, SECRET_NOT_FOUND,
+                REQUEST_ID_REUSED, STORE_UNAVAILABLE or STORE_FULL.
         """
-        async with self.changes.turn(tenant_id):
-            return await self._create(tenant_id, request_id, spec)
+        [outcome] = await self.create_many(tenant_id, [Submission(request_id, spec)])
+        if isinstance(outcome, RequestRefusedError):
+            raise outcome
+        return outcome
 
-    async def _create(self, tenant_id: str, request_id: str, spec: JobSpec) -> Job:
-        if not 0 < len(request_id) <= REQUEST_ID_LENGTH_MAX:
-            length = len(request_id)
-            advice = f"has {length} characters; make one of 1 to {REQUEST_ID_LENGTH_MAX} for each submission"
-            raise invalid([FieldFault("request_id", advice)])
-        key = f"{tenant_id}/{request_id}"
-        if self._table.request(key) is None:
-            await self._bundles.require(tenant_id, spec)
-            self._secrets.require(tenant_id, spec)
-        digest = hashlib.sha256(spec.SerializeToString(deterministic=True)).hexdigest()
-        known = self._table.request(key)
-        if known is not None:
-            job_id, known_digest = known.split()
-            if known_digest != digest:
-                raise RequestRefusedError(
-                    error_pb2.ERROR_REASON_REQUEST_ID_REUSED,
-                    f"request_id ({request_id}) was used for job {job_id} with another spec; use a new one",
-                    [FieldFault("request_id", "was used with another spec")],
-                )
-        else:
-            self._refuse_when_full()
-            job_id = self._add(tenant_id, key, digest, spec)
-        if key in self._in_flight:
-            await self._durable(self._in_flight[key])
-        return self._published(tenant_id, job_id)
+    async def create_many(
+        self, tenant_id: str, wanted: Sequence[Submission]
+    ) -> Sequence[Job | RequestRefusedError]:
+        """The same for many: in their order, each one's job or its own refusal.
 
-    def _add(self, tenant_id: str, key: str, digest: str, spec: JobSpec) -> str:
-        full = self._normalise(tenant_id, spec)
-        job = Job(
-            id=self._unused_id(full.name),
-            tenant_id=tenant_id,
-            spec=full,
-            create_time=self._clock.now(),
-            version=1,
-        )
-        durable = self._table.create(job, key, f"{job.id} {digest}")
-        self._in_flight[key] = durable
-        durable.add_done_callback(lambda done: self._landed(key, done))
-        self._scheduler.evaluate(job.id)
-        return job.id
-
-    def _landed(self, key: str, done: asyncio.Future[None]) -> None:
-        """Whoever repeats a request that was not stored is told so, for as long as this is asked."""
-        if not done.cancelled() and done.exception() is None:
-            self._in_flight.pop(key, None)
+        Raises:
+            RequestRefusedError: INVALID_FIELD; they are none, or too many.
+        """
+        if not 0 < len(wanted) <= SUBMISSIONS_MAX:
+            advice = f"({len(wanted)}) must be 1 to {SUBMISSIONS_MAX} in one request; send several"
+            raise invalid([FieldFault("submissions", advice)])
+        return [
+            outcome if isinstance(outcome, RequestRefusedError) else self._published(tenant_id, outcome)
+            for outcome in await self._submissions.store(tenant_id, wanted)
+        ]
 
     async def update(self, tenant_id: str, job: str, spec: JobSpec) -> Job:
         """Record durably that a service is to become what a newer spec says. The same again changes nothing.
@@ -158,23 +128,16 @@ class Admission:
         """
         job_id = self._table.named(tenant_id, job).id
         async with self.changes.turn(tenant_id):
-            self._refuse_when_full()
+            self._durability.refuse_when_full()
             await self._bundles.require(tenant_id, spec)
             self._secrets.require(tenant_id, spec)
-            full, working = self._normalise(tenant_id, spec), self._table.get(job_id)
+            full, working = self._submissions.normalise(tenant_id, spec), self._table.get(job_id)
             if working is None or working.state in TERMINAL_JOB_STATES or working.cancel_requested:
                 advice = f"({job_id}) has ended, or is being stopped; submit the new one"
                 raise invalid([FieldFault("job", advice)])
             # The same again may still be under way to the store.
-            await self._durable(self._rollouts.begin(working, full) or self._table.all_durable())
+            await self._durability.wait(self._rollouts.begin(working, full) or self._table.all_durable())
         return self._published(tenant_id, job_id)
-
-    def _unused_id(self, name: str) -> str:
-        """Short enough to be typed, so one may be taken by chance: among 10,000 of a name, with 1.2 %."""
-        while True:
-            job_id = f"{name}-{secrets.token_hex(4)}"
-            if self._table.get(job_id) is None:
-                return job_id
 
     def get(self, tenant_id: str, job_id: str) -> Job:
         """One job of the tenant that is not put away.
@@ -261,11 +224,13 @@ class Admission:
         told = await self.find(tenant_id, job_id)
         job = self._table.get(job_id)
         if job is not None and told.state not in TERMINAL_JOB_STATES and not told.cancel_requested:
-            self._refuse_when_full()
+            self._durability.refuse_when_full()
             async with self.changes.turn(tenant_id):
                 # What is known here already may be stored only now, or never.
                 is_known = job.cancel_requested or job.state in TERMINAL_JOB_STATES
-                await self._durable(self._table.all_durable() if is_known else self._reconciler.cancel(job))
+                await self._durability.wait(
+                    self._table.all_durable() if is_known else self._reconciler.cancel(job)
+                )
         return await self.find(tenant_id, job_id)
 
     async def plan(self, tenant_id: str, spec: JobSpec) -> tuple[Decision, Quote]:
@@ -274,7 +239,7 @@ class Admission:
         Raises:
             RequestRefusedError: INVALID_FIELD, UNKNOWN_ZONE or OVERLOADED.
         """
-        full = self._normalise(tenant_id, spec)
+        full = self._submissions.normalise(tenant_id, spec)
         now_unix_s = self._clock.now().seconds
         job = PendingJob(full.name, full, tuple(tasks_of(full)), created_unix_s=now_unix_s)
         async with self.questions.turn(tenant_id):
@@ -348,39 +313,11 @@ class Admission:
         """What the tenant holds, and the rules for it."""
         return self._shares.report(tenant_id)
 
-    def _normalise(self, tenant_id: str, spec: JobSpec) -> JobSpec:
-        full = normalise(spec, self._fleet.zones.keys())
-        priority_max = self._shares.rules.of(tenant_id).priority_max
-        if full.priority > priority_max:
-            advice = f"({full.priority}) must be at most {priority_max} for tenant {tenant_id}"
-            raise invalid([FieldFault("priority", advice)])
-        tasks = sum(group.count for group in full.task_groups)
-        if full.kind == job_pb2.JOB_KIND_GANG and tasks > ALLOCATIONS_PER_COMMIT:
-            advice = f"({tasks} tasks together) must be at most {ALLOCATIONS_PER_COMMIT} in a gang"
-            raise invalid([FieldFault("task_groups", advice)])
-        return full
-
-    async def _durable(self, future: asyncio.Future[None]) -> None:
-        for _ in range(_LOOKS):
-            await asyncio.wait([future], timeout=DURABLE_WITHIN_S / _LOOKS)
-            if future.done():
-                return future.result()
-            self._refuse_when_full()
-        raise _store_unavailable("not stored")
-
-    def _refuse_when_full(self) -> None:
-        if self._store.is_full:
-            raise RequestRefusedError(
-                error_pb2.ERROR_REASON_STORE_FULL,
-                "the store is full: it can be read, and takes nothing new. An operator makes room by "
-                "`mumian-coordinator defragment`; then try again with the same request_id",
-            )
-
     async def _in_time(self, read: Awaitable[Read]) -> Read:
         try:
             return await asyncio.wait_for(read, DURABLE_WITHIN_S)
         except TimeoutError:
-            raise _store_unavailable("not read") from None
+            raise unavailable("not read") from None
 
     def _no_events(self, tenant_id: str, job_id: str) -> Sequence[JobEvent]:
         self._published(tenant_id, job_id)
@@ -412,8 +349,3 @@ def _no_allocation(job: Job, wanted: str) -> RequestRefusedError:
         error_pb2.ERROR_REASON_ALLOCATION_NOT_FOUND,
         f"job {job.id} has no allocation {wanted}; it has: {known}",
     )
-
-
-def _store_unavailable(what: str) -> RequestRefusedError:
-    advice = f"{what} within {DURABLE_WITHIN_S:.0f} s; try again with the same request_id"
-    return RequestRefusedError(error_pb2.ERROR_REASON_STORE_UNAVAILABLE, advice)

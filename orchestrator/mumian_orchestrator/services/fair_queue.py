@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 from mumian_orchestrator.domain.errors import overloaded
 
@@ -14,8 +15,17 @@ _RETRY_FIRST_S, _RETRY_LAST_S = 0.1, 5.0
 _TIMED = 256
 
 
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """Requests that wait together, and who waits for their turn."""
+
+    count: int
+    admitted: asyncio.Future[None]
+
+
 class FairQueue:
-    """Weighted round robin over the tenants that wait; each waits behind its own requests only.
+    """Deficit round robin over the tenants that wait (Shreedhar and Varghese, SIGCOMM 1995): in each round a
+    tenant gets as many requests as its weight. Each waits behind its own requests only.
 
     What waits is bounded, for each tenant and for all together. What is more is refused at once, with the
     time after which it may be tried again: about as long as what waits now will take.
@@ -24,7 +34,7 @@ class FairQueue:
         name: of what is asked, for the refusal.
         at_once_max: requests that are under way together.
         waiting_max, waiting_of_tenant_max: requests that wait, of all tenants and of one.
-        weights: requests that a tenant gets in one turn; 1 for those that are not named.
+        weights: requests that a tenant gets in one round; 1 for those that are not named.
     """
 
     def __init__(
@@ -39,66 +49,71 @@ class FairQueue:
         self._waiting_max, self._waiting_of_tenant_max = waiting_max, waiting_of_tenant_max
         self._weights = weights or {}
         # The tenants that have requests waiting, in the order of their turns; the first has its turn now.
-        self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
-        self._left_in_turn = 0
+        self._waiting: OrderedDict[str, deque[_Waiting]] = OrderedDict()
+        self._waiting_of: Counter[str] = Counter()
+        # What each may still have in this round; below 0 it has had some of the next. Others have none.
+        self._left: dict[str, int] = {}
         self._has_admitted = False  # since the event loop has turned
         self.under_way = 0
         self.waiting = 0
         self.refused = 0
         self.done = 0
-        self._done_at_s: deque[float] = deque(maxlen=_TIMED)
+        self._done_at_s: deque[tuple[float, int]] = deque(maxlen=_TIMED)
 
     @asynccontextmanager
-    async def turn(self, tenant_id: str) -> AsyncIterator[None]:
+    async def turn(self, tenant_id: str, count: int = 1) -> AsyncIterator[None]:
         """Wait for one's turn; others have theirs when this ends.
+
+        Args:
+            count: requests that are made together, at most as many as may be under way.
 
         Raises:
             RequestRefusedError: OVERLOADED; too many wait.
         """
-        await self._enter(tenant_id)
+        await self._enter(tenant_id, count)
         try:
             yield
         finally:
-            self._leave()
+            self._leave(count)
 
-    async def _enter(self, tenant_id: str) -> None:
-        if self._may_admit() and not self.waiting:
-            self._admit()
+    async def _enter(self, tenant_id: str, count: int) -> None:
+        if not self.waiting and self._may_admit(count):
+            self._admit(count)
             return
-        mine = self._waiting.get(tenant_id, ())
         admitted_soon = self._at_once_max - self.under_way  # they wait for the event loop to turn only
         if (
-            self.waiting >= self._waiting_max + admitted_soon
-            or len(mine) >= self._waiting_of_tenant_max + admitted_soon
+            self.waiting + count > self._waiting_max + admitted_soon
+            or self._waiting_of[tenant_id] + count > self._waiting_of_tenant_max + admitted_soon
         ):
-            self.refused += 1
+            self.refused += count
             raise overloaded(self._name, self._retry_after_s())
-        admitted = asyncio.get_running_loop().create_future()
+        request = _Waiting(count, asyncio.get_running_loop().create_future())
         if not self._waiting:
-            self._left_in_turn = self._weight(tenant_id)
-        self._waiting.setdefault(tenant_id, deque()).append(admitted)
-        self.waiting += 1
+            self._left = {tenant_id: self._weight(tenant_id)}
+        self._waiting.setdefault(tenant_id, deque()).append(request)
+        self._waiting_of[tenant_id] += count
+        self.waiting += count
         try:
-            await admitted
+            await request.admitted
         except asyncio.CancelledError:
-            if admitted.done() and not admitted.cancelled():
-                self._leave()  # it was admitted in the very moment in which it went away
+            if request.admitted.done() and not request.admitted.cancelled():
+                self._leave(count)  # it was admitted in the very moment in which it went away
             raise
 
-    def _leave(self) -> None:
-        self.done += 1
-        self._done_at_s.append(asyncio.get_running_loop().time())
-        self.under_way -= 1
+    def _leave(self, count: int) -> None:
+        self.done += count
+        self._done_at_s.append((asyncio.get_running_loop().time(), count))
+        self.under_way -= count
         self._admit_next()
 
-    def _may_admit(self) -> bool:
-        return self.under_way < self._at_once_max and not self._has_admitted
+    def _may_admit(self, count: int) -> bool:
+        return self.under_way + count <= self._at_once_max and not self._has_admitted
 
-    def _admit(self) -> None:
-        """Let one in. Between two the event loop turns once: requests are taken up by it as well, and those
+    def _admit(self, count: int) -> None:
+        """Let some in. Between two the event loop turns once: requests are taken up by it as well, and those
         that are not yet are in no tenant's line.
         """
-        self.under_way += 1
+        self.under_way += count
         self._has_admitted = True
         asyncio.get_running_loop().call_soon(self._loop_has_turned)
 
@@ -107,27 +122,36 @@ class FairQueue:
         self._admit_next()
 
     def _admit_next(self) -> None:
-        while self._waiting and self._may_admit():
-            admitted = self._next()
-            if not admitted.done():
-                self._admit()
-                admitted.set_result(None)
+        while self._waiting:
+            tenant_id = self._whose_turn()
+            request = self._waiting[tenant_id][0]
+            if request.admitted.done():  # it went away
+                self._take(tenant_id)
+            elif self._may_admit(request.count):
+                self._take(tenant_id)
+                self._left[tenant_id] -= request.count
+                self._admit(request.count)
+                request.admitted.set_result(None)
+            else:
+                return
 
-    def _next(self) -> asyncio.Future[None]:
-        """The request whose turn it is."""
-        tenant_id, requests = next(iter(self._waiting.items()))
-        request = requests.popleft()
-        self.waiting -= 1
-        self._left_in_turn -= 1
-        if not requests:
-            del self._waiting[tenant_id]
-        elif self._left_in_turn <= 0:
+    def _whose_turn(self) -> str:
+        """The first that has something left in this round; whoever has not waits for the next."""
+        while True:
+            tenant_id = next(iter(self._waiting))
+            if self._left.setdefault(tenant_id, self._weight(tenant_id)) > 0:
+                return tenant_id
+            self._left[tenant_id] += self._weight(tenant_id)
             self._waiting.move_to_end(tenant_id)
-        else:
-            return request
-        if self._waiting:
-            self._left_in_turn = self._weight(next(iter(self._waiting)))
-        return request
+
+    def _take(self, tenant_id: str) -> None:
+        """Take the first request out of its line."""
+        requests = self._waiting[tenant_id]
+        count = requests.popleft().count
+        self.waiting -= count
+        self._waiting_of[tenant_id] -= count
+        if not requests:
+            del self._waiting[tenant_id], self._waiting_of[tenant_id]
 
     def _weight(self, tenant_id: str) -> int:
         return max(1, self._weights.get(tenant_id, 1))
@@ -135,6 +159,6 @@ class FairQueue:
     def _retry_after_s(self) -> float:
         if len(self._done_at_s) < 2:
             return _RETRY_FIRST_S
-        took_s = asyncio.get_running_loop().time() - self._done_at_s[0]
-        expected_s = self.waiting * took_s / len(self._done_at_s)
+        took_s = asyncio.get_running_loop().time() - self._done_at_s[0][0]
+        expected_s = self.waiting * took_s / sum(count for _, count in self._done_at_s)
         return min(max(expected_s, _RETRY_FIRST_S), _RETRY_LAST_S)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from mumian.api.v1 import job_event_pb2, job_pb2
@@ -30,6 +31,8 @@ from mumian_orchestrator.services.holdings import Holdings
 from mumian_orchestrator.services.money.ledger_book import LedgerBook
 
 _JOBS, _ALLOCATIONS, _REQUESTS = "jobs/", "allocations/", "requests/"
+# Jobs that one commit creates: each is itself, its request and its event; the audit log's entry rides along.
+JOBS_PER_COMMIT = (COMMIT_WRITES_MAX - 2) // 3
 # Beside them a commit writes the job and its new event, removes the event that is too old, and takes along a
 # page of the ledger, its head, and a tenant's funds: budget, all pools of vouchers, its enterprises' shares.
 ALLOCATIONS_PER_COMMIT = COMMIT_WRITES_MAX - 3 - 8
@@ -45,6 +48,15 @@ def event_prefix(job_id: str) -> str:
 
 def _event_key(job_id: str, sequence: int) -> str:
     return f"{event_prefix(job_id)}{sequence:012d}"
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """A job, and what makes it the only one that comes of its submission."""
+
+    job: Job
+    request_key: str  # of the tenant and its request id
+    digest: str  # of the spec as it was sent
 
 
 class JobTable:
@@ -204,14 +216,25 @@ class JobTable:
         """What `create` remembered under this request key."""
         return self._requests.get(key)
 
-    def create(self, job: Job, request_key: str, request_value: str) -> asyncio.Future[None]:
-        """Add a job with its idempotency key, both or none."""
-        request = Write(_REQUESTS + request_key, request_value.encode())
-        durable = self._append(job, (), job_event_pb2.JOB_EVENT_KIND_SUBMITTED, "", [request])
-        self._working[job.id] = job
-        self._requests[request_key] = request_value
-        self._request_of[job.id] = request_key
-        return durable
+    def create(self, created: Sequence[NewJob]) -> asyncio.Future[None]:
+        """Add jobs (at most JOBS_PER_COMMIT) with their idempotency keys, all or none."""
+        writes: list[Write] = []
+        headers: list[Job] = []
+        for new in created:
+            job, told = new.job, f"{new.job.id} {new.digest}"
+            header, of_job = self._change(job, (), job_event_pb2.JOB_EVENT_KIND_SUBMITTED, "")
+            headers.append(header)
+            writes += of_job
+            writes.append(Write(_REQUESTS + new.request_key, told.encode()))
+            self._working[job.id] = job
+            self._requests[new.request_key] = told
+            self._request_of[job.id] = new.request_key
+
+        def publish() -> None:
+            for header in headers:
+                self._publish(header)
+
+        return self._log.append(writes, publish)
 
     def put_away(self, job: Job, kept: Sequence[Write]) -> asyncio.Future[None]:
         """Forget an ended job for what is kept of it, both or none. Its request id is forgotten, too; until
@@ -238,7 +261,10 @@ class JobTable:
         """Make a changed working job durable, with those of its allocations that changed (at most
         ALLOCATIONS_PER_COMMIT) and an event of this kind.
         """
-        return self._append(job, changed, kind, reason, [])
+        header, writes = self._change(job, changed, kind, reason)
+        copies = [without(allocation) for allocation in changed]
+        # Whoever sees that it is durable sees it published, too.
+        return self._log.append(writes, lambda: self._publish_change(header, copies))
 
     def all_durable(self) -> asyncio.Future[None]:
         """Done when every change up to now is durable."""
@@ -301,27 +327,22 @@ class JobTable:
         # Behind what is still to be stored, which would be shown over it later.
         self._log.append([], publish)
 
-    def _append(
-        self,
-        job: Job,
-        changed: Sequence[Allocation],
-        kind: JobEventKind.ValueType,
-        reason: str,
-        extra: Sequence[Write],
-    ) -> asyncio.Future[None]:
+    def _change(
+        self, job: Job, changed: Sequence[Allocation], kind: JobEventKind.ValueType, reason: str
+    ) -> tuple[Job, list[Write]]:
+        """The job without its allocations as it is after a change, and what makes that durable."""
         if job.state not in TERMINAL_JOB_STATES:
             job.state, job.state_message = derive(job)
         self._index(job, changed)
         ledger_writes = self._book.writes(changed)  # before the copies: it numbers the receipts
         job.update_time.CopyFrom(self._clock.now())
         job.etag = str(int(job.etag or 0) + 1)
-        header, copies = without(job, "allocations"), [without(allocation) for allocation in changed]
-        writes = [Write(_JOBS + job.id, header.SerializeToString()), *extra]
+        header = without(job, "allocations")
+        writes = [Write(_JOBS + job.id, header.SerializeToString())]
         writes += [Write(_ALLOCATIONS + a.id, a.SerializeToString()) for a in changed]
         writes += self._event_writes(job, changed, kind, reason)
         writes += ledger_writes
-        # Whoever sees that it is durable sees it published, too.
-        return self._log.append(writes, lambda: self._publish_change(header, copies))
+        return header, writes
 
     def _publish_change(self, header: Job, changed: Sequence[Allocation]) -> None:
         """Publish what a commit has made durable: of a large job it changes little."""

@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from mumian.api.v1 import job_event_pb2, job_pb2
@@ -35,11 +35,12 @@ TaskOfJob = tuple[str, TaskId]
 @dataclass(frozen=True, slots=True)
 class Applied:
     """The jobs to look at again: something changed meanwhile, or (`infeasible`) nothing did, and the plan for
-    them could never have held.
+    them could never have held. The `unpaid` have no money for their places, which others may have.
     """
 
     again: Sequence[str]
     infeasible: Sequence[str]
+    unpaid: Collection[str]
 
 
 class PlanApplier:
@@ -98,14 +99,7 @@ class PlanApplier:
                     wanted = []
             if not self._commit(job, wanted, decision):
                 unpaid.add(job.id)
-        if unpaid:
-            # What they cannot pay for others may have; the decision had kept it for them.
-            again += [
-                asked.job_id
-                for asked in pending
-                if asked.job_id not in unpaid and planned[asked.job_id] < len(asked.tasks)
-            ]
-        return Applied(again, infeasible)
+        return Applied(again, infeasible, unpaid)
 
     def _commit(self, job: Job, placements: Sequence[Placement], decision: Decision) -> bool:
         """Commit what is paid for; whether that is all."""

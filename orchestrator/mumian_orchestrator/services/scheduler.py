@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import heapq
 import itertools
 import logging
-from collections.abc import Iterable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 from mumian.api.v1.job_pb2 import Job
 
-from mumian_orchestrator.domain.decision import Decision, PendingJob, TaskId
+from mumian_orchestrator.domain.decision import Decision, PendingJob, Placement, TaskId
 from mumian_orchestrator.domain.job_state import lost_tasks, tasks_to_place
 from mumian_orchestrator.ports.clock import Clock
 from mumian_orchestrator.ports.engine import EnginePanickedError, EngineRefusedError
@@ -29,6 +31,11 @@ log = logging.getLogger(__name__)
 # One call of the engine; the rest waits for the next, so that no single call keeps a newcomer waiting.
 EVALUATION_JOBS_MAX, EVALUATION_TASKS_MAX = 256, 512
 _VERIFIED_AGAIN_AFTER_S = 5
+# What is committed of a decision without a turn of the event loop: a job takes up to half a millisecond.
+_PART_JOBS = 32
+# While callers wait to be let in, they have so many times as much of the event loop as what is placed: who is
+# answered can go on, and places are found as soon as they are all in.
+_OTHERS_SHARE = 3
 
 
 class Scheduler:
@@ -52,6 +59,8 @@ class Scheduler:
         self._due: dict[str, int] = {}
         self._arrived = asyncio.Event()
         self._numbers = itertools.count(1)
+        # Whether something else than placing is urgent.
+        self.gives_way: Callable[[], bool] = lambda: False
 
     @property
     def queue_length(self) -> int:
@@ -170,9 +179,20 @@ class Scheduler:
         decision = await self._solver.place(evaluation_id, pending, now_unix_s, may_evict=may_evict)
         turns.explain(asked, pending, decision)
         self._remember_deferred(decision, pending)
-        applied = self._applier.apply(decision, pending)
-        self._solver.distrust(applied.infeasible)
-        for job_id in [*applied.again, *self._shares.unclaimed(asked, pending, decision)]:
+        unpaid: set[str] = set()
+        for part, of_part in _parts(decision, pending):
+            begun_s = self._clock.monotonic_s()
+            applied = self._applier.apply(part, of_part)
+            self._solver.distrust(applied.infeasible)
+            unpaid.update(applied.unpaid)
+            for job_id in applied.again:
+                self.evaluate(job_id)
+            took_s = self._clock.monotonic_s() - begun_s
+            await asyncio.sleep(_OTHERS_SHARE * took_s if self.gives_way() else 0)
+        for job_id in [
+            *(_passed_over(decision, pending, unpaid) if unpaid else ()),
+            *self._shares.unclaimed(asked, pending, decision),
+        ]:
             self.evaluate(job_id)
 
     def _remember_deferred(self, decision: Decision, pending: list[PendingJob]) -> None:
@@ -181,3 +201,27 @@ class Scheduler:
         for waiting in decision.deferred:
             due = self._due.get(waiting.job_id, waiting.start_unix_s)
             self._due[waiting.job_id] = min(due, waiting.start_unix_s)
+
+
+def _parts(
+    decision: Decision, pending: Sequence[PendingJob]
+) -> Iterator[tuple[Decision, Sequence[PendingJob]]]:
+    """A decision job by job, some at a time; whole, where one job's place is another's end."""
+    if decision.evictions or len(pending) <= _PART_JOBS:
+        yield decision, pending
+        return
+    placements: defaultdict[str, list[Placement]] = defaultdict(list)
+    for placement in decision.placements:
+        placements[placement.job_id].append(placement)
+    for start in range(0, len(pending), _PART_JOBS):
+        part = pending[start : start + _PART_JOBS]
+        of_part = [placement for job in part for placement in placements[job.job_id]]
+        yield dataclasses.replace(decision, placements=of_part), part
+
+
+def _passed_over(decision: Decision, pending: Sequence[PendingJob], unpaid: Collection[str]) -> Iterator[str]:
+    """The jobs that may have what was kept for those that cannot pay for it."""
+    planned = Counter(placement.job_id for placement in decision.placements)
+    for asked in pending:
+        if asked.job_id not in unpaid and planned[asked.job_id] < len(asked.tasks):
+            yield asked.job_id

@@ -27,24 +27,32 @@ if TYPE_CHECKING:
 
 START_PATIENCE_S = 60.0
 _UNHAPPY = (job_pb2.JOB_STATE_PENDING, job_pb2.JOB_STATE_FAILED, job_pb2.JOB_STATE_CANCELLED)
-SpecFile = click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+_SPEC_PATH = click.Path(path_type=Path, dir_okay=False)
+SpecFile = click.argument("file", type=_SPEC_PATH)
 
 
 @click.command()
-@SpecFile
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=_SPEC_PATH)
 @click.option("--wait", is_flag=True, help="Stay until the job has ended; exit 1 unless it succeeded.")
 @click.option("--request-id", metavar="ID", help="At most one job comes of all submissions with this id.")
 @shared_options
 @pass_session
-def submit(session: Session, file: Path, wait: bool, request_id: str | None) -> int:
-    """Submit a job and show where it goes and why."""
-    from mumian.spec import load_spec
+def submit(session: Session, files: tuple[Path, ...], wait: bool, request_id: str | None) -> int:
+    """Submit a job and show where it goes and why.
 
-    loaded = load_spec(file)
-    client = session.client
+    Several files, or a file of several jobs with `---` between them, are submitted together.
+    """
+    from mumian.spec import load_specs
+
+    specs = [loaded for file in files for loaded in load_specs(file)]
+    if len(specs) > 1:
+        from mumian.cli.submit_many import submit_many
+
+        return submit_many(session, specs, request_id, wait=wait)
+    loaded, client = specs[0], session.client
     progress = Progress(session)
     try:
-        progress.upload(loaded)
+        store_uploads(session, loaded)
         job = client.submit(loaded.spec, request_id)
     except MumianError as error:
         raise at_its_lines(error, loaded) from None
@@ -110,6 +118,17 @@ def is_decided(job: Job) -> bool:
     return waits and decided >= {group.name for group in job.spec.task_groups}
 
 
+def store_uploads(session: Session, loaded: LoadedSpec) -> None:
+    """Store the folders of a job, and name them in its spec."""
+    for number, folder in loaded.uploads.items():
+        begun_s = time.monotonic()
+        bundle = session.client.upload(folder)
+        if not session.json:
+            took = figures.duration(time.monotonic() - begun_s)
+            click.echo(f"{folder} uploaded ({figures.size(bundle.size_bytes)} packed) in {took}")
+        loaded.spec.task_groups[number].command.bundle.CopyFrom(bundle)
+
+
 class Progress:
     """What `submit` tells while it goes on. Silent for programs."""
 
@@ -117,15 +136,6 @@ class Progress:
         self._session = session
         self._start_s = self._news_s = time.monotonic()
         self._shown = False
-
-    def upload(self, loaded: LoadedSpec) -> None:
-        """Store the folders of the job, and name them in its spec."""
-        for number, folder in loaded.uploads.items():
-            bundle = self._session.client.upload(folder)
-            self._news_s = time.monotonic()
-            if not self._session.json:
-                click.echo(f"{folder} uploaded ({figures.size(bundle.size_bytes)} packed) in {self._since()}")
-            loaded.spec.task_groups[number].command.bundle.CopyFrom(bundle)
 
     def stored(self, job: Job) -> None:
         """The job is durable."""

@@ -13,7 +13,7 @@ from mumian.cli import words
 from mumian.cli.failures import EXIT_FAILED
 from mumian.cli.json_output import print_json
 from mumian.cli.session import Session, pass_session, shared_options
-from mumian.cli.submit import Progress, SpecFile, at_its_lines
+from mumian.cli.submit import SpecFile, at_its_lines, store_uploads
 from mumian.errors import MumianError
 
 
@@ -33,7 +33,7 @@ def update(session: Session, file: Path, job_name: str | None, detach: bool) -> 
 
     loaded = load_spec(file)
     try:
-        Progress(session).upload(loaded)
+        store_uploads(session, loaded)
         job = session.client.update(job_name or loaded.spec.name, loaded.spec)
     except MumianError as error:
         raise at_its_lines(error, loaded) from None

@@ -66,48 +66,56 @@ class SpecError(MumianError):
 
 
 class Document:
-    """One file: its root value, its faults so far, and the line that each field of the spec came from."""
+    """One document of a file: its root value, its faults so far, and the line that each field came from."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, node: Node | None = None) -> None:
+        self.path, self._node = path, node
         self.faults: list[Fault] = []
         # By field path of the API ("task_groups[0].latency_slo.budget_us").
         self.origins: dict[str, tuple[int, str]] = {}
         # Folders beside the file, by the field that is to name what they hold.
         self.uploads: dict[str, Path] = {}
 
-    def root(self) -> Value | None:
-        """The document's value; None, with a fault, where it is no YAML."""
+    @classmethod
+    def all_of(cls, path: Path) -> list[Document]:
+        """The documents of a file, at least one; a fault that is of the whole file is of the only one."""
+        whole = cls(path)
         try:
-            with self.path.open("rb") as file:
+            with path.open("rb") as file:
                 # A device or a pipe has no size, and perhaps no end.
                 raw = file.read(FILE_BYTES_MAX + 1)
             if len(raw) > FILE_BYTES_MAX:
-                self.fault(1, "", f"the file is over {FILE_BYTES_MAX // 1024**2} MiB; it is no job spec")
-                return None
+                whole.fault(1, "", f"the file is over {FILE_BYTES_MAX // 1024**2} MiB; it is no job spec")
+                return [whole]
             text = raw.decode("utf-8")
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
-            raise MumianError("INVALID_FIELD", f"file ({self.path}) cannot be read: {reason}") from None
+            raise MumianError("INVALID_FIELD", f"file ({path}) cannot be read: {reason}") from None
         except UnicodeDecodeError:
-            self.fault(1, "", "the file is not UTF-8 text; save it as UTF-8")
-            return None
+            whole.fault(1, "", "the file is not UTF-8 text; save it as UTF-8")
+            return [whole]
         try:
-            node = yaml.compose(text, Loader=_Loader)
+            # A `---` at an end leaves an empty document.
+            nodes = [node for node in yaml.compose_all(text, Loader=_Loader) if not _is_empty(node)]
         except MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             told = " ".join(part for part in (error.context, error.problem) if part)
-            self.fault(mark.line + 1 if mark else 1, "", f"no valid YAML: {told}")
-            return None
+            whole.fault(mark.line + 1 if mark else 1, "", f"no valid YAML: {told}")
+            return [whole]
         except (YAMLError, RecursionError, ValueError) as error:
-            self.fault(
+            whole.fault(
                 1, "", f"no valid YAML: {str(error).splitlines()[0] if str(error) else 'nested too deeply'}"
             )
+            return [whole]
+        if not nodes:
+            whole.fault(1, "", "the file is empty; write at least `command: [echo, hello]`")
+        return [cls(path, node) for node in nodes] or [whole]
+
+    def root(self) -> Value | None:
+        """The document's value; None, with a fault, where there is none."""
+        if self._node is None:
             return None
-        if node is None:
-            self.fault(1, "", "the file is empty; write at least `command: [echo, hello]`")
-            return None
-        return Value(self, node, "", 1)
+        return Value(self, self._node, "", self._node.start_mark.line + 1)
 
     def fault(self, line: int, key: str, description: str) -> None:
         """Note a fault and go on."""
@@ -240,6 +248,10 @@ class Value:
         else:
             return "a mapping"
         return text if len(text) <= _SHOWN_MAX else f"{text[: _SHOWN_MAX - 3]}..."
+
+
+def _is_empty(node: Node | None) -> bool:
+    return node is None or (isinstance(node, ScalarNode) and not node.value and node.style is None)
 
 
 def _advice_of(parse: Callable[[str], object]) -> str:

@@ -14,7 +14,7 @@ from mumian.api.v1 import job_pb2
 from mumian.api.v1.job_pb2 import ComputeTime, Deferral, JobSpec, LatencySlo, TaskGroup
 from mumian.api.v1.resources_pb2 import AcceleratorRequest, Resources
 from mumian.quantities import WholeNumber
-from mumian.spec.document import Document, SpecError, Value
+from mumian.spec.document import Document, Fault, SpecError, Value
 from mumian.spec.readers import (
     Reader,
     Target,
@@ -59,8 +59,35 @@ def load_spec(path: Path | str) -> LoadedSpec:
         MumianError: INVALID_FIELD, the file cannot be read.
     """
     path = Path(path)
-    document = Document(path)
-    spec = JobSpec()
+    first, *others = Document.all_of(path)
+    if others and (root := others[0].root()) is not None:
+        others[0].fault(
+            root.line, "", "the file has several job specs; write one, or `mumian submit` them all"
+        )
+        raise SpecError(path, others[0].faults)
+    return _load(first)
+
+
+def load_specs(path: Path | str) -> list[LoadedSpec]:
+    """The same of a file with any number of job specs, `---` between them.
+
+    Raises:
+        SpecError: all that is wrong with any of them, each with its line.
+        MumianError: INVALID_FIELD, the file cannot be read.
+    """
+    loaded, faults = [], list[Fault]()
+    for document in Document.all_of(Path(path)):
+        try:
+            loaded.append(_load(document))
+        except SpecError as error:
+            faults += error.faults
+    if faults:
+        raise SpecError(Path(path), faults)
+    return loaded
+
+
+def _load(document: Document) -> LoadedSpec:
+    path, spec = document.path, JobSpec()
     root = document.root()
     if root is not None:
         _read_job(Target(spec, ""), root)

@@ -76,6 +76,20 @@ async def abort(context: Context, refused: RequestRefusedError) -> NoReturn:
     await context.abort_with_status(rpc_status.to_status(status))
 
 
+def refusal_of(refused: RequestRefusedError) -> error_pb2.Refusal:
+    """A refusal inside an answer; there is room for all of it."""
+    retry_after_s = refused.retry_after_s
+    return error_pb2.Refusal(
+        reason=refused.reason,
+        message=refused.message,
+        field_violations=[
+            error_pb2.FieldViolation(field=fault.field, description=fault.description)
+            for fault in refused.faults
+        ],
+        retry_after_ms=None if retry_after_s is None else round(retry_after_s * 1000),
+    )
+
+
 def _bad_request(faults: Sequence[FieldFault]) -> error_details_pb2.BadRequest:
     """The fields at fault, as many as a status holds."""
     bad = error_details_pb2.BadRequest()

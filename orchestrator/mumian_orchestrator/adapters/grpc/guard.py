@@ -86,7 +86,10 @@ class Guard(grpc.aio.ServerInterceptor):
                 await abort(context, refused)
             if not call.rule.is_change:
                 return await handler.unary_unary(request, context)
-            with self._audit.changing(call.caller, call.origin, call.action, _about(request)) as change:
+            about, in_parts = _about(request), call.rule.in_parts
+            with self._audit.changing(
+                call.caller, call.origin, call.action, about, in_parts=in_parts
+            ) as change:
                 response = await handler.unary_unary(request, context)
             if (listed := self._audit.changed(change)) is not None:
                 with contextlib.suppress(TimeoutError):

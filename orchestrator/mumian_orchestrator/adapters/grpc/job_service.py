@@ -8,13 +8,15 @@ from mumian.api.v1 import job_service_pb2 as pb
 from mumian.api.v1.job_pb2 import Job
 from mumian.api.v1.job_service_pb2_grpc import JobServiceServicer
 
-from mumian_orchestrator.adapters.grpc.errors import Context, stream, unary
+from mumian_orchestrator.adapters.grpc.errors import Context, refusal_of, stream, unary
 from mumian_orchestrator.adapters.grpc.tenant import tenant_of
+from mumian_orchestrator.domain.errors import RequestRefusedError
 from mumian_orchestrator.domain.pages import key_of, page, size_of, token_of
 from mumian_orchestrator.services.admission import Admission
 from mumian_orchestrator.services.archive import page_key
 from mumian_orchestrator.services.bundles import Bundles
 from mumian_orchestrator.services.endpoints import Endpoints
+from mumian_orchestrator.services.submissions import Submission
 
 
 class JobService(JobServiceServicer):
@@ -27,6 +29,17 @@ class JobService(JobServiceServicer):
     async def CreateJob(self, request: pb.CreateJobRequest, context: Context) -> pb.CreateJobResponse:
         job = await self._admission.create(tenant_of(context), request.request_id, request.spec)
         return pb.CreateJobResponse(job=job)
+
+    @unary
+    async def CreateJobs(self, request: pb.CreateJobsRequest, context: Context) -> pb.CreateJobsResponse:
+        wanted = [Submission(each.request_id, each.spec) for each in request.submissions]
+        response = pb.CreateJobsResponse()
+        for outcome in await self._admission.create_many(tenant_of(context), wanted):
+            if isinstance(outcome, RequestRefusedError):
+                response.results.add(refusal=refusal_of(outcome))
+            else:
+                response.results.add(job=outcome)
+        return response
 
     @unary
     async def GetJob(self, request: pb.GetJobRequest, context: Context) -> pb.GetJobResponse:

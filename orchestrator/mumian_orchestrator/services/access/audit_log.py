@@ -33,6 +33,7 @@ class Change:
     origin: str
     action: str
     about: Mapping[str, str]
+    in_parts: bool = False
     is_listed: bool = field(default=False, compare=False)
 
 
@@ -76,10 +77,14 @@ class AuditLog:
 
     @contextmanager
     def changing(
-        self, caller: Caller, origin: str, action: str, about: Mapping[str, str]
+        self, caller: Caller, origin: str, action: str, about: Mapping[str, str], *, in_parts: bool = False
     ) -> Iterator[Change]:
-        """While it lasts, the first commit of this task, or of one that it starts, is the caller's."""
-        change = Change(caller.name, origin, action, about)
+        """While it lasts, the first commit of this task, or of one that it starts, is the caller's.
+
+        Args:
+            in_parts: all are, and each entry names everything that its commit has stored.
+        """
+        change = Change(caller.name, origin, action, about, in_parts)
         token = _CHANGE.set(change)
         try:
             yield change
@@ -134,15 +139,17 @@ class AuditLog:
             "about": {name: shortened(value) for name, value in about.items()},
         }
         if keys:
-            facts["stored"] = [shortened(key) for key in keys[:_KEYS_LISTED_MAX]]
+            facts["stored"] = [shortened(key) for key in keys]
         line, self._head = entry_after(self._head, facts)
         head = json.dumps(asdict(self._head)).encode()
         return [Write(f"{ENTRIES}{self._head.number:0{_DIGITS}d}", line), Write(_HEAD, head)]
 
     def _ride_along(self, writes: Sequence[Write]) -> Sequence[Write]:
         change = _CHANGE.get()
-        if change is None or change.is_listed:
+        if change is None or (change.is_listed and not change.in_parts):
             return ()
         change.is_listed = True
         keys = [write.key for write in writes if not write.key.startswith(LOG)]
+        if not change.in_parts:
+            keys = keys[:_KEYS_LISTED_MAX]
         return self.writes(change.who, change.origin, change.action, "done", change.about, keys)

@@ -22,6 +22,7 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from mumian.api.v1 import error_pb2 as mumian_dot_api_dot_v1_dot_error__pb2
 from mumian.api.v1 import explanation_pb2 as mumian_dot_api_dot_v1_dot_explanation__pb2
 from mumian.api.v1 import job_pb2 as mumian_dot_api_dot_v1_dot_job__pb2
 from mumian.api.v1 import job_event_pb2 as mumian_dot_api_dot_v1_dot_job__event__pb2
@@ -29,75 +30,81 @@ from mumian.api.v1 import share_pb2 as mumian_dot_api_dot_v1_dot_share__pb2
 from mumian.api.v1 import money_pb2 as mumian_dot_api_dot_v1_dot_money__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fmumian/api/v1/job_service.proto\x12\rmumian.api.v1\x1a\x1fmumian/api/v1/explanation.proto\x1a\x17mumian/api/v1/job.proto\x1a\x1dmumian/api/v1/job_event.proto\x1a\x19mumian/api/v1/share.proto\x1a\x19mumian/api/v1/money.proto\"L\n\x10\x43reateJobRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12$\n\x04spec\x18\x02 \x01(\x0b\x32\x16.mumian.api.v1.JobSpec\"4\n\x11\x43reateJobResponse\x12\x1f\n\x03job\x18\x01 \x01(\x0b\x32\x12.mumian.api.v1.Job\"\x1f\n\rGetJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"1\n\x0eGetJobResponse\x12\x1f\n\x03job\x18\x01 \x01(\x0b\x32\x12.mumian.api.v1.Job\"s\n\x0fListJobsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\'\n\x06states\x18\x03 \x03(\x0e\x32\x17.mumian.api.v1.JobState\x12\x10\n\x08\x61rchived\x18\x04 \x01(\x08\"M\n\x10ListJobsResponse\x12 \n\x04jobs\x18\x01 \x03(\x0b\x32\x12.mumian.api.v1.Job\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"!\n\x0fWatchJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"3\n\x10WatchJobResponse\x12\x1f\n\x03job\x18\x01 \x01(\x0b\x32\x12.mumian.api.v1.Job\"E\n\x10UpdateJobRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12$\n\x04spec\x18\x02 \x01(\x0b\x32\x16.mumian.api.v1.JobSpec\"4\n\x11UpdateJobResponse\x12\x1f\n\x03job\x18\x01 \x01(\x0b\x32\x12.mumian.api.v1.Job\"\"\n\x10\x43\x61ncelJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"4\n\x11\x43\x61ncelJobResponse\x12\x1f\n\x03job\x18\x01 \x01(\x0b\x32\x12.mumian.api.v1.Job\"\\\n\x0fReadLogsRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x15\n\rallocation_id\x18\x02 \x01(\t\x12\x0e\n\x06\x66ollow\x18\x03 \x01(\x08\x12\x12\n\ntail_bytes\x18\x04 \x01(\x04\"a\n\x10ReadLogsResponse\x12\x15\n\rallocation_id\x18\x01 \x01(\t\x12(\n\x06stream\x18\x02 \x01(\x0e\x32\x18.mumian.api.v1.LogStream\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"`\n\x13UploadBundleRequest\x12%\n\x06\x62undle\x18\x01 \x01(\x0b\x32\x15.mumian.api.v1.Bundle\x12\x14\n\x0coffset_bytes\x18\x02 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\",\n\x14UploadBundleResponse\x12\x14\n\x0cstored_bytes\x18\x01 \x01(\x04\"P\n\x11ReadOutputRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x15\n\rallocation_id\x18\x02 \x01(\t\x12\x14\n\x0coffset_bytes\x18\x03 \x01(\x04\"\"\n\x12ReadOutputResponse\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"[\n\x14ListEndpointsRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0f\n\x07zone_id\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\r\x12\x12\n\npage_token\x18\x04 \x01(\t\"`\n\x15ListEndpointsResponse\x12.\n\tendpoints\x18\x01 \x03(\x0b\x32\x1b.mumian.api.v1.TaskEndpoint\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xe9\x01\n\x0cTaskEndpoint\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x15\n\rallocation_id\x18\x02 \x01(\t\x12\x12\n\ntask_group\x18\x03 \x01(\t\x12\x12\n\ntask_index\x18\x04 \x01(\r\x12)\n\x08\x65ndpoint\x18\x05 \x01(\x0b\x32\x17.mumian.api.v1.Endpoint\x12\x0f\n\x07site_id\x18\x06 \x01(\t\x12\x17\n\nrtt_p50_us\x18\x07 \x01(\x04H\x00\x88\x01\x01\x12\x17\n\nrtt_p99_us\x18\x08 \x01(\x04H\x01\x88\x01\x01\x42\r\n\x0b_rtt_p50_usB\r\n\x0b_rtt_p99_us\"6\n\x0ePlanJobRequest\x12$\n\x04spec\x18\x01 \x01(\x0b\x32\x16.mumian.api.v1.JobSpec\"\x93\x01\n\x0fPlanJobResponse\x12\x30\n\x0c\x65xplanations\x18\x01 \x03(\x0b\x32\x1a.mumian.api.v1.Explanation\x12)\n\x05tasks\x18\x02 \x03(\x0b\x32\x1a.mumian.api.v1.PlannedTask\x12#\n\x05quote\x18( \x01(\x0b\x32\x14.mumian.api.v1.Quote\"\xb5\x01\n\x0bPlannedTask\x12\x12\n\ntask_group\x18\x01 \x01(\t\x12\x12\n\ntask_index\x18\x02 \x01(\r\x12\x0f\n\x07site_id\x18\x03 \x01(\t\x12\x0f\n\x07node_id\x18\x04 \x01(\t\x12*\n\x04\x63ost\x18\x05 \x01(\x0b\x32\x1c.mumian.api.v1.CostBreakdown\x12\x30\n\x07latency\x18\x06 \x01(\x0b\x32\x1f.mumian.api.v1.LatencyBreakdown\"#\n\x11\x45xplainJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"\x86\x01\n\x12\x45xplainJobResponse\x12\x30\n\x0c\x65xplanations\x18\x01 \x03(\x0b\x32\x1a.mumian.api.v1.Explanation\x12\x13\n\x0b\x64isconnects\x18\x02 \x03(\t\x12)\n\x08shortage\x18( \x01(\x0b\x32\x17.mumian.api.v1.Shortage\"M\n\x14ListJobEventsRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"Y\n\x15ListJobEventsResponse\x12\'\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x17.mumian.api.v1.JobEvent\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x11\n\x0fGetShareRequest\"7\n\x10GetShareResponse\x12#\n\x05share\x18\x01 \x01(\x0b\x32\x14.mumian.api.v1.Share*U\n\tLogStream\x12\x1a\n\x16LOG_STREAM_UNSPECIFIED\x10\x00\x12\x15\n\x11LOG_STREAM_STDOUT\x10\x01\x12\x15\n\x11LOG_STREAM_STDERR\x10\x02\x32\xfc\x08\n\nJobService\x12N\n\tCreateJob\x12\x1f.mumian.api.v1.CreateJobRequest\x1a .mumian.api.v1.CreateJobResponse\x12\x45\n\x06GetJob\x12\x1c.mumian.api.v1.GetJobRequest\x1a\x1d.mumian.api.v1.GetJobResponse\x12K\n\x08ListJobs\x12\x1e.mumian.api.v1.ListJobsRequest\x1a\x1f.mumian.api.v1.ListJobsResponse\x12M\n\x08WatchJob\x12\x1e.mumian.api.v1.WatchJobRequest\x1a\x1f.mumian.api.v1.WatchJobResponse0\x01\x12N\n\tUpdateJob\x12\x1f.mumian.api.v1.UpdateJobRequest\x1a .mumian.api.v1.UpdateJobResponse\x12N\n\tCancelJob\x12\x1f.mumian.api.v1.CancelJobRequest\x1a .mumian.api.v1.CancelJobResponse\x12M\n\x08ReadLogs\x12\x1e.mumian.api.v1.ReadLogsRequest\x1a\x1f.mumian.api.v1.ReadLogsResponse0\x01\x12Z\n\rListEndpoints\x12#.mumian.api.v1.ListEndpointsRequest\x1a$.mumian.api.v1.ListEndpointsResponse\x12W\n\x0cUploadBundle\x12\".mumian.api.v1.UploadBundleRequest\x1a#.mumian.api.v1.UploadBundleResponse\x12Q\n\nReadOutput\x12 .mumian.api.v1.ReadOutputRequest\x1a!.mumian.api.v1.ReadOutputResponse\x12H\n\x07PlanJob\x12\x1d.mumian.api.v1.PlanJobRequest\x1a\x1e.mumian.api.v1.PlanJobResponse\x12Q\n\nExplainJob\x12 .mumian.api.v1.ExplainJobRequest\x1a!.mumian.api.v1.ExplainJobResponse\x12Z\n\rListJobEvents\x12#.mumian.api.v1.ListJobEventsRequest\x1a$.mumian.api.v1.ListJobEventsResponse\x12K\n\x08GetShare\x12\x1e.mumian.api.v1.GetShareRequest\x1a\x1f.mumian.api.v1.GetShareResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fmumian/api/v1/job_service.proto\x12\rmumian.api.v1\x1a\x19mumian/api/v1/error.proto\x1a\x1fmumian/api/v1/explanation.proto\x1a\x17mumian/api/v1/job.proto\x1a\x1dmumian/api/v1/job_event.proto\x1a\x19mumian/api/v1/share.proto\x1a\x19mumian/api/v1/money.proto\"L\n\x10\x43reateJobRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12$\n\x04spec\x18\x02 \x01(\x0b\x32\x16.mumian.api.v1.JobSpec\"4\n\x11\x43reateJobResponse\x12\x1f\n\x03job\x18\x01 \x01(\x0b\x32\x12.mumian.api.v1.Job\"I\n\x11\x43reateJobsRequest\x12\x34\n\x0bsubmissions\x18\x01 \x03(\x0b\x32\x1f.mumian.api.v1.CreateJobRequest\"F\n\x12\x43reateJobsResponse\x12\x30\n\x07results\x18\x01 \x03(\x0b\x32\x1f.mumian.api.v1.CreateJobsResult\"k\n\x10\x43reateJobsResult\x12!\n\x03job\x18\x01 \x01(\x0b\x32\x12.mumian.api.v1.JobH\x00\x12)\n\x07refusal\x18\x02 \x01(\x0b\x32\x16.mumian.api.v1.RefusalH\x00\x42\t\n\x07outcome\"\x1f\n\rGetJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"1\n\x0eGetJobResponse\x12\x1f\n\x03job\x18\x01 \x01(\x0b\x32\x12.mumian.api.v1.Job\"s\n\x0fListJobsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\'\n\x06states\x18\x03 \x03(\x0e\x32\x17.mumian.api.v1.JobState\x12\x10\n\x08\x61rchived\x18\x04 \x01(\x08\"M\n\x10ListJobsResponse\x12 \n\x04jobs\x18\x01 \x03(\x0b\x32\x12.mumian.api.v1.Job\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"!\n\x0fWatchJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"3\n\x10WatchJobResponse\x12\x1f\n\x03job\x18\x01 \x01(\x0b\x32\x12.mumian.api.v1.Job\"E\n\x10UpdateJobRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12$\n\x04spec\x18\x02 \x01(\x0b\x32\x16.mumian.api.v1.JobSpec\"4\n\x11UpdateJobResponse\x12\x1f\n\x03job\x18\x01 \x01(\x0b\x32\x12.mumian.api.v1.Job\"\"\n\x10\x43\x61ncelJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"4\n\x11\x43\x61ncelJobResponse\x12\x1f\n\x03job\x18\x01 \x01(\x0b\x32\x12.mumian.api.v1.Job\"\\\n\x0fReadLogsRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x15\n\rallocation_id\x18\x02 \x01(\t\x12\x0e\n\x06\x66ollow\x18\x03 \x01(\x08\x12\x12\n\ntail_bytes\x18\x04 \x01(\x04\"a\n\x10ReadLogsResponse\x12\x15\n\rallocation_id\x18\x01 \x01(\t\x12(\n\x06stream\x18\x02 \x01(\x0e\x32\x18.mumian.api.v1.LogStream\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"`\n\x13UploadBundleRequest\x12%\n\x06\x62undle\x18\x01 \x01(\x0b\x32\x15.mumian.api.v1.Bundle\x12\x14\n\x0coffset_bytes\x18\x02 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\",\n\x14UploadBundleResponse\x12\x14\n\x0cstored_bytes\x18\x01 \x01(\x04\"P\n\x11ReadOutputRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x15\n\rallocation_id\x18\x02 \x01(\t\x12\x14\n\x0coffset_bytes\x18\x03 \x01(\x04\"\"\n\x12ReadOutputResponse\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"[\n\x14ListEndpointsRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0f\n\x07zone_id\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\r\x12\x12\n\npage_token\x18\x04 \x01(\t\"`\n\x15ListEndpointsResponse\x12.\n\tendpoints\x18\x01 \x03(\x0b\x32\x1b.mumian.api.v1.TaskEndpoint\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xe9\x01\n\x0cTaskEndpoint\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x15\n\rallocation_id\x18\x02 \x01(\t\x12\x12\n\ntask_group\x18\x03 \x01(\t\x12\x12\n\ntask_index\x18\x04 \x01(\r\x12)\n\x08\x65ndpoint\x18\x05 \x01(\x0b\x32\x17.mumian.api.v1.Endpoint\x12\x0f\n\x07site_id\x18\x06 \x01(\t\x12\x17\n\nrtt_p50_us\x18\x07 \x01(\x04H\x00\x88\x01\x01\x12\x17\n\nrtt_p99_us\x18\x08 \x01(\x04H\x01\x88\x01\x01\x42\r\n\x0b_rtt_p50_usB\r\n\x0b_rtt_p99_us\"6\n\x0ePlanJobRequest\x12$\n\x04spec\x18\x01 \x01(\x0b\x32\x16.mumian.api.v1.JobSpec\"\x93\x01\n\x0fPlanJobResponse\x12\x30\n\x0c\x65xplanations\x18\x01 \x03(\x0b\x32\x1a.mumian.api.v1.Explanation\x12)\n\x05tasks\x18\x02 \x03(\x0b\x32\x1a.mumian.api.v1.PlannedTask\x12#\n\x05quote\x18( \x01(\x0b\x32\x14.mumian.api.v1.Quote\"\xb5\x01\n\x0bPlannedTask\x12\x12\n\ntask_group\x18\x01 \x01(\t\x12\x12\n\ntask_index\x18\x02 \x01(\r\x12\x0f\n\x07site_id\x18\x03 \x01(\t\x12\x0f\n\x07node_id\x18\x04 \x01(\t\x12*\n\x04\x63ost\x18\x05 \x01(\x0b\x32\x1c.mumian.api.v1.CostBreakdown\x12\x30\n\x07latency\x18\x06 \x01(\x0b\x32\x1f.mumian.api.v1.LatencyBreakdown\"#\n\x11\x45xplainJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"\x86\x01\n\x12\x45xplainJobResponse\x12\x30\n\x0c\x65xplanations\x18\x01 \x03(\x0b\x32\x1a.mumian.api.v1.Explanation\x12\x13\n\x0b\x64isconnects\x18\x02 \x03(\t\x12)\n\x08shortage\x18( \x01(\x0b\x32\x17.mumian.api.v1.Shortage\"M\n\x14ListJobEventsRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"Y\n\x15ListJobEventsResponse\x12\'\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x17.mumian.api.v1.JobEvent\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x11\n\x0fGetShareRequest\"7\n\x10GetShareResponse\x12#\n\x05share\x18\x01 \x01(\x0b\x32\x14.mumian.api.v1.Share*U\n\tLogStream\x12\x1a\n\x16LOG_STREAM_UNSPECIFIED\x10\x00\x12\x15\n\x11LOG_STREAM_STDOUT\x10\x01\x12\x15\n\x11LOG_STREAM_STDERR\x10\x02\x32\xcf\t\n\nJobService\x12N\n\tCreateJob\x12\x1f.mumian.api.v1.CreateJobRequest\x1a .mumian.api.v1.CreateJobResponse\x12Q\n\nCreateJobs\x12 .mumian.api.v1.CreateJobsRequest\x1a!.mumian.api.v1.CreateJobsResponse\x12\x45\n\x06GetJob\x12\x1c.mumian.api.v1.GetJobRequest\x1a\x1d.mumian.api.v1.GetJobResponse\x12K\n\x08ListJobs\x12\x1e.mumian.api.v1.ListJobsRequest\x1a\x1f.mumian.api.v1.ListJobsResponse\x12M\n\x08WatchJob\x12\x1e.mumian.api.v1.WatchJobRequest\x1a\x1f.mumian.api.v1.WatchJobResponse0\x01\x12N\n\tUpdateJob\x12\x1f.mumian.api.v1.UpdateJobRequest\x1a .mumian.api.v1.UpdateJobResponse\x12N\n\tCancelJob\x12\x1f.mumian.api.v1.CancelJobRequest\x1a .mumian.api.v1.CancelJobResponse\x12M\n\x08ReadLogs\x12\x1e.mumian.api.v1.ReadLogsRequest\x1a\x1f.mumian.api.v1.ReadLogsResponse0\x01\x12Z\n\rListEndpoints\x12#.mumian.api.v1.ListEndpointsRequest\x1a$.mumian.api.v1.ListEndpointsResponse\x12W\n\x0cUploadBundle\x12\".mumian.api.v1.UploadBundleRequest\x1a#.mumian.api.v1.UploadBundleResponse\x12Q\n\nReadOutput\x12 .mumian.api.v1.ReadOutputRequest\x1a!.mumian.api.v1.ReadOutputResponse\x12H\n\x07PlanJob\x12\x1d.mumian.api.v1.PlanJobRequest\x1a\x1e.mumian.api.v1.PlanJobResponse\x12Q\n\nExplainJob\x12 .mumian.api.v1.ExplainJobRequest\x1a!.mumian.api.v1.ExplainJobResponse\x12Z\n\rListJobEvents\x12#.mumian.api.v1.ListJobEventsRequest\x1a$.mumian.api.v1.ListJobEventsResponse\x12K\n\x08GetShare\x12\x1e.mumian.api.v1.GetShareRequest\x1a\x1f.mumian.api.v1.GetShareResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'mumian.api.v1.job_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_LOGSTREAM']._serialized_start=2600
-  _globals['_LOGSTREAM']._serialized_end=2685
-  _globals['_CREATEJOBREQUEST']._serialized_start=193
-  _globals['_CREATEJOBREQUEST']._serialized_end=269
-  _globals['_CREATEJOBRESPONSE']._serialized_start=271
-  _globals['_CREATEJOBRESPONSE']._serialized_end=323
-  _globals['_GETJOBREQUEST']._serialized_start=325
-  _globals['_GETJOBREQUEST']._serialized_end=356
-  _globals['_GETJOBRESPONSE']._serialized_start=358
-  _globals['_GETJOBRESPONSE']._serialized_end=407
-  _globals['_LISTJOBSREQUEST']._serialized_start=409
-  _globals['_LISTJOBSREQUEST']._serialized_end=524
-  _globals['_LISTJOBSRESPONSE']._serialized_start=526
-  _globals['_LISTJOBSRESPONSE']._serialized_end=603
-  _globals['_WATCHJOBREQUEST']._serialized_start=605
-  _globals['_WATCHJOBREQUEST']._serialized_end=638
-  _globals['_WATCHJOBRESPONSE']._serialized_start=640
-  _globals['_WATCHJOBRESPONSE']._serialized_end=691
-  _globals['_UPDATEJOBREQUEST']._serialized_start=693
-  _globals['_UPDATEJOBREQUEST']._serialized_end=762
-  _globals['_UPDATEJOBRESPONSE']._serialized_start=764
-  _globals['_UPDATEJOBRESPONSE']._serialized_end=816
-  _globals['_CANCELJOBREQUEST']._serialized_start=818
-  _globals['_CANCELJOBREQUEST']._serialized_end=852
-  _globals['_CANCELJOBRESPONSE']._serialized_start=854
-  _globals['_CANCELJOBRESPONSE']._serialized_end=906
-  _globals['_READLOGSREQUEST']._serialized_start=908
-  _globals['_READLOGSREQUEST']._serialized_end=1000
-  _globals['_READLOGSRESPONSE']._serialized_start=1002
-  _globals['_READLOGSRESPONSE']._serialized_end=1099
-  _globals['_UPLOADBUNDLEREQUEST']._serialized_start=1101
-  _globals['_UPLOADBUNDLEREQUEST']._serialized_end=1197
-  _globals['_UPLOADBUNDLERESPONSE']._serialized_start=1199
-  _globals['_UPLOADBUNDLERESPONSE']._serialized_end=1243
-  _globals['_READOUTPUTREQUEST']._serialized_start=1245
-  _globals['_READOUTPUTREQUEST']._serialized_end=1325
-  _globals['_READOUTPUTRESPONSE']._serialized_start=1327
-  _globals['_READOUTPUTRESPONSE']._serialized_end=1361
-  _globals['_LISTENDPOINTSREQUEST']._serialized_start=1363
-  _globals['_LISTENDPOINTSREQUEST']._serialized_end=1454
-  _globals['_LISTENDPOINTSRESPONSE']._serialized_start=1456
-  _globals['_LISTENDPOINTSRESPONSE']._serialized_end=1552
-  _globals['_TASKENDPOINT']._serialized_start=1555
-  _globals['_TASKENDPOINT']._serialized_end=1788
-  _globals['_PLANJOBREQUEST']._serialized_start=1790
-  _globals['_PLANJOBREQUEST']._serialized_end=1844
-  _globals['_PLANJOBRESPONSE']._serialized_start=1847
-  _globals['_PLANJOBRESPONSE']._serialized_end=1994
-  _globals['_PLANNEDTASK']._serialized_start=1997
-  _globals['_PLANNEDTASK']._serialized_end=2178
-  _globals['_EXPLAINJOBREQUEST']._serialized_start=2180
-  _globals['_EXPLAINJOBREQUEST']._serialized_end=2215
-  _globals['_EXPLAINJOBRESPONSE']._serialized_start=2218
-  _globals['_EXPLAINJOBRESPONSE']._serialized_end=2352
-  _globals['_LISTJOBEVENTSREQUEST']._serialized_start=2354
-  _globals['_LISTJOBEVENTSREQUEST']._serialized_end=2431
-  _globals['_LISTJOBEVENTSRESPONSE']._serialized_start=2433
-  _globals['_LISTJOBEVENTSRESPONSE']._serialized_end=2522
-  _globals['_GETSHAREREQUEST']._serialized_start=2524
-  _globals['_GETSHAREREQUEST']._serialized_end=2541
-  _globals['_GETSHARERESPONSE']._serialized_start=2543
-  _globals['_GETSHARERESPONSE']._serialized_end=2598
-  _globals['_JOBSERVICE']._serialized_start=2688
-  _globals['_JOBSERVICE']._serialized_end=3836
+  _globals['_LOGSTREAM']._serialized_start=2883
+  _globals['_LOGSTREAM']._serialized_end=2968
+  _globals['_CREATEJOBREQUEST']._serialized_start=220
+  _globals['_CREATEJOBREQUEST']._serialized_end=296
+  _globals['_CREATEJOBRESPONSE']._serialized_start=298
+  _globals['_CREATEJOBRESPONSE']._serialized_end=350
+  _globals['_CREATEJOBSREQUEST']._serialized_start=352
+  _globals['_CREATEJOBSREQUEST']._serialized_end=425
+  _globals['_CREATEJOBSRESPONSE']._serialized_start=427
+  _globals['_CREATEJOBSRESPONSE']._serialized_end=497
+  _globals['_CREATEJOBSRESULT']._serialized_start=499
+  _globals['_CREATEJOBSRESULT']._serialized_end=606
+  _globals['_GETJOBREQUEST']._serialized_start=608
+  _globals['_GETJOBREQUEST']._serialized_end=639
+  _globals['_GETJOBRESPONSE']._serialized_start=641
+  _globals['_GETJOBRESPONSE']._serialized_end=690
+  _globals['_LISTJOBSREQUEST']._serialized_start=692
+  _globals['_LISTJOBSREQUEST']._serialized_end=807
+  _globals['_LISTJOBSRESPONSE']._serialized_start=809
+  _globals['_LISTJOBSRESPONSE']._serialized_end=886
+  _globals['_WATCHJOBREQUEST']._serialized_start=888
+  _globals['_WATCHJOBREQUEST']._serialized_end=921
+  _globals['_WATCHJOBRESPONSE']._serialized_start=923
+  _globals['_WATCHJOBRESPONSE']._serialized_end=974
+  _globals['_UPDATEJOBREQUEST']._serialized_start=976
+  _globals['_UPDATEJOBREQUEST']._serialized_end=1045
+  _globals['_UPDATEJOBRESPONSE']._serialized_start=1047
+  _globals['_UPDATEJOBRESPONSE']._serialized_end=1099
+  _globals['_CANCELJOBREQUEST']._serialized_start=1101
+  _globals['_CANCELJOBREQUEST']._serialized_end=1135
+  _globals['_CANCELJOBRESPONSE']._serialized_start=1137
+  _globals['_CANCELJOBRESPONSE']._serialized_end=1189
+  _globals['_READLOGSREQUEST']._serialized_start=1191
+  _globals['_READLOGSREQUEST']._serialized_end=1283
+  _globals['_READLOGSRESPONSE']._serialized_start=1285
+  _globals['_READLOGSRESPONSE']._serialized_end=1382
+  _globals['_UPLOADBUNDLEREQUEST']._serialized_start=1384
+  _globals['_UPLOADBUNDLEREQUEST']._serialized_end=1480
+  _globals['_UPLOADBUNDLERESPONSE']._serialized_start=1482
+  _globals['_UPLOADBUNDLERESPONSE']._serialized_end=1526
+  _globals['_READOUTPUTREQUEST']._serialized_start=1528
+  _globals['_READOUTPUTREQUEST']._serialized_end=1608
+  _globals['_READOUTPUTRESPONSE']._serialized_start=1610
+  _globals['_READOUTPUTRESPONSE']._serialized_end=1644
+  _globals['_LISTENDPOINTSREQUEST']._serialized_start=1646
+  _globals['_LISTENDPOINTSREQUEST']._serialized_end=1737
+  _globals['_LISTENDPOINTSRESPONSE']._serialized_start=1739
+  _globals['_LISTENDPOINTSRESPONSE']._serialized_end=1835
+  _globals['_TASKENDPOINT']._serialized_start=1838
+  _globals['_TASKENDPOINT']._serialized_end=2071
+  _globals['_PLANJOBREQUEST']._serialized_start=2073
+  _globals['_PLANJOBREQUEST']._serialized_end=2127
+  _globals['_PLANJOBRESPONSE']._serialized_start=2130
+  _globals['_PLANJOBRESPONSE']._serialized_end=2277
+  _globals['_PLANNEDTASK']._serialized_start=2280
+  _globals['_PLANNEDTASK']._serialized_end=2461
+  _globals['_EXPLAINJOBREQUEST']._serialized_start=2463
+  _globals['_EXPLAINJOBREQUEST']._serialized_end=2498
+  _globals['_EXPLAINJOBRESPONSE']._serialized_start=2501
+  _globals['_EXPLAINJOBRESPONSE']._serialized_end=2635
+  _globals['_LISTJOBEVENTSREQUEST']._serialized_start=2637
+  _globals['_LISTJOBEVENTSREQUEST']._serialized_end=2714
+  _globals['_LISTJOBEVENTSRESPONSE']._serialized_start=2716
+  _globals['_LISTJOBEVENTSRESPONSE']._serialized_end=2805
+  _globals['_GETSHAREREQUEST']._serialized_start=2807
+  _globals['_GETSHAREREQUEST']._serialized_end=2824
+  _globals['_GETSHARERESPONSE']._serialized_start=2826
+  _globals['_GETSHARERESPONSE']._serialized_end=2881
+  _globals['_JOBSERVICE']._serialized_start=2971
+  _globals['_JOBSERVICE']._serialized_end=4202
 # @@protoc_insertion_point(module_scope)

@@ -41,6 +41,11 @@ class JobServiceStub:
                 request_serializer=mumian_dot_api_dot_v1_dot_job__service__pb2.CreateJobRequest.SerializeToString,
                 response_deserializer=mumian_dot_api_dot_v1_dot_job__service__pb2.CreateJobResponse.FromString,
                 _registered_method=True)
+        self.CreateJobs = channel.unary_unary(
+                '/mumian.api.v1.JobService/CreateJobs',
+                request_serializer=mumian_dot_api_dot_v1_dot_job__service__pb2.CreateJobsRequest.SerializeToString,
+                response_deserializer=mumian_dot_api_dot_v1_dot_job__service__pb2.CreateJobsResponse.FromString,
+                _registered_method=True)
         self.GetJob = channel.unary_unary(
                 '/mumian.api.v1.JobService/GetJob',
                 request_serializer=mumian_dot_api_dot_v1_dot_job__service__pb2.GetJobRequest.SerializeToString,
@@ -116,6 +121,14 @@ class JobServiceServicer:
     def CreateJob(self, request, context):
         """Stores the job durably, then answers; placing comes after. The same request_id with
         the same body returns the first answer; with another body REQUEST_ID_REUSED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateJobs(self, request, context):
+        """The same for many at once: each by its own request_id, stored or refused for itself. Answers when all that are
+        stored are durable. Together with what was said on request ids, all may be sent again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -220,6 +233,11 @@ def add_JobServiceServicer_to_server(servicer, server):
                     request_deserializer=mumian_dot_api_dot_v1_dot_job__service__pb2.CreateJobRequest.FromString,
                     response_serializer=mumian_dot_api_dot_v1_dot_job__service__pb2.CreateJobResponse.SerializeToString,
             ),
+            'CreateJobs': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateJobs,
+                    request_deserializer=mumian_dot_api_dot_v1_dot_job__service__pb2.CreateJobsRequest.FromString,
+                    response_serializer=mumian_dot_api_dot_v1_dot_job__service__pb2.CreateJobsResponse.SerializeToString,
+            ),
             'GetJob': grpc.unary_unary_rpc_method_handler(
                     servicer.GetJob,
                     request_deserializer=mumian_dot_api_dot_v1_dot_job__service__pb2.GetJobRequest.FromString,
@@ -315,6 +333,33 @@ class JobService:
             '/mumian.api.v1.JobService/CreateJob',
             mumian_dot_api_dot_v1_dot_job__service__pb2.CreateJobRequest.SerializeToString,
             mumian_dot_api_dot_v1_dot_job__service__pb2.CreateJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateJobs(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mumian.api.v1.JobService/CreateJobs',
+            mumian_dot_api_dot_v1_dot_job__service__pb2.CreateJobsRequest.SerializeToString,
+            mumian_dot_api_dot_v1_dot_job__service__pb2.CreateJobsResponse.FromString,
             options,
             channel_credentials,
             insecure,

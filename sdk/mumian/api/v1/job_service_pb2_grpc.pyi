@@ -39,6 +39,10 @@ class JobServiceStub:
     """Stores the job durably, then answers; placing comes after. The same request_id with
     the same body returns the first answer; with another body REQUEST_ID_REUSED.
     """
+    CreateJobs: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.CreateJobsRequest, _job_service_pb2.CreateJobsResponse]
+    """The same for many at once: each by its own request_id, stored or refused for itself. Answers when all that are
+    stored are durable. Together with what was said on request ids, all may be sent again.
+    """
     GetJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.GetJobRequest, _job_service_pb2.GetJobResponse]
     ListJobs: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.ListJobsRequest, _job_service_pb2.ListJobsResponse]
     """Newest first."""
@@ -78,6 +82,10 @@ class JobServiceAsyncStub(JobServiceStub):
     CreateJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.CreateJobRequest, _job_service_pb2.CreateJobResponse]  # type: ignore[assignment]
     """Stores the job durably, then answers; placing comes after. The same request_id with
     the same body returns the first answer; with another body REQUEST_ID_REUSED.
+    """
+    CreateJobs: _aio.UnaryUnaryMultiCallable[_job_service_pb2.CreateJobsRequest, _job_service_pb2.CreateJobsResponse]  # type: ignore[assignment]
+    """The same for many at once: each by its own request_id, stored or refused for itself. Answers when all that are
+    stored are durable. Together with what was said on request ids, all may be sent again.
     """
     GetJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.GetJobRequest, _job_service_pb2.GetJobResponse]  # type: ignore[assignment]
     ListJobs: _aio.UnaryUnaryMultiCallable[_job_service_pb2.ListJobsRequest, _job_service_pb2.ListJobsResponse]  # type: ignore[assignment]
@@ -121,6 +129,16 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_job_service_pb2.CreateJobResponse, _abc.Awaitable[_job_service_pb2.CreateJobResponse]]:
         """Stores the job durably, then answers; placing comes after. The same request_id with
         the same body returns the first answer; with another body REQUEST_ID_REUSED.
+        """
+
+    @_abc_1.abstractmethod
+    def CreateJobs(
+        self,
+        request: _job_service_pb2.CreateJobsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_job_service_pb2.CreateJobsResponse, _abc.Awaitable[_job_service_pb2.CreateJobsResponse]]:
+        """The same for many at once: each by its own request_id, stored or refused for itself. Answers when all that are
+        stored are durable. Together with what was said on request ids, all may be sent again.
         """
 
     @_abc_1.abstractmethod

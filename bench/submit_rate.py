@@ -2,8 +2,7 @@
 
 A real coordinator on a real etcd. A tenant submits single jobs at a given rate, whether or not the earlier
 ones are answered; then it stores many by `Client.submit_many`, all alike and then all different. No site is
-there, so each job is considered once and waits: what is measured is the way in, beside the work of looking for
-places.
+there, so each job is considered once and waits: this is the way in, beside the work of looking for places.
 """
 
 from __future__ import annotations

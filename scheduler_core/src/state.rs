@@ -73,11 +73,12 @@ impl State {
         }
         validate::delta(&delta)?;
         self.check(&delta)?;
+        let next = if delta.reset { current.max(delta.base_generation) + 1 } else { current + 1 };
         if delta.reset {
             *self = Self::default();
-            self.cluster.structure = current + 1;
+            self.cluster.structure = next;
         }
-        self.cluster.generation = current + 1;
+        self.cluster.generation = next;
         self.change(delta);
         Ok(self.cluster.generation)
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -36,10 +37,10 @@ class Machine:
             "MUMIAN_COORDINATOR": self.address,
         }
 
-    def start(self, *argv: str) -> subprocess.Popen[str]:
+    def start(self, *argv: str, program: str = "mumian") -> subprocess.Popen[str]:
         """A command line that goes on."""
         return subprocess.Popen(
-            [str(SCRIPTS / "mumian"), *argv],
+            [str(SCRIPTS / program), *argv],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -47,9 +48,9 @@ class Machine:
             env=self._environment,
         )
 
-    def run(self, *argv: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *argv: str, program: str = "mumian") -> subprocess.CompletedProcess[str]:
         """A command line to its end."""
-        process = self.start(*argv)
+        process = self.start(*argv, program=program)
         out, err = process.communicate(timeout=120)
         assert "Traceback" not in err
         return subprocess.CompletedProcess(argv, process.returncode, out, err)
@@ -169,6 +170,10 @@ def test_up_runs_jobs_keeps_them_over_a_restart_and_down_stops_what_is_left_of_a
     assert machine.run("logs", hello["id"]).stdout == "hello\n"
     stays = machine.json("submit", str(tmp_path / "stays.yaml"))
     assert stays["state"] == "JOB_STATE_RUNNING"
+    config = ("--config", str(machine.folder / "coordinator.yaml"))
+    told = machine.run("decisions", "explain", stays["id"], *config, program="mumian-coordinator").stdout
+    assert "the same, bit for bit" in told
+    assert re.search(r"▶ +local .* CHOSEN", told)
 
     [agent] = [p for p in machine.processes() if "mumian-agent run" in " ".join(p.cmdline())]
     agent.kill()

@@ -13,6 +13,7 @@ from mumian_orchestrator.adapters.telemetry.exporter import MetricsPortTakenErro
 from mumian_orchestrator.main.access_commands import audit, site, site_token, token
 from mumian_orchestrator.main.config import ConfigError, load
 from mumian_orchestrator.main.coordinator import run
+from mumian_orchestrator.main.decisions_command import decisions
 from mumian_orchestrator.main.ledger_command import ledger
 from mumian_orchestrator.main.log_lines import log_to_stderr
 from mumian_orchestrator.main.operations import backup, defragment, doctor, restore
@@ -45,6 +46,7 @@ def main(context: click.Context, path: Path | None, expose_metrics: bool) -> Non
 
 main.add_command(audit)
 main.add_command(backup)
+main.add_command(decisions)
 main.add_command(defragment)
 main.add_command(doctor)
 main.add_command(ledger)

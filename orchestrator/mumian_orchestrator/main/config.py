@@ -87,6 +87,10 @@ class Config:
     # A file: tenants' secrets are encrypted with its first key, the others still decrypt. The same for all
     # coordinators. Empty: a file in `state_dir`, made there; without either there are no secrets.
     secrets_key: str = ""
+    # A folder of this coordinator's own for what its engine was told, asked and has answered, so that a
+    # decision can be explained afterwards; empty: nothing is kept.
+    decisions_dir: str = ""
+    decisions_keep_mib: int = 512  # the oldest goes
     shares: ShareRules = ALL_ALIKE  # quotas, guarantees and weights of the tenants
     budget_window_ms: int = 3_600_000  # what has no time limit is paid for in windows of so long
     metrics: str = ""  # host:port where Prometheus scrapes; empty: nowhere

@@ -30,6 +30,7 @@ from mumian_orchestrator.adapters.telemetry.exporter import Exporter
 from mumian_orchestrator.main import metrics
 from mumian_orchestrator.main.composition import Services, first_of
 from mumian_orchestrator.main.config import Config, etcd_credentials, host_and_port
+from mumian_orchestrator.main.decisions_command import decision_log_of
 from mumian_orchestrator.main.leading import lead
 from mumian_orchestrator.main.security import Security, doors_of, secret_box_of, security_of
 from mumian_orchestrator.services.leadership import Incumbent, campaign, leader_key, leader_name
@@ -50,6 +51,7 @@ async def run(config: Config) -> None:
     credentials, security = etcd_credentials(config), security_of(config, SystemClock())
     secret_box = secret_box_of(config)
     client = EtcdClient(config.etcd, credentials)
+    decisions = decision_log_of(config)
     kv, health = EtcdKeyValue(client), EtcdHealth(client, credentials)
     name = leader_name(config.address, f"{socket.gethostname()}/{os.getpid()}")
     try:
@@ -63,7 +65,10 @@ async def run(config: Config) -> None:
                 return
             term = candidate.result()
             try:
-                engine, doors = CoreEngine(config.policy), _GrpcDoors(config, exporter, security)
+                engine, doors = (
+                    CoreEngine(config.policy, decisions=decisions),
+                    _GrpcDoors(config, exporter, security),
+                )
                 bundles = DiskBundleStore(Path(config.bundles_dir)) if config.bundles_dir else None
                 clock = SystemClock()
                 await lead(
@@ -74,6 +79,8 @@ async def run(config: Config) -> None:
     finally:
         await client.close()
         watching.cancel()
+        if decisions is not None:
+            decisions.close()
         if stop_metrics is not None:
             stop_metrics()
 

@@ -232,7 +232,11 @@ def _start_each(
     for number, listen in enumerate(listens):
         name = f"coordinator-{number + 1}" if number else "coordinator"
         config = state_dir / f"{name}.yaml"
-        kept = {"bundles_dir": str(state_dir / "bundles"), "secrets_key": str(secrets_key)}
+        kept = {
+            "bundles_dir": str(state_dir / "bundles"),
+            "secrets_key": str(secrets_key),
+            "decisions_dir": str(state_dir / f"{name}-decisions"),
+        }
         config.write_text(yaml.safe_dump({"listen": listen, **etcd, **kept, "zones": zones}))
         start_script(processes, name, "mumian-coordinator", "--config", str(config))
     start_script(processes, "reflector", "mumian-agent", "reflector", "--listen", reflector)

@@ -14,6 +14,7 @@ from mumian_core.v1 import engine_pb2
 from mumian_orchestrator.adapters.core.view import CoreView
 from mumian_orchestrator.adapters.core.wire import decision_of, pending_job, refusals_named, used
 from mumian_orchestrator.domain.decision import Decision, PendingJob
+from mumian_orchestrator.ports.decision_log import DecisionLog
 
 
 class CoreEngine:
@@ -22,10 +23,19 @@ class CoreEngine:
     Args:
         policy: the platform's own terms of the cost.
         native: one that somebody else tells things too; by default one of its own.
+        decisions: where is kept what it is told, asked and answers; None: nowhere.
     """
 
-    def __init__(self, policy: engine_pb2.Policy, native: NativeEngine | None = None) -> None:
+    def __init__(
+        self,
+        policy: engine_pb2.Policy,
+        native: NativeEngine | None = None,
+        decisions: DecisionLog | None = None,
+    ) -> None:
         self._native = NativeEngine() if native is None else native
+        self._decisions = decisions
+        if decisions:
+            decisions.started()
         self._policy = policy
         self._shielded: set[str] = set()
 
@@ -56,7 +66,10 @@ class CoreEngine:
             ],
             removed_allocation_ids=freed,
         )
-        refusals_named(self._native.apply, delta.SerializeToString())
+        data = delta.SerializeToString()
+        refusals_named(self._native.apply, data)
+        if self._decisions:
+            self._decisions.changed(data)
         self._shielded.difference_update(freed)
 
     def shield(self, added: Collection[str], dropped: Collection[str]) -> None:
@@ -76,8 +89,11 @@ class CoreEngine:
             policy=policy,
             now_unix_s=now_unix_s,
         )
-        snapshot = self._native.snapshot()
-        answer = await asyncio.to_thread(refusals_named, snapshot.place, request.SerializeToString())
+        snapshot, data = self._native.snapshot(), request.SerializeToString()
+        number = self._decisions.asked(data) if self._decisions else 0
+        answer = await asyncio.to_thread(refusals_named, snapshot.place, data)
+        if self._decisions:
+            self._decisions.answered(number, answer)
         return decision_of(engine_pb2.Plan.FromString(answer))
 
     def verify(self, decision: Decision, jobs: Sequence[PendingJob]) -> Decision:

@@ -79,7 +79,8 @@ class Delta(_message.Message):
     REMOVED_ALLOCATION_IDS_FIELD_NUMBER: _builtins.int
     base_generation: _builtins.int
     """The generation that this delta goes on top of. A mismatch is refused
-    (RESYNC_NEEDED) unless reset is set, which starts from an empty cluster.
+    (RESYNC_NEEDED) unless reset is set, which starts from an empty cluster and goes on
+    from the later of the two generations.
     """
     reset: _builtins.bool
     @_builtins.property

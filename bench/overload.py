@@ -45,6 +45,7 @@ class Answers:
     """What the calls of one tenant came to."""
 
     took_s: list[float] = field(default_factory=list)
+    in_time: int = 0  # of them, before the phase was over
     refused: int = 0
     failed: Counter[str] = field(default_factory=Counter)  # by code and message
 
@@ -57,6 +58,7 @@ async def _submit_until(end_s: float, tenant: str, jobs: Any, answers: Answers) 
         try:
             await jobs.CreateJob(request, metadata=metadata, timeout=30)
             answers.took_s.append(time.monotonic() - begun_s)
+            answers.in_time += time.monotonic() < end_s
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
                 answers.refused += 1
@@ -78,7 +80,16 @@ async def _flood(address: str, tenant: str, at_once: int, seconds: float) -> Ans
     return answers
 
 
+def _give_way() -> None:
+    """Take no processor time from what is measured, as if this ran on another machine."""
+    if os.sched_getscheduler(0) in (os.SCHED_RR, os.SCHED_FIFO):  # `chrt -r 2 python -m bench.overload`
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
+    else:
+        os.nice(10)
+
+
 def _flood_process(address: str, tenant: str, at_once: int, seconds: float, pipe: Any) -> None:
+    _give_way()
     pipe.send("ready")
     pipe.recv()
     pipe.send(asyncio.run(_flood(address, tenant, at_once, seconds)))
@@ -147,10 +158,9 @@ async def _measure(report: Report, seconds: float, coordinator: Coordinator, met
         async def phase(name: str, at_once: int) -> float:
             floods = [await _ready_process(coordinator.address, "flood", at_once, seconds)] if at_once else []
             beats.took_s.clear()
-            begun_s = time.monotonic()
             quiet_work = _flood(coordinator.address, "quiet", 1, seconds)
             quiet, *flood = await asyncio.gather(quiet_work, *(begin() for begin in floods))
-            goodput = sum(len(each.took_s) for each in flood) / (time.monotonic() - begun_s)
+            goodput = sum(each.in_time for each in flood) / seconds
             report.line(f"overload_{name}_other_tenant_p99", percentile_ms(quiet.took_s, 99), "ms")
             report.line(f"overload_{name}_heartbeat_p99", percentile_ms(beats.took_s, 99), "ms")
             if flood:

@@ -30,6 +30,7 @@ from mumian_orchestrator.adapters.telemetry.exporter import Exporter
 from mumian_orchestrator.main import metrics
 from mumian_orchestrator.main.composition import Services, first_of
 from mumian_orchestrator.main.config import Config, etcd_credentials, host_and_port
+from mumian_orchestrator.main.cycle_collector import CycleCollector
 from mumian_orchestrator.main.decisions_command import decision_log_of
 from mumian_orchestrator.main.leading import lead
 from mumian_orchestrator.main.security import Security, doors_of, secret_box_of, security_of
@@ -45,6 +46,8 @@ async def run(config: Config) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     loop_watch, exporter = LoopWatch(), Exporter()
+    cycles = CycleCollector()
+    cycles.start()
     watching = asyncio.create_task(loop_watch.run())
     exporter.figures = metrics.of_the_process(loop_watch)
     stop_metrics = exporter.listen(*host_and_port("metrics", config.metrics)) if config.metrics else None
@@ -81,6 +84,7 @@ async def run(config: Config) -> None:
         watching.cancel()
         if decisions is not None:
             decisions.close()
+        cycles.stop()
         if stop_metrics is not None:
             stop_metrics()
 

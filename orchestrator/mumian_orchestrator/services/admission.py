@@ -37,9 +37,9 @@ from mumian_orchestrator.services.secrets import Secrets
 from mumian_orchestrator.services.shares import Shares
 from mumian_orchestrator.services.submissions import SUBMISSIONS_MAX, Submission, Submissions
 
-# Under way together: enough to fill some transactions of the store; no more questions than leave the engine's
-# threads to the scheduler.
-CHANGES_AT_ONCE, QUESTIONS_AT_ONCE = 64, 2
+# Under way together: enough to keep the store busy, and few, because whoever comes waits behind all of them;
+# no more questions than leave the engine's threads to the scheduler.
+CHANGES_AT_ONCE, QUESTIONS_AT_ONCE = 8, 2
 WAITING_OF_TENANT = 1024
 # Parts of the archive that one request reads, in search of jobs in some state.
 _ARCHIVE_LOOKS = 10

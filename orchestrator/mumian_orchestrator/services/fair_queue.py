@@ -7,10 +7,11 @@ from collections import Counter, OrderedDict, deque
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import NoReturn
 
 from mumian_orchestrator.domain.errors import overloaded
 
-_RETRY_FIRST_S, _RETRY_LAST_S = 0.1, 5.0
+_RETRY_FIRST_S, _RETRY_LAST_S, _HELD_TIMES = 0.1, 5.0, 2
 # The requests by which it is told how fast they are done.
 _TIMED = 256
 
@@ -27,12 +28,14 @@ class FairQueue:
     """Deficit round robin over the tenants that wait (Shreedhar and Varghese, SIGCOMM 1995): in each round a
     tenant gets as many requests as its weight. Each waits behind its own requests only.
 
-    What waits is bounded, for each tenant and for all together. What is more is refused at once, with the
-    time after which it may be tried again: about as long as what waits now will take.
+    What waits is bounded, for each tenant and for all together. What is more is refused with the time after
+    which it may be tried again: about as long as what waits now will take. For twice as long the refusal
+    itself is held back, because who comes again at once, and is refused again, costs half as much as who is
+    let in; as many are held as may wait, and the rest is refused at once.
 
     Args:
         name: of what is asked, for the refusal.
-        at_once_max: requests that are under way together.
+        at_once_max: turns that are under way together.
         waiting_max, waiting_of_tenant_max: requests that wait, of all tenants and of one.
         weights: requests that a tenant gets in one round; 1 for those that are not named.
     """
@@ -51,6 +54,7 @@ class FairQueue:
         # The tenants that have requests waiting, in the order of their turns; the first has its turn now.
         self._waiting: OrderedDict[str, deque[_Waiting]] = OrderedDict()
         self._waiting_of: Counter[str] = Counter()
+        self._held_of: Counter[str] = Counter()  # refusals that are held back
         # What each may still have in this round; below 0 it has had some of the next. Others have none.
         self._left: dict[str, int] = {}
         self._has_admitted = False  # since the event loop has turned
@@ -65,7 +69,7 @@ class FairQueue:
         """Wait for one's turn; others have theirs when this ends.
 
         Args:
-            count: requests that are made together, at most as many as may be under way.
+            count: requests that have this turn together.
 
         Raises:
             RequestRefusedError: OVERLOADED; too many wait.
@@ -77,16 +81,15 @@ class FairQueue:
             self._leave(count)
 
     async def _enter(self, tenant_id: str, count: int) -> None:
-        if not self.waiting and self._may_admit(count):
-            self._admit(count)
+        if not self.waiting and self._may_admit():
+            self._admit()
             return
         admitted_soon = self._at_once_max - self.under_way  # they wait for the event loop to turn only
         if (
             self.waiting + count > self._waiting_max + admitted_soon
             or self._waiting_of[tenant_id] + count > self._waiting_of_tenant_max + admitted_soon
         ):
-            self.refused += count
-            raise overloaded(self._name, self._retry_after_s())
+            await self._refuse(tenant_id, count)
         request = _Waiting(count, asyncio.get_running_loop().create_future())
         if not self._waiting:
             self._left = {tenant_id: self._weight(tenant_id)}
@@ -100,20 +103,35 @@ class FairQueue:
                 self._leave(count)  # it was admitted in the very moment in which it went away
             raise
 
+    async def _refuse(self, tenant_id: str, count: int) -> NoReturn:
+        self.refused += count
+        retry_after_s = self._retry_after_s()
+        is_held = self._held_of[tenant_id] < self._waiting_of_tenant_max
+        if is_held and self._held_of.total() < self._waiting_max:
+            self._held_of[tenant_id] += 1
+            try:
+                await asyncio.sleep(_HELD_TIMES * retry_after_s)
+            finally:
+                self._held_of[tenant_id] -= 1
+                if not self._held_of[tenant_id]:
+                    del self._held_of[tenant_id]
+            retry_after_s = _RETRY_FIRST_S
+        raise overloaded(self._name, retry_after_s)
+
     def _leave(self, count: int) -> None:
         self.done += count
         self._done_at_s.append((asyncio.get_running_loop().time(), count))
-        self.under_way -= count
+        self.under_way -= 1
         self._admit_next()
 
-    def _may_admit(self, count: int) -> bool:
-        return self.under_way + count <= self._at_once_max and not self._has_admitted
+    def _may_admit(self) -> bool:
+        return self.under_way < self._at_once_max and not self._has_admitted
 
-    def _admit(self, count: int) -> None:
-        """Let some in. Between two the event loop turns once: requests are taken up by it as well, and those
+    def _admit(self) -> None:
+        """Let one in. Between two the event loop turns once: requests are taken up by it as well, and those
         that are not yet are in no tenant's line.
         """
-        self.under_way += count
+        self.under_way += 1
         self._has_admitted = True
         asyncio.get_running_loop().call_soon(self._loop_has_turned)
 
@@ -127,10 +145,10 @@ class FairQueue:
             request = self._waiting[tenant_id][0]
             if request.admitted.done():  # it went away
                 self._take(tenant_id)
-            elif self._may_admit(request.count):
+            elif self._may_admit():
                 self._take(tenant_id)
                 self._left[tenant_id] -= request.count
-                self._admit(request.count)
+                self._admit()
                 request.admitted.set_result(None)
             else:
                 return

@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 EVALUATION_JOBS_MAX, EVALUATION_TASKS_MAX = 256, 512
 _VERIFIED_AGAIN_AFTER_S = 5
 # What is committed of a decision without a turn of the event loop: a job takes up to half a millisecond.
-_PART_JOBS = 32
+_PART_JOBS = 8
 # While callers wait to be let in, they have so many times as much of the event loop as what is placed: who is
 # answered can go on, and places are found as soon as they are all in.
 _OTHERS_SHARE = 3

@@ -27,7 +27,7 @@ from mumian_orchestrator.services.shares import Shares
 REQUEST_ID_LENGTH_MAX = 64
 SUBMISSIONS_MAX = 1000  # in one request
 # What one turn of the event loop takes up, and one commit stores: each spec twice, in its job and event.
-_PART_JOBS, _PART_SPEC_BYTES = min(32, JOBS_PER_COMMIT), 256 * 1024
+PART_JOBS, _PART_SPEC_BYTES = min(32, JOBS_PER_COMMIT), 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +202,7 @@ def _parts(wanted: Sequence[Submission]) -> Iterator[Sequence[Submission]]:
     left_bytes = _PART_SPEC_BYTES
     for each in wanted:
         size_bytes = each.spec.ByteSize()
-        if part and (len(part) == _PART_JOBS or size_bytes > left_bytes):
+        if part and (len(part) == PART_JOBS or size_bytes > left_bytes):
             yield part
             part, left_bytes = [], _PART_SPEC_BYTES
         part.append(each)

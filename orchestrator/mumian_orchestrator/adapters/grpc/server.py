@@ -49,7 +49,7 @@ MESSAGE_BYTES_MAX = 4 * 1024 * 1024
 _PENDING_MAX = 20_000
 # A server takes up one call in a turn of the event loop, first come, first served, whosever it is: before so
 # many, a tenant that floods one coordinator would hold up all others where no fair queue sees it.
-_SERVERS = 16
+_SERVERS = 64
 _OPTIONS = (
     ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
     ("grpc.so_reuseport", 1),

@@ -81,3 +81,31 @@ def test_without_a_change_the_command_names_all_of_them() -> None:
     result = CliRunner().invoke(main, ["what-if", str(SMALL)])
     assert result.exit_code == 2
     assert all(f"--{name}" in result.output for name in CHANGES)
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        (["sim", "--hours", "0.01"], "less than a tick of 60 s"),
+        (["sim", "--file", "/nowhere/report.txt"], "there is no folder /nowhere"),
+        (["sim", "--output", "html", "--file", "/"], "it is a folder"),
+        (["compare", "--policies", ", "], "names none"),
+        (["compare", str(SMALL)], "scenario small is there twice"),
+        (["what-if"], "no change is given"),
+        (["what-if", "--lose", "hub@7"], "--lose (hub@7) is after the end; the run has 6 hours"),
+        (["what-if", "--drain", "hub@7"], "--drain (hub@7) is after the end"),
+        (["what-if", "--add-nodes", "hub=0"], "adds none"),
+        (["what-if", "--slo", "render=0"], "leaves no time at all"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_before_anything_runs(command: list[str], told: str) -> None:
+    result = CliRunner().invoke(main, [command[0], str(SMALL), *command[1:]])
+    assert (result.exit_code, told in result.output) == (2, True), result.output
+
+
+def test_a_table_can_be_written_to_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "table.txt"
+    policies = "ours,ours,first-fit"
+    command = ["compare", str(SMALL), "--hours", "0.1", "--seeds", "1", "--policies", policies]
+    assert CliRunner().invoke(main, [*command, "--processes", "1", "--file", str(file)]).exit_code == 0
+    assert file.read_text().count("first-fit") == file.read_text().count("ours") > 0

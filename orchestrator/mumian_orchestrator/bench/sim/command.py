@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -71,6 +74,7 @@ def sim(
     """Run a scenario in virtual time. `core` drives the engine in batches; `services` sends every task
     through admission, scheduler, plan applier and reconciler, and is for small scenarios.
     """
+    _check_writable(file)
     try:
         scenario = form(load(path), short=short, hours=hours, scale=scale)
         policy(policy_name)
@@ -122,11 +126,13 @@ def compare(
     """Run the same arrivals under several policies; the mean of the seeds. A name that ends in .py is a file
     with a policy of your own.
     """
-    names = list(POLICIES) if policies == "all" else [name.strip() for name in policies.split(",")]
+    _check_writable(file)
     try:
-        for name in names:
-            policy(name)
+        names = _policies(policies)
         scenarios = [form(load(path), short=short, hours=hours, scale=scale) for path in paths]
+        twice = [name for name, count in Counter(s.name for s in scenarios).items() if count > 1]
+        if twice:
+            raise ScenarioError(f"scenario {twice[0]} is there twice; give each once, by a name of its own")
         cases = [
             Case(Run(scenario, name, readings=READINGS), scenario.seed + number)
             for scenario in scenarios
@@ -146,6 +152,27 @@ def compare(
         _write(scenarios, records, output, file)
 
 
+def _policies(text: str) -> list[str]:
+    names = [name for part in text.split(",") if (name := part.strip())]
+    names = [each for name in names for each in (POLICIES if name == "all" else (name,))]
+    if not names:
+        raise ScenarioError(f"--policies ({text}) names none; known: {', '.join(POLICIES)}")
+    for name in names:
+        policy(name)
+    return list(dict.fromkeys(names))
+
+
+def _check_writable(file: Path | None) -> None:
+    """Before anything runs: hours later it would be too late."""
+    if file is None:
+        return
+    if file.is_dir() or not file.parent.is_dir():
+        why = "it is a folder" if file.is_dir() else f"there is no folder {file.parent}"
+        raise BadInputError(f"--file ({file}) cannot be written: {why}")
+    if not os.access(file if file.exists() else file.parent, os.W_OK):
+        raise BadInputError(f"--file ({file}) cannot be written: permission denied")
+
+
 def form(scenario: Scenario, *, short: bool, hours: float | None, scale: float | None) -> Scenario:
     """The form of a scenario that the options ask for."""
     if short:
@@ -163,13 +190,13 @@ def _write(scenarios: Sequence[Scenario], records: Sequence[Record], output: str
     elif output == "json":
         text = tables.as_json(records)
     else:
-        with Path(file or "/dev/stdout").open("w") as out:
-            console = Console(file=out, width=160)
-            if len(records) == 1:
-                tables.print_run(records[0], console)
-            else:
-                tables.print_comparison(rows(records), console)
-        return
+        written = io.StringIO()
+        console = Console(file=written, width=160)
+        if len(records) == 1:
+            tables.print_run(records[0], console)
+        else:
+            tables.print_comparison(rows(records), console)
+        text = written.getvalue()
     _put(text, file)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from mumian_orchestrator.bench.sim.fields import ScenarioError
 from mumian_orchestrator.bench.sim.jobs import JobClass
 from mumian_orchestrator.bench.sim.scenario import Event, NodeClass, Scenario, Site
 
@@ -15,11 +16,21 @@ def short_form(scenario: Scenario) -> Scenario:
 
 
 def window(scenario: Scenario, from_h: int, hours: float) -> Scenario:
-    """So many hours from an hour of the first day on. Nothing runs at its start."""
+    """So many hours from an hour of the first day on. Nothing runs at its start.
+
+    Raises:
+        ScenarioError: there is not one tick of it.
+    """
     start_s = from_h * 3600
+    left_s = scenario.duration_s - start_s
+    if min(hours * 3600, left_s) < scenario.tick_s:
+        raise ScenarioError(
+            f"{hours:g} hours from hour {from_h} on are less than a tick of {scenario.tick_s} s; "
+            f"the scenario has {scenario.duration_s / 3600:g} hours"
+        )
     return dataclasses.replace(
         scenario,
-        duration_s=round(min(hours * 3600, scenario.duration_s - start_s)),
+        duration_s=round(min(hours * 3600, left_s)),
         sites=tuple(_site_from(site, from_h) for site in scenario.sites),
         jobs=tuple(_job_from(job, from_h) for job in scenario.jobs),
         events=tuple(_event_from(event, start_s) for event in scenario.events if event.end_s > start_s),

@@ -122,10 +122,12 @@ class Scenario:
     `links_rtt_p99_us`, by zone and site, are as they are. Load comes on top; see `links.py`.
 
     Args:
+        about: what happens in it, for somebody who reads a report.
         reservable_share: of a link's bandwidth, what others and the tasks that reserve it may fill together.
     """
 
     name: str
+    about: str
     seed: int
     duration_s: int
     tick_s: int
@@ -200,6 +202,7 @@ def read(raw: object) -> Scenario:
     rtt = Fields(top.take("rtt"), "rtt")
     scenario = Scenario(
         name=top.text("name"),
+        about=top.text("about", ""),
         seed=top.whole("seed", 0),
         duration_s=round(top.number("duration_h") * 3600),
         tick_s=top.whole("tick_s", 60, least=1),

@@ -50,6 +50,11 @@ def _from_hour(kind: str) -> Callable[[Scenario, re.Match[str]], Scenario]:
     def make(scenario: Scenario, match: re.Match[str]) -> Scenario:
         _with_site(scenario, match[1], lambda site: site)
         begin_s = round(float(match[2] or 0) * 3600)
+        if begin_s > scenario.duration_s:
+            raise ScenarioError(
+                f"--{kind.removeprefix('site_').replace('loss', 'lose')} ({match[0]}) is after the end; "
+                f"the run has {scenario.duration_s / 3600:g} hours"
+            )
         event = Event(kind, begin_s, scenario.duration_s + scenario.tick_s, match[1])
         return dataclasses.replace(scenario, events=(*scenario.events, event))
 
@@ -72,6 +77,8 @@ def _add_site(scenario: Scenario, match: re.Match[str]) -> Scenario:
 
 def _add_nodes(scenario: Scenario, match: re.Match[str]) -> Scenario:
     number, count = int(match[2] or 0), int(match[3])
+    if not count:
+        raise ScenarioError(f"--add-nodes ({match[0]}) adds none; give at least 1")
 
     def more(site: Site) -> Site:
         if number >= len(site.nodes):
@@ -128,6 +135,8 @@ def _rtt(scenario: Scenario, match: re.Match[str]) -> Scenario:
 def _slo(scenario: Scenario, match: re.Match[str]) -> Scenario:
     Fields({}, "").known("class", match[1], {job.name: job for job in scenario.jobs})
     budget_us = round(1000 * float(match[2]))
+    if not budget_us:
+        raise ScenarioError(f"--slo ({match[0]}) leaves no time at all; give at least 0.001")
     jobs = tuple(
         dataclasses.replace(
             job,

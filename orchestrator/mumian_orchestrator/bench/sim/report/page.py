@@ -37,7 +37,7 @@ _BARS = (
 # Of each tenant under each policy.
 _FAIR = ("inside_slo", "placed_share", "wait_mean_s")
 # Lower is better but for these; and a best one is not marked where it says nothing.
-_HIGHER_IS_BETTER = {"inside_slo", "starts", "fairness_jain"}
+_HIGHER_IS_BETTER = {"inside_slo", "inside_soft_slo", "starts", "fairness_jain"}
 _NO_BEST = {"cpu_utilisation", "accelerator_utilisation", "moves"}
 
 
@@ -53,6 +53,7 @@ def page(scenarios: Mapping[str, Scenario], records: Sequence[Record]) -> str:
         of_it = [row for row in summary if row.scenario == name]
         if len(names) > 1:
             parts.append(f"<h2 class='scenario'>{escape(name)}</h2><p>{_span(chosen[0])}.</p>")
+        parts.append(f"<p>{escape(scenarios[name].about)}</p>")
         parts.append(_cards(of_it[0]))
         if len(of_it) > 1:
             parts.append(_comparison(of_it))
@@ -184,10 +185,12 @@ def _in_words(summary: Sequence[Row]) -> str:
                 change = mine.mean / theirs.mean - 1
                 share = f"{100 * abs(change):.1f} %"
                 parts.append((less if change <= 0 else more).format(share) if abs(change) > 5e-4 else "")
-        mine, theirs = ours.values["inside_slo"], other.values["inside_slo"]
-        if mine is not None and theirs is not None and abs(mine.mean - theirs.mean) > 5e-4:
-            points = 100 * (mine.mean - theirs.mean)
-            parts.append(f"keeps {abs(points):.1f} points {'more' if points > 0 else 'fewer'} of the SLOs")
+        for name, what in (("inside_slo", "SLOs"), ("inside_soft_slo", "soft SLOs")):
+            mine, theirs = ours.values[name], other.values[name]
+            if mine is not None and theirs is not None and abs(mine.mean - theirs.mean) > 5e-4:
+                points = 100 * (mine.mean - theirs.mean)
+                more_or_fewer = "more" if points > 0 else "fewer"
+                parts.append(f"keeps {abs(points):.1f} points {more_or_fewer} of the {what}")
         told_parts = [part for part in parts if part]
         words = ", ".join(told_parts) if told_parts else "does the same"
         lines.append(f"<li>Against {escape(other.policy)}: {words}.</li>")
@@ -199,7 +202,9 @@ def _best(name: str, summary: Sequence[Row]) -> set[str]:
     if name in _NO_BEST or not found or len({told(name, mean) for mean, _ in found}) == 1:
         return set()
     target = max(found)[0] if name in _HIGHER_IS_BETTER else min(found)[0]
-    return {policy for mean, policy in found if told(name, mean) == told(name, target)}
+    best = {policy for mean, policy in found if told(name, mean) == told(name, target)}
+    # Where most are alike, the mark would say nothing.
+    return best if 2 * len(best) <= len(found) else set()
 
 
 def _curves(records: Sequence[Record]) -> str:

@@ -12,7 +12,7 @@ export RAY_USAGE_STATS_ENABLED := 0
 
 .DEFAULT_GOAL := help
 .PHONY: help setup peers etcd helm demo dev test test-unit lint types bench bench-online bench-border bench-openb
-.PHONY: bench-instructions bench-global bench-global-large bench-gap bench-security bench-rtt faults sim sim-mutations
+.PHONY: bench-instructions bench-agent bench-global bench-global-large bench-gap bench-security bench-rtt faults sim sim-mutations
 .PHONY: proto wheels docs
 
 help: ## Show the verbs
@@ -102,6 +102,9 @@ bench-global-large: setup ## The optimiser alone on 1,000,000 tasks and 100,000 
 
 bench-security: setup etcd ## What TLS, tokens and the audit log cost a submit, beside none of them (1 minute)
 	$(BIN)/python -m bench.security
+
+bench-agent: setup etcd ## The agent: submit to running, overhead, probe traffic, error of coordinates (4 minutes)
+	@$(BIN)/python -m bench.agent.run
 
 bench-rtt: setup ## Network coordinates on measured matrices: three seeds (half a minute)
 	$(BIN)/mumian-bench rtt data/rtt/planetlab_490_1.tsv.gz

@@ -56,6 +56,7 @@ def test_decimals_become_exact_whole_units() -> None:
     assert config.node.cpu_milli_limit == 1500
     assert config.node.labels == {"gen": "3"}
     assert config.reflector_advertised == "127.0.0.1:9100"
+    assert (config.reflector_grpc_listen, config.reflector_grpc_asked) == ("127.0.0.1:9100", False)
 
 
 def test_limits_of_power_and_links_are_none_unless_they_are_given() -> None:

@@ -87,6 +87,7 @@ def test_a_port_that_is_taken_is_found(tmp_path: Path) -> None:
         found = list(site.ports(load(taken)))
     assert [(each.check, each.state) for each in found] == [
         ("reflector", FINDING_STATE_FAIL),
+        ("reflector.grpc", FINDING_STATE_OK),
         ("ray.listen", FINDING_STATE_FAIL),
     ]
 

@@ -27,6 +27,7 @@ _TIERS = {"city": TIER_CITY, "edge": TIER_EDGE, "hub": TIER_HUB}
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _MICRO = 1_000_000
 LOOPBACK_ONLY = "127.0.0.1:0"
+NOWHERE = "none"
 # In the environment of a node: where it is in its site, where its configuration does not say it.
 SWITCH_VARIABLE, RACK_VARIABLE = "MUMIAN_SWITCH", "MUMIAN_RACK"
 
@@ -73,7 +74,8 @@ class AgentConfig:
     hours_of_day: tuple[HourForecast, ...] = ()  # from midnight at the site; none: the same at any hour
     utc_offset_h: int = 0
     power: PowerConfig = field(default_factory=PowerConfig)
-    reflector_grpc_listen: str | None = None  # host:port; None: it answers by UDP only
+    reflector_grpc_listen: str | None = None  # host:port by TCP; None: it answers by UDP only
+    reflector_grpc_asked: bool = False  # in so many words; otherwise it does without where that is taken
 
 
 def parse(raw: object) -> AgentConfig:
@@ -97,9 +99,8 @@ def parse(raw: object) -> AgentConfig:
         node=node_of(top.section("node")),
         reflector_listen=listen,
         reflector_advertised=checked_reflector("reflector.advertise", reflector.text("advertise", listen)),
-        reflector_grpc_listen=(
-            reflector.address("grpc_listen") if "grpc_listen" in reflector.names() else None
-        ),
+        reflector_grpc_listen=_grpc_listen(reflector, listen),
+        reflector_grpc_asked="grpc_listen" in reflector.names(),
         routes=_routes(top.section("routes")),
         bandwidth_kbps=_bandwidth(top.section("bandwidth_mbps")),
         probe_interval_ms=probe.whole("interval_ms", 200, least=1),
@@ -117,6 +118,13 @@ def parse(raw: object) -> AgentConfig:
     for section in (reflector, probe, ray, top):
         section.finish()
     return config
+
+
+def _grpc_listen(reflector: Fields, listen: str) -> str | None:
+    """Peers that UDP does not reach call the same host and port, so that is where it is heard by default."""
+    if reflector.text("grpc_listen", listen) == NOWHERE:
+        return None
+    return reflector.address("grpc_listen", listen)
 
 
 def is_name(text: str) -> bool:

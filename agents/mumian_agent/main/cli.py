@@ -20,7 +20,7 @@ from mumian_agent.adapters.grpc import echo
 from mumian_agent.adapters.grpc.coordinator_stream import RefusedForGoodError
 from mumian_agent.agent.ports import SiteRuntimeError
 from mumian_agent.domain import config as site_config
-from mumian_agent.domain.config import RACK_VARIABLE, SWITCH_VARIABLE, AgentConfig
+from mumian_agent.domain.config import NOWHERE, RACK_VARIABLE, SWITCH_VARIABLE, AgentConfig
 from mumian_agent.domain.fields import ConfigError, Fields, checked_address
 from mumian_agent.domain.site_token import parse_site_token
 from mumian_agent.main import local_cli
@@ -33,6 +33,8 @@ from mumian_agent.runtime.kubernetes_node import (
     labels_of,
 )
 from mumian_agent.runtime.reflector import Reflector, ReflectorError
+
+log = logging.getLogger(__name__)
 
 _BAD_INPUT, _FAILED, _REFUSED = 2, 1, 3
 
@@ -56,7 +58,7 @@ def run(path: Path, verbose: bool) -> None:
         identity = Identity(config.state_dir)
         reflector = Reflector(config.reflector_listen)
         if config.reflector_grpc_listen is not None:
-            echo.serve(config.reflector_grpc_listen)
+            _answer_calls(config.reflector_grpc_listen, config.reflector_grpc_asked)
     except (ConfigError, StateInUseError, ReflectorError) as error:
         _leave(str(error), _BAD_INPUT)
     except OSError as error:
@@ -194,13 +196,17 @@ def kubernetes_place(
 
 @main.command()
 @click.option("--listen", required=True, help="host:port of the UDP socket.")
-@click.option("--grpc-listen", help="host:port by TCP, for sites that UDP does not reach.")
+@click.option(
+    "--grpc-listen",
+    metavar="HOST:PORT",
+    help="By TCP, for sites that UDP does not reach. Default: the same; none: nowhere.",
+)
 def reflector(listen: str, grpc_listen: str | None) -> None:
     """Answer probes: a zone's reflector, by which its users' round trips are measured."""
     try:
         answering = Reflector(checked_address("--listen", listen))
-        if grpc_listen is not None:
-            echo.serve(checked_address("--grpc-listen", grpc_listen))
+        if grpc_listen != NOWHERE:
+            _answer_calls(checked_address("--grpc-listen", grpc_listen or listen), grpc_listen is not None)
     except (ConfigError, ReflectorError) as error:
         _leave(str(error), _BAD_INPUT)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
@@ -209,6 +215,15 @@ def reflector(listen: str, grpc_listen: str | None) -> None:
         answering.serve()
     except KeyboardInterrupt:
         sys.exit(0)
+
+
+def _answer_calls(listen: str, is_asked: bool) -> None:
+    try:
+        echo.serve(listen)
+    except ReflectorError as error:
+        if is_asked:
+            raise
+        log.warning("who is not reached by UDP cannot measure how far this is: %s", error)
 
 
 def load(path: Path) -> AgentConfig:

@@ -24,7 +24,7 @@ from mumian.api.v1 import job_pb2
 
 _TASK = mumian.task_group(command=["sleep", "1000"], cpu=0.1, memory="16MiB")
 _SPEC_YAML = "command: [sleep, 1000]\nresources: {cpu: 0.1, memory: 16MiB}\n"
-_WARM_UP_JOBS = 3
+WARM_UP_JOBS = 3
 _WITHIN_S = 30.0
 
 
@@ -42,9 +42,9 @@ def submit(job_count: int, cli_job_count: int, coordinator: str | None, listen: 
     with contextlib.ExitStack() as stack:
         address = coordinator or stack.enter_context(_platform(listen))
         client = stack.enter_context(mumian.Client(address))
-        for _ in range(_WARM_UP_JOBS):
-            _run_one(client)
-        timed = [_run_one(client) for _ in range(job_count)]
+        for _ in range(WARM_UP_JOBS):
+            run_one(client)
+        timed = [run_one(client) for _ in range(job_count)]
         by_cli = [_run_one_by_cli(client, address) for _ in range(cli_job_count)]
     for name, times_ms in (
         ("submit_acknowledged", [acknowledged for acknowledged, _ in timed]),
@@ -53,7 +53,7 @@ def submit(job_count: int, cli_job_count: int, coordinator: str | None, listen: 
         ("submit_cli_cpu", [cpu for _, cpu in by_cli]),
     ):
         for percent in (50, 99):
-            click.echo(f"{name}_p{percent} {_percentile(times_ms, percent):.1f} ms")
+            click.echo(f"{name}_p{percent} {percentile(times_ms, percent):.1f} ms")
         click.echo(f"{name}_samples {len(times_ms)} jobs")
 
 
@@ -70,7 +70,7 @@ def _platform(listen: str) -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _run_one(client: mumian.Client) -> tuple[float, float]:
+def run_one(client: mumian.Client) -> tuple[float, float]:
     """Submit one job; ms until it was acknowledged, and until it ran. It is gone when this returns."""
     begun_s = time.perf_counter()
     job = client.submit(mumian.job("bench", _TASK))
@@ -116,6 +116,6 @@ def _mumian(*argv: str) -> None:
         raise click.ClickException(done.stderr.strip() or done.stdout.strip())
 
 
-def _percentile(values: list[float], percent: int) -> float:
+def percentile(values: list[float], percent: int) -> float:
     """The smallest value that at least so many percent of all are not above."""
     return sorted(values)[max(0, -(-len(values) * percent // 100) - 1)]

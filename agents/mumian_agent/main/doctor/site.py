@@ -6,7 +6,7 @@ import asyncio
 import socket
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 from mumian.api.v1.ops_service_pb2 import Finding
@@ -43,17 +43,18 @@ def ports(config: AgentConfig) -> Iterator[Finding]:
     except ReflectorError as error:
         yield fail("reflector", str(error), "choose an address of this machine, and a port that is free")
     if config.reflector_grpc_listen is not None:
-        yield _tcp("reflector.grpc", config.reflector_grpc_listen, "to answer probes")
+        state = fail if config.reflector_grpc_asked else warn
+        yield _tcp("reflector.grpc", config.reflector_grpc_listen, "to answer probes", state)
     if config.ray_listen != LOOPBACK_ONLY:
         yield _tcp("ray.listen", config.ray_listen, "for further nodes to join at")
 
 
-def _tcp(check: str, address: str, purpose: str) -> Finding:
+def _tcp(check: str, address: str, purpose: str, wrong: Callable[[str, str, str], Finding] = fail) -> Finding:
     try:
         socket.create_server(host_and_port(address)).close()
     except OSError as error:
         advice = "choose an address of this machine, and a port that is free"
-        return fail(check, f"{address} cannot be listened on: {error.strerror}", advice)
+        return wrong(check, f"{address} cannot be listened on: {error.strerror}", advice)
     return ok(check, f"{address} is free {purpose}")
 
 

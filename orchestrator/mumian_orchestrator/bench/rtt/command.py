@@ -13,7 +13,7 @@ from mumian_orchestrator.bench.rtt.replay import Accuracy, replay
 
 _UNITS_US = {"us": 1, "ms": 1000, "s": 1_000_000}
 # Of 1,740 Internet hosts (King), two dimensions and heights: the abstract of Dabek et al., SIGCOMM 2004.
-_PUBLISHED = {
+PUBLISHED = {
     "source": "Dabek et al., Vivaldi, SIGCOMM 2004, abstract: King, 1,740 hosts, two dimensions with heights",
     "median_relative_error": 0.11,
 }
@@ -69,16 +69,14 @@ def rtt(file: Path, unit: str, samples: tuple[int, ...], neighbours: int, seeds:
             "file": file.name,
             "nodes": len(matrix_us),
             "neighbours": neighbours,
-            "published_vivaldi": _PUBLISHED,
+            "published_vivaldi": PUBLISHED,
             "runs": [run._asdict() for run in runs],
         }
         click.echo(json.dumps(document, indent=2))
         return
     for sample in sorted(set(samples)):
         _print_medians(sample, [run for run in runs if run.samples_per_node == sample])
-    click.echo(
-        f"rtt_published_vivaldi_king_median_relative_error {_PUBLISHED['median_relative_error']} ratio"
-    )
+    click.echo(f"rtt_published_vivaldi_king_median_relative_error {PUBLISHED['median_relative_error']} ratio")
 
 
 def _print_medians(sample: int, runs: list[Accuracy]) -> None:

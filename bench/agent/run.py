@@ -1,6 +1,6 @@
 """What an agent costs, and how fast it is: `make bench-agent`.
 
-The whole platform runs on this machine, once with each number of probe targets. Processor time and resident
+The whole platform runs on this machine, once with each number of probe targets. Processor time and
 memory are those of the agent's process alone, by the kernel's account, while nothing runs but its own reports
 and probes: Ray's processes and the coordinator are not in it. Packets are counted where they arrive. How well
 network coordinates know the round trips that nobody measures is replayed from a measured matrix, beside the
@@ -38,6 +38,7 @@ class Overhead(NamedTuple):
 
     cpu_milli: float
     rss_mib: float
+    unique_mib: float  # of that, what no other process of the machine shares
     packets_per_s: float
 
     @property
@@ -62,6 +63,7 @@ def agent(targets: tuple[int, ...], seconds: float, jobs: int) -> None:
         name = f"agent_{count}_targets"
         report.line(f"{name}_cpu", overhead.cpu_milli, "milli-CPU")
         report.line(f"{name}_rss", overhead.rss_mib, "MiB")
+        report.line(f"{name}_unique", overhead.unique_mib, "MiB")
         report.line(f"{name}_probes", overhead.packets_per_s, "packets/s")
         report.line(f"{name}_probe_traffic", overhead.bytes_per_s, "B/s")
         report.line(f"{name}_submit_running_p50", p50_ms, "ms")
@@ -69,7 +71,7 @@ def agent(targets: tuple[int, ...], seconds: float, jobs: int) -> None:
         raw[name] = {**overhead._asdict(), "starts_ms": starts_ms}
         rows.append(
             f"| {count} | {p50_ms:.0f} ms | {p99_ms:.0f} ms | {overhead.cpu_milli:.0f} milli-CPU | "
-            f"{overhead.rss_mib:.0f} MiB | {overhead.packets_per_s:.0f}/s | {overhead.bytes_per_s:.0f} B/s |"
+            f"{overhead.rss_mib:.0f} MiB | {overhead.unique_mib:.0f} MiB | {overhead.packets_per_s:.0f}/s | {overhead.bytes_per_s:.0f} B/s |"
         )
     errors = _coordinate_errors(report)
     click.echo(f"load_at_end {os.getloadavg()[0]:.1f}")
@@ -84,7 +86,8 @@ def _overhead(up: Platform, seconds: float) -> Overhead:
     after, took_s = up.agent.cpu_times(), time.monotonic() - begun_s
     used_s = after.user - before.user + after.system - before.system
     per_second = (up.reflector.packets - packets) / took_s
-    return Overhead(1000 * used_s / took_s, up.agent.memory_info().rss / _MIB, per_second)
+    memory = up.agent.memory_full_info()
+    return Overhead(1000 * used_s / took_s, memory.rss / _MIB, memory.uss / _MIB, per_second)
 
 
 def _starts_ms(up: Platform, jobs: int) -> list[float]:
@@ -120,11 +123,11 @@ def _table(rows: list[str], errors: dict[int, float]) -> str:
     return "\n".join(
         (
             "",
-            "| probe targets | start p50 | start p99 | agent | memory | probes | traffic, one way |",
-            "|---|---|---|---|---|---|---|",
+            "| probe targets | start p50 | start p99 | agent | resident | of it its own | probes | one way |",
+            "|---|---|---|---|---|---|---|---|",
             *rows,
             f"| to be met | {wanted['start_p50_ms']} ms | {wanted['start_p99_ms']} ms | "
-            f"{wanted['cpu_milli']} milli-CPU | {wanted['rss_mib']} MiB | | |",
+            f"{wanted['cpu_milli']} milli-CPU | {wanted['rss_mib']} MiB | | | |",
             "",
             f"coordinates, median relative error: {ours} (PlanetLab, 490 nodes); "
             f"published for Vivaldi: {100 * _published():.0f} % (King, 1,740 hosts)",

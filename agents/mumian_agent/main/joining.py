@@ -13,7 +13,6 @@ from mumian_agent.domain.config import AgentConfig
 from mumian_agent.domain.fields import ConfigError, host_and_port, is_loopback
 from mumian_agent.domain.site_token import SiteToken
 from mumian_agent.runtime.certificates import Certificates, Enrolment, is_due
-from mumian_agent.runtime.site_key import request_of
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +31,9 @@ def join(config: AgentConfig, coordinator: str, token: SiteToken, *, new_key: bo
         raise ConfigError(
             f"the token is for site {token.site_id}, and site.id of the configuration is {site_id}"
         )
+    # Imported here: it takes 6 MiB, and a site joins once.
+    from mumian_agent.runtime.site_key import request_of
+
     certificates = Certificates(config.state_dir)
     request = request_of(certificates, site_id, new_key=new_key)
     got = calls.join(coordinator, token, request)

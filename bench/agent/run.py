@@ -69,10 +69,17 @@ def agent(targets: tuple[int, ...], seconds: float, jobs: int) -> None:
         report.line(f"{name}_submit_running_p50", p50_ms, "ms")
         report.line(f"{name}_submit_running_p99", p99_ms, "ms")
         raw[name] = {**overhead._asdict(), "starts_ms": starts_ms}
-        rows.append(
-            f"| {count} | {p50_ms:.0f} ms | {p99_ms:.0f} ms | {overhead.cpu_milli:.0f} milli-CPU | "
-            f"{overhead.rss_mib:.0f} MiB | {overhead.unique_mib:.0f} MiB | {overhead.packets_per_s:.0f}/s | {overhead.bytes_per_s:.0f} B/s |"
+        cells = (
+            f"{count}",
+            f"{p50_ms:.0f} ms",
+            f"{p99_ms:.0f} ms",
+            f"{overhead.cpu_milli:.0f} milli-CPU",
+            f"{overhead.rss_mib:.0f} MiB",
+            f"{overhead.unique_mib:.0f} MiB",
+            f"{overhead.packets_per_s:.0f}/s",
+            f"{overhead.bytes_per_s:.0f} B/s",
         )
+        rows.append(f"| {' | '.join(cells)} |")
     errors = _coordinate_errors(report)
     click.echo(f"load_at_end {os.getloadavg()[0]:.1f}")
     report.write(raw)

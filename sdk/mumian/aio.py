@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -352,11 +353,20 @@ class AsyncClient:
 
     async def statement(self, period: str = "") -> Statement:
         """The tenant's account of a month or a year ("2026-11", "2026"); default: this month."""
-        return await self._unary(calls.statement(period))
+        return await self._statement(calls.statement, period)
 
     async def operator_statement(self, operator_id: str = "", period: str = "") -> Statement:
         """For operators: what an operator's sites have earned; default: the caller's own, this month."""
-        return await self._unary(calls.operator_statement(operator_id, period))
+        return await self._statement(partial(calls.operator_statement, operator_id), period)
+
+    async def _statement(self, call: Callable[[str, str], calls.Call[Statement]], period: str) -> Statement:
+        """With all its lines; pages are fetched as needed."""
+        made = await self._unary(call(period, ""))
+        while made.next_page_token:
+            more = await self._unary(call(made.period, made.next_page_token))
+            made.lines.extend(more.lines)
+            made.next_page_token = more.next_page_token
+        return made
 
     async def apply_money_document(self, text: str) -> MoneyDocument:
         """Publish a price list, or the city's vouchers, registry or ceilings of PUE, as YAML."""

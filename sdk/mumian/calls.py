@@ -376,18 +376,18 @@ def budget() -> Call[Budget]:
     return Call(_MONEY, "GetBudget", request, lambda b: money.GetBudgetResponse.FromString(b).budget)
 
 
-def statement(period: str) -> Call[Statement]:
+def statement(period: str, page_token: str) -> Call[Statement]:
     """The tenant's account."""
-    request = money.GetStatementRequest(period=period)
+    request = money.GetStatementRequest(period=period, page_token=page_token)
     return Call(_MONEY, "GetStatement", request, lambda b: money.GetStatementResponse.FromString(b).statement)
 
 
-def operator_statement(operator_id: str, period: str) -> Call[Statement]:
+def operator_statement(operator_id: str, period: str, page_token: str) -> Call[Statement]:
     """An operator's account."""
     return Call(
         _MONEY,
         "GetOperatorStatement",
-        money.GetOperatorStatementRequest(operator_id=operator_id, period=period),
+        money.GetOperatorStatementRequest(operator_id=operator_id, period=period, page_token=page_token),
         lambda b: money.GetOperatorStatementResponse.FromString(b).statement,
     )
 

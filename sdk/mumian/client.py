@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -357,11 +358,20 @@ class Client:
 
     def statement(self, period: str = "") -> Statement:
         """The tenant's account of a month or a year ("2026-11", "2026"); default: this month."""
-        return self._unary(calls.statement(period))
+        return self._statement(calls.statement, period)
 
     def operator_statement(self, operator_id: str = "", period: str = "") -> Statement:
         """For operators: what an operator's sites have earned; default: the caller's own, this month."""
-        return self._unary(calls.operator_statement(operator_id, period))
+        return self._statement(partial(calls.operator_statement, operator_id), period)
+
+    def _statement(self, call: Callable[[str, str], calls.Call[Statement]], period: str) -> Statement:
+        """With all its lines; pages are fetched as needed."""
+        made = self._unary(call(period, ""))
+        while made.next_page_token:
+            more = self._unary(call(made.period, made.next_page_token))
+            made.lines.extend(more.lines)
+            made.next_page_token = more.next_page_token
+        return made
 
     def apply_money_document(self, text: str) -> MoneyDocument:
         """Publish a price list, or the city's vouchers, registry or ceilings of PUE, as YAML."""

@@ -17,6 +17,7 @@ from mumian_orchestrator.domain.money.ledger import LedgerError
 from mumian_orchestrator.domain.money.ledger_audit import audit_of
 from mumian_orchestrator.main.composition import Services
 from mumian_orchestrator.main.config import Config
+from mumian_orchestrator.services.money import treasury
 
 from tests.memory.leader import leading
 from tests.memory.money import (
@@ -260,3 +261,30 @@ async def test_the_examples_can_be_published_and_a_wrong_one_changes_nothing() -
         with pytest.raises(RequestRefusedError, match="kind"):
             await services.treasury.apply("kind: vouchrs")
         assert [document.name for document in services.treasury.documents()] == names
+
+
+async def test_a_long_account_comes_in_pages_and_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the size of a page; the first has the total of all."""
+    async with leading(MemoryCluster(), HOURLY) as services:
+        site = await joined(services)
+        for number in range(13):
+            job = await services.admission.create("acme", f"r{number}", spec_of(count=1 + number % 3))
+            await asyncio.sleep(MOMENT_S)
+            start = CLOCK.now()
+            for allocation in services.admission.get("acme", job.id).allocations:
+                site.status(allocation.id, SUCCEEDED, start_time=start, end_time=CLOCK.now())
+            await asyncio.sleep(MOMENT_S)
+        whole = await services.treasury.tenant_statement("acme", "2026")
+        assert (len(whole.lines), whole.next_page_token) == (25, "")
+        monkeypatch.setattr(treasury, "_PAGES_AT_ONCE", 2)
+        for size in (1, 3, 25, 26):
+            monkeypatch.setattr(treasury, "LINES_MAX", size)
+            page = await services.treasury.tenant_statement("acme", "2026")
+            assert page.total == whole.total
+            lines = list(page.lines)
+            while page.next_page_token:
+                assert len(page.lines) <= size + 6
+                page = await services.treasury.tenant_statement("acme", "2026", page.next_page_token)
+                assert page.total.rent_microcny == 0
+                lines += page.lines
+            assert lines == list(whole.lines)

@@ -45,11 +45,6 @@ def statement(session: Session, period: str, operator_id: str | None, as_csv: bo
         print_json(found)
     elif as_csv:
         click.echo(_csv(found), nl=False)
-        if found.lines_left_out:
-            click.echo(
-                f"{figures.count(found.lines_left_out, 'line')} left out; ask for a month, not for a year",
-                err=True,
-            )
     else:
         _print(session, found, is_operators=operator_id is not None)
 
@@ -62,10 +57,10 @@ def _print(session: Session, shown: Statement, *, is_operators: bool) -> None:
     else:
         session.console.print()
         session.console.print(_table(shown, is_operators=is_operators))
-        left_out = max(0, len(shown.lines) - _SHOWN_MAX) + shown.lines_left_out
+        left_out = max(0, len(shown.lines) - _SHOWN_MAX)
         if left_out:
             session.console.print(
-                f"{figures.count(left_out, 'line')} not shown; the total has them all, --csv prints more",
+                f"{figures.count(left_out, 'line')} not shown; the total has them all, and --csv too",
                 style="dim",
             )
         session.console.print(_sum(shown.total, is_operators=is_operators), soft_wrap=True)

@@ -55,7 +55,9 @@ class MoneyService(MoneyServiceServicer):
     async def GetStatement(
         self, request: pb.GetStatementRequest, context: Context
     ) -> pb.GetStatementResponse:
-        statement = await self._treasury.tenant_statement(tenant_of(context), request.period)
+        statement = await self._treasury.tenant_statement(
+            tenant_of(context), request.period, request.page_token
+        )
         return pb.GetStatementResponse(statement=statement)
 
     @unary
@@ -67,7 +69,7 @@ class MoneyService(MoneyServiceServicer):
             raise invalid([FieldFault("operator_id", f"({operator_id!r}) is no valid operator")])
         if _confining_operator() not in (None, operator_id):
             raise _denied(f"the account of operator {operator_id}")
-        statement = await self._treasury.operator_statement(operator_id, request.period)
+        statement = await self._treasury.operator_statement(operator_id, request.period, request.page_token)
         return pb.GetOperatorStatementResponse(statement=statement)
 
     @unary

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 from mumian.api.v1.money_pb2 import Statement, StatementLine
 from mumian.storage.v1 import ledger_pb2
 from mumian.storage.v1.ledger_pb2 import LedgerEntry
 
-LINES_MAX = 5000
 _SUMMED = (
     "rent_microcny",
     "energy_microcny",
@@ -47,18 +46,8 @@ def lines_of(entries: Iterable[LedgerEntry]) -> Iterator[StatementLine]:
         yield line
 
 
-def statement_of(
-    party_id: str, period: str, lines: Iterable[StatementLine], is_of_party: Callable[[StatementLine], bool]
-) -> Statement:
-    """The account of whoever these lines are about."""
-    made = Statement(party_id=party_id, period=period)
+def add_to_total(statement: Statement, lines: Iterable[StatementLine]) -> None:
+    """Count lines in a statement's total."""
     for line in lines:
-        if not is_of_party(line):
-            continue
         for field in _SUMMED:
-            setattr(made.total, field, getattr(made.total, field) + getattr(line, field))
-        if len(made.lines) < LINES_MAX:
-            made.lines.append(line)
-        else:
-            made.lines_left_out += 1
-    return made
+            setattr(statement.total, field, getattr(statement.total, field) + getattr(line, field))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Sequence
 
 from mumian.api.v1 import error_pb2
 from mumian.api.v1.money_pb2 import Budget, Fund, MoneyDocument, Statement, StatementLine
 from mumian.storage.v1.ledger_pb2 import LedgerEntry, LedgerPage
 
 from mumian_orchestrator.domain.errors import FieldFault, RequestRefusedError, invalid
-from mumian_orchestrator.domain.money.accounts import lines_of, statement_of
+from mumian_orchestrator.domain.money.accounts import add_to_total, lines_of
 from mumian_orchestrator.domain.money.city_report import CityReport
 from mumian_orchestrator.domain.money.ledger import budget_of
 from mumian_orchestrator.domain.money.periods import is_period, month_of, year_of
@@ -28,6 +28,10 @@ from mumian_orchestrator.services.scheduler import Scheduler
 
 _HOUR_S = 3600
 BUDGET_MICROCNY_MAX = 10**18
+
+# Lines that one answer has, and a few more: pages of the ledger are not cut.
+LINES_MAX = 2000
+_PAGES_AT_ONCE = 100
 
 
 class Treasury:
@@ -137,20 +141,18 @@ class Treasury:
 
     # Accounts.
 
-    async def tenant_statement(self, tenant_id: str, period: str) -> Statement:
-        """A tenant's account of a month or a year ("": this month)."""
+    async def tenant_statement(self, tenant_id: str, period: str, page_token: str = "") -> Statement:
+        """A tenant's account of a month or a year ("": this month); with a token, only its further lines."""
         period = self._period(period)
-        made = statement_of(
-            tenant_id, period, await self._lines(period), lambda line: line.tenant_id == tenant_id
-        )
+        made = await self._statement(tenant_id, period, page_token, lambda line: line.tenant_id == tenant_id)
         made.funds.extend(fund for fund in self._book.funds(budget_of(tenant_id)) if fund.period == period)
         return made
 
-    async def operator_statement(self, operator_id: str, period: str) -> Statement:
-        """An operator's account. Its tenants' names are not for it."""
+    async def operator_statement(self, operator_id: str, period: str, page_token: str = "") -> Statement:
+        """An operator's account, likewise. Its tenants' names are not for it."""
         period = self._period(period)
-        made = statement_of(
-            operator_id, period, await self._lines(period), lambda line: line.operator_id == operator_id
+        made = await self._statement(
+            operator_id, period, page_token, lambda line: line.operator_id == operator_id
         )
         for line in made.lines:
             line.ClearField("tenant_id")
@@ -161,10 +163,14 @@ class Treasury:
         period = year_of(self._period(year))
         if year and len(year) != 4:
             raise invalid([FieldFault("year", f"({year!r}) must be a year such as 2026")])
-        return CityReport(
+        entries: list[LedgerEntry] = []
+        async for _, some in self._entries(period):
+            entries += some
+        return await asyncio.to_thread(
+            CityReport,
             period,
             self._book.now_ms(),
-            [entry async for entry in self._entries(period)],
+            entries,
             self._fleet.sites(),
             self._fleet.nodes(),
             self._documents.registry,
@@ -191,16 +197,37 @@ class Treasury:
         self._scheduler.evaluate_waiting()
         return line
 
-    async def _lines(self, period: str) -> Iterable[StatementLine]:
-        return lines_of([entry async for entry in self._entries(period)])
+    async def _statement(
+        self, party_id: str, period: str, page_token: str, is_of_party: Callable[[StatementLine], bool]
+    ) -> Statement:
+        """The first lines with the total of all, or the lines behind a token."""
+        made = Statement(party_id=party_id, period=period)
+        async for token, entries in self._entries(period, page_token):
+            lines = [line for line in lines_of(entries) if is_of_party(line)]
+            if not page_token:
+                add_to_total(made, lines)
+            if not made.next_page_token:
+                made.lines.extend(lines)
+                if len(made.lines) >= LINES_MAX:
+                    made.next_page_token = token
+            elif page_token:
+                break
+        return made
 
-    async def _entries(self, period: str) -> AsyncIterator[LedgerEntry]:
-        for page in await self._store.read_log(f"{PAGES}{period}{'-' if len(period) == 4 else '/'}"):
-            for entry in LedgerPage.FromString(page).entries:
-                yield entry
+    async def _entries(self, period: str, after: str = "") -> AsyncIterator[tuple[str, list[LedgerEntry]]]:
+        """The entries of a period, some at a time, each with where to go on; other work goes on beside."""
+        prefix = f"{PAGES}{period}{'-' if len(period) == 4 else '/'}"
+        key = f"{PAGES}{after}" if after else prefix
+        while found := await self._store.read_log_after(prefix, key, _PAGES_AT_ONCE):
+            key = found[-1][0]
+            yield key.removeprefix(PAGES), await asyncio.to_thread(_entries_on, [page for _, page in found])
 
     def _period(self, asked: str) -> str:
         if asked and not is_period(asked):
             advice = "must be a month or a year from 2000 on, such as 2026-11 or 2026"
             raise invalid([FieldFault("period", f"({asked!r}) {advice}")])
         return asked or month_of(self._book.now_ms())
+
+
+def _entries_on(pages: Sequence[bytes]) -> list[LedgerEntry]:
+    return [entry for page in pages for entry in LedgerPage.FromString(page).entries]

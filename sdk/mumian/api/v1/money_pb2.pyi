@@ -421,11 +421,11 @@ class Statement(_message.Message):
     LINES_FIELD_NUMBER: _builtins.int
     TOTAL_FIELD_NUMBER: _builtins.int
     FUNDS_FIELD_NUMBER: _builtins.int
-    LINES_LEFT_OUT_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     party_id: _builtins.str
     period: _builtins.str
-    lines_left_out: _builtins.int
-    """Lines beyond those shown; the total has them all."""
+    next_page_token: _builtins.str
+    """The further lines, which come without a total; empty: there are none."""
     @_builtins.property
     def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___StatementLine]:
         """oldest first"""
@@ -444,11 +444,11 @@ class Statement(_message.Message):
         lines: _abc.Iterable[Global___StatementLine] | None = ...,
         total: Global___StatementLine | None = ...,
         funds: _abc.Iterable[Global___Fund] | None = ...,
-        lines_left_out: _builtins.int = ...,
+        next_page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["total", b"total"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["funds", b"funds", "lines", b"lines", "lines_left_out", b"lines_left_out", "party_id", b"party_id", "period", b"period", "total", b"total"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["funds", b"funds", "lines", b"lines", "next_page_token", b"next_page_token", "party_id", b"party_id", "period", b"period", "total", b"total"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

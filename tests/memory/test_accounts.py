@@ -288,3 +288,10 @@ async def test_a_long_account_comes_in_pages_and_is_the_same(monkeypatch: pytest
                 assert page.total.rent_microcny == 0
                 lines += page.lines
             assert lines == list(whole.lines)
+
+
+@pytest.mark.parametrize("year", ["99", "1999", "2026-11", "next"])
+async def test_a_report_on_no_year_is_refused_by_its_field(year: str) -> None:
+    async with leading(MemoryCluster(), HOURLY) as services:
+        with pytest.raises(RequestRefusedError, match=rf"year \('{year}'\) must be a year"):
+            await services.treasury.city_report(year)

@@ -160,9 +160,9 @@ class Treasury:
 
     async def city_report(self, year: str) -> CityReport:
         """The report on a year ("": this year)."""
-        period = year_of(self._period(year))
-        if year and len(year) != 4:
-            raise invalid([FieldFault("year", f"({year!r}) must be a year such as 2026")])
+        if year and not (len(year) == 4 and is_period(year)):
+            raise invalid([FieldFault("year", f"({year!r}) must be a year from 2000 on, such as 2026")])
+        period = year or year_of(self._period(""))
         entries: list[LedgerEntry] = []
         async for _, some in self._entries(period):
             entries += some

@@ -116,29 +116,31 @@ impl Knapsacks {
         -((-i128::from(self.best)) >> CHARGE_SHIFT)
     }
 
-    /// Goes on for about so many cells of knapsacks, while `proceed` says yes. Some solution costs
-    /// `known_microcny`. False when there is nothing more to gain.
+    /// Goes on for about so many cells of knapsacks, while `goes_on` says yes, which is asked before every
+    /// knapsack. Some solution costs `known_microcny`. False when there is nothing more to gain.
     pub fn climb(
         &mut self,
         known_microcny: i128,
         cells: u64,
         threads: usize,
-        proceed: &mut dyn FnMut() -> bool,
+        goes_on: &(dyn Fn() -> bool + Sync),
     ) -> bool {
         let each =
             self.nodes.iter().map(|node| (node.capacity as u64 + 1) * node.pairs.len() as u64).sum::<u64>().max(1);
         let threads = threads.min(1 + (each / CELLS_PER_THREAD) as usize);
         self.cells += cells;
-        while self.cells >= each && !self.is_done && proceed() {
+        while self.cells >= each && !self.is_done && self.step(known_microcny, threads, goes_on) {
             self.cells -= each;
-            self.step(known_microcny, threads);
         }
         !self.is_done
     }
 
-    fn step(&mut self, known_microcny: i128, threads: usize) {
+    /// False, and nothing done, where it was ended early.
+    fn step(&mut self, known_microcny: i128, threads: usize, goes_on: &(dyn Fn() -> bool + Sync)) -> bool {
         let charges: Vec<i64> = self.charges.iter().map(|charge| charge.round() as i64).collect();
-        let filled = shared(threads, threads, |part| taken(self.nodes.iter().skip(part).step_by(threads), &charges));
+        let of_part = |part: usize| self.nodes.iter().skip(part).step_by(threads);
+        let filled = shared(threads, threads, |part| taken(of_part(part), &charges, goes_on));
+        let Some(filled) = filled.into_iter().collect::<Option<Vec<_>>>() else { return false };
         let value = charges.iter().sum::<i64>() - filled.iter().map(|(gain, _)| gain).sum::<i64>();
         let mut slope = vec![1.0; charges.len()];
         filled.iter().flat_map(|(_, tasks)| tasks).for_each(|&task| slope[task as usize] -= 1.0);
@@ -153,7 +155,7 @@ impl Knapsacks {
             self.charges.clone_from(&self.best_charges);
             self.direction.fill(0.0);
             self.is_done = self.length < SHORTEST;
-            return;
+            return true;
         }
         let known = (known_microcny << CHARGE_SHIFT) as f64;
         let aim = known.min(self.best as f64 * (1.0 + AIM_MAX) + 1.0);
@@ -168,14 +170,22 @@ impl Knapsacks {
         for (charge, (direction, most)) in self.charges.iter_mut().zip(self.direction.iter().zip(&self.most)) {
             *charge = (*charge + step * direction).clamp(0.0, *most);
         }
+        true
     }
 }
 
-/// What some nodes gain by taking what pays best, and the tasks that they take.
-fn taken<'a>(nodes: impl Iterator<Item = &'a Node>, charges: &[i64]) -> (i64, Vec<u32>) {
+/// What some nodes gain by taking what pays best, and the tasks that they take. None where it was ended early.
+fn taken<'a>(
+    nodes: impl Iterator<Item = &'a Node>,
+    charges: &[i64],
+    goes_on: &dyn Fn() -> bool,
+) -> Option<(i64, Vec<u32>)> {
     let (mut gain, mut all) = (0, Vec::new());
     let (mut knapsack, mut paying, mut tasks) = (Knapsack::default(), Vec::new(), Vec::new());
     for node in nodes {
+        if !goes_on() {
+            return None;
+        }
         let items = node.pairs.iter().map(|pair| Item {
             task: pair.task,
             weight: pair.weight as usize,
@@ -186,5 +196,5 @@ fn taken<'a>(nodes: impl Iterator<Item = &'a Node>, charges: &[i64]) -> (i64, Ve
         gain += knapsack.fill(node.capacity, &paying, &mut tasks);
         all.extend_from_slice(&tasks);
     }
-    (gain, all)
+    Some((gain, all))
 }

@@ -11,7 +11,7 @@ use super::guide::Guide;
 use super::insert::insert_all;
 use super::moves::{dive, drain, gang, repack, Reach, Step};
 use super::share::Share;
-use super::stop::{has_time, over, Progress, Reason, Stop};
+use super::stop::{has_time, over, Progress, Reason, Stop, Watch};
 use crate::assignment::problem::NONE;
 use crate::assignment::room::Room;
 use crate::assignment::solution::{Seat, Solution};
@@ -77,12 +77,14 @@ pub fn solve<'p>(start: Solution<'p>, settings: Settings, stop: &mut dyn Stop) -
     let mut knapsacks = Knapsacks::of(problem, &bound.prices);
     if let Some(knapsacks) = &mut knapsacks {
         let progress = at_start(&solution, bound.microcny);
-        knapsacks.climb(progress.objective_microcny, FIRST_CELLS, settings.threads, &mut || has_time(progress, stop));
+        let watch = Watch::new(progress, stop);
+        knapsacks.climb(progress.objective_microcny, FIRST_CELLS, settings.threads, &|| watch.goes_on());
         bound.microcny = bound.microcny.max(knapsacks.bound_microcny());
     }
     let mut search = Search {
         room: Room::of(&solution),
         wanders: problem.tasks.len() <= WANDERING_TASKS_MAX,
+        runs: problem.tasks.iter().any(|task| task.home != NONE),
         best: Vec::new(),
         best_microcny: solution.total_microcny(),
         draws: Draws::new(mixed(settings.seed, 1)),
@@ -103,18 +105,24 @@ pub fn solve<'p>(start: Solution<'p>, settings: Settings, stop: &mut dyn Stop) -
         if progress.rounds_without_gain >= PATIENCE_ROUNDS {
             break Reason::NoImprovement;
         }
-        progress.round += 1;
+        let round = progress.round + 1;
+        let watch = Watch::new(progress, stop);
+        let mut proved = bound.microcny;
+        if let Some(knapsacks) = &mut knapsacks {
+            knapsacks.climb(search.best_microcny, CELLS_PER_ROUND, settings.threads, &|| watch.goes_on());
+            proved = proved.max(knapsacks.bound_microcny());
+        }
         match &knapsacks {
             Some(knapsacks) if search.share.is_dive_due() && dive::may_help(problem) => {
-                search.dive(progress.round, knapsacks)
+                search.dive(round, knapsacks, &watch)
             }
-            _ => search.round(progress.round, progress.bound_microcny),
+            _ => search.round(round, proved, &watch),
         }
-        if let Some(knapsacks) = &mut knapsacks {
-            knapsacks.climb(search.best_microcny, CELLS_PER_ROUND, settings.threads, &mut || true);
-            bound.microcny = bound.microcny.max(knapsacks.bound_microcny());
-            progress.bound_microcny = bound.microcny;
+        if let Some(reason) = watch.reason() {
+            break reason;
         }
+        bound.microcny = proved;
+        (progress.round, progress.bound_microcny) = (round, proved);
         progress.rounds_without_gain += 1;
         if search.best_microcny < progress.objective_microcny {
             progress.objective_microcny = search.best_microcny;
@@ -195,6 +203,8 @@ struct Search<'s, 'p> {
     room: Room,
     settings: Settings,
     wanders: bool,
+    /// Whether some of the tasks run already.
+    runs: bool,
     /// The best seats while the solution is elsewhere; empty while it is the best.
     best: Vec<Seat>,
     best_microcny: i128,
@@ -203,10 +213,14 @@ struct Search<'s, 'p> {
 }
 
 impl<'p> Search<'_, 'p> {
-    fn round(&mut self, round: u64, bound_microcny: i128) {
+    /// Takes what steps are found; none where the round is over before all have been looked for.
+    fn round(&mut self, round: u64, bound_microcny: i128, watch: &Watch<'_>) {
         let count = (self.solution.problem.nodes.len() / 16).clamp(8, 256);
         let seed = mixed(self.settings.seed, round.wrapping_add(1));
-        let steps = self.proposals(count, seed, bound_microcny);
+        let steps = self.proposals(count, seed, bound_microcny, watch);
+        if watch.reason().is_some() {
+            return;
+        }
         let (mut changed, mut seated) = (HashSet::new(), HashSet::new());
         let before = self.best_microcny;
         for step in steps {
@@ -221,12 +235,16 @@ impl<'p> Search<'_, 'p> {
         self.share.looked(count, before - self.best_microcny);
     }
 
-    /// Dives from the best solution.
-    fn dive(&mut self, round: u64, knapsacks: &Knapsacks) {
+    /// Dives from the best solution; changes nothing where the round is over before that is done.
+    fn dive(&mut self, round: u64, knapsacks: &Knapsacks, watch: &Watch<'_>) {
         let best = self.at_best();
         let seed = mixed(self.settings.seed, !round);
-        let found =
-            shared(self.settings.threads, DIVES as usize, |i| dive::propose(&best, knapsacks, mixed(seed, i as u64)));
+        let found = shared(self.settings.threads, DIVES as usize, |i| {
+            dive::propose(&best, knapsacks, mixed(seed, i as u64), &|| watch.goes_on())
+        });
+        if watch.reason().is_some() {
+            return;
+        }
         let cells = found.iter().map(|(_, cells)| cells).sum();
         let before = self.best_microcny;
         // The others are about a solution that is gone when the best of them is taken.
@@ -241,21 +259,23 @@ impl<'p> Search<'_, 'p> {
     }
 
     /// Steps by how much they gain.
-    fn proposals(&mut self, count: usize, seed: u64, bound_microcny: i128) -> Vec<Step> {
+    fn proposals(&mut self, count: usize, seed: u64, bound_microcny: i128, watch: &Watch<'_>) -> Vec<Step> {
         // What is left out counts far above any cost: heat by that would let every step pass.
         let tasks = &self.solution.problem.tasks;
         let left_out = self.solution.nowhere().iter().map(|&t| i128::from(tasks[t as usize].unplaced_microcny));
         let gap = (self.solution.total_microcny() - left_out.sum::<i128>() - bound_microcny).max(0);
         let heat = if self.wanders { HEAT * gap as f64 / self.solution.problem.tasks.len() as f64 } else { 0.0 };
         let allowances: Vec<i64> = (0..count).map(|_| allowance(heat, &mut self.draws)).collect();
-        let runs = tasks.iter().any(|task| task.home != NONE);
         let moves_left = self.settings.moves_max.saturating_sub(self.solution.moved());
         let look = |i: usize| {
+            if !watch.goes_on() {
+                return None;
+            }
             let seed = mixed(seed, i as u64);
             if i.is_multiple_of(GANG_STEPS) && !self.solution.problem.gangs.is_empty() {
                 return gang::propose(&self.solution, self.guide, allowances[i], seed);
             }
-            if runs && i % DRAIN_STEPS == 1 {
+            if self.runs && i % DRAIN_STEPS == 1 {
                 return drain::propose(&self.solution, self.guide, &self.room, moves_left, seed);
             }
             let mut reach = REACHES[i % REACHES.len()];

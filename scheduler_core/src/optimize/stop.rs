@@ -1,5 +1,7 @@
 //! When to stop is a value that the caller brings: the core owns no clock.
 
+use std::sync::{Mutex, OnceLock, PoisonError};
+
 /// How far a run has come.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Progress {
@@ -24,9 +26,9 @@ pub enum Reason {
     NoImprovement,
 }
 
-/// Asked between rounds, and often while start, prices and construction prepare them (round 0): there
-/// only `Time` and `Cancelled` count.
-pub trait Stop {
+/// Asked between rounds, and often while start, prices and construction prepare them (round 0) and within
+/// rounds: there only `Time` and `Cancelled` count.
+pub trait Stop: Send {
     fn reached(&mut self, progress: &Progress) -> Option<Reason>;
 
     /// Time since the run began, where the caller has a clock.
@@ -48,9 +50,40 @@ pub(super) fn has_time(progress: Progress, stop: &mut dyn Stop) -> bool {
     over(progress, stop).is_none()
 }
 
-impl<F: FnMut(&Progress) -> Option<Reason>> Stop for F {
+impl<F: FnMut(&Progress) -> Option<Reason> + Send> Stop for F {
     fn reached(&mut self, progress: &Progress) -> Option<Reason> {
         self(progress)
+    }
+}
+
+/// What the threads of a round ask. A round that is over before its end counts for nothing.
+pub(super) struct Watch<'s> {
+    stop: Mutex<&'s mut dyn Stop>,
+    progress: Progress,
+    reason: OnceLock<Reason>,
+}
+
+impl<'s> Watch<'s> {
+    pub fn new(progress: Progress, stop: &'s mut dyn Stop) -> Self {
+        Self { stop: Mutex::new(stop), progress, reason: OnceLock::new() }
+    }
+
+    /// Whether the round may go on. Once it may not, the stop is not asked again.
+    pub fn goes_on(&self) -> bool {
+        if self.reason.get().is_some() {
+            return false;
+        }
+        let mut stop = self.stop.lock().unwrap_or_else(PoisonError::into_inner);
+        let reason = over(self.progress, *stop);
+        reason.is_none_or(|reason| {
+            self.reason.get_or_init(|| reason);
+            false
+        })
+    }
+
+    /// Why the round was over before its end.
+    pub fn reason(&self) -> Option<Reason> {
+        self.reason.get().copied()
     }
 }
 

@@ -43,6 +43,8 @@ const RELAX_SEAT_LOOKS_MAX: usize = 10_000;
 const DEFER_LOOKS_MAX: usize = 4_000_000;
 /// The same for victims of higher priorities. Jobs after that wait for room.
 const PREEMPT_LOOKS_MAX: usize = 4_000_000;
+/// Tasks of one job that are placed between two questions whether to go on.
+const TASKS_PER_ASK: usize = 1024;
 /// Placements that memory is reserved for before the first is made: some tens of megabytes.
 const PLACEMENTS_RESERVED_MAX: usize = 1 << 17;
 
@@ -84,7 +86,8 @@ pub fn place(cluster: &Cluster, request: &border::PlaceRequest) -> Result<border
     place_while(cluster, request, &mut || true)
 }
 
-/// The same while `proceed` says yes, which is asked before every job. The jobs after that are left out.
+/// The same while `proceed` says yes, which is asked before every job and often within one of many tasks. What
+/// comes after that is left out.
 pub(crate) fn place_while(
     cluster: &Cluster,
     request: &border::PlaceRequest,
@@ -122,6 +125,8 @@ fn place_by(
         defer_looks_left: DEFER_LOOKS_MAX,
         preempt_looks_left: PREEMPT_LOOKS_MAX,
         may_preempt: request.policy.as_ref().is_some_and(|p| p.preempt),
+        proceed,
+        goes_on: true,
         evicted: Vec::new(),
         evicted_ids: BTreeSet::new(),
         now_unix_s: request.now_unix_s,
@@ -132,15 +137,8 @@ fn place_by(
             ..Default::default()
         },
     };
-    let mut goes_on = true;
-    let outcome = order.into_iter().try_for_each(|job| {
-        goes_on = goes_on && proceed();
-        if goes_on {
-            placer.job(job)
-        } else {
-            placer.pass_over(job)
-        }
-    });
+    let outcome =
+        order.into_iter().try_for_each(|job| if placer.goes_on() { placer.job(job) } else { placer.pass_over(job) });
     placer.settle_evictions();
     for at in placer.trial.clear() {
         placer.search.touched(&placer.trial, at); // it goes on from the cluster as it is
@@ -163,6 +161,9 @@ struct Placer<'c, 'p> {
     /// The time of the decision; 0: not known.
     now_unix_s: i64,
     may_preempt: bool,
+    proceed: &'p mut dyn FnMut() -> bool,
+    /// What `proceed` has said last; it is not asked again after a no.
+    goes_on: bool,
     evicted: Vec<Evicted>,
     evicted_ids: BTreeSet<Arc<str>>,
     plan: border::Plan,
@@ -249,7 +250,11 @@ impl Placer<'_, '_> {
         let mut surveys: Vec<_> = groups.iter().map(|pending| self.group(job, pending, waits, !is_as_one)).collect();
         let missing = self.plan.unplaced.len() - start.unplaced;
         let mut shortfall = Shortfall::None;
-        if missing > 0 && is_as_one {
+        // Where the time was over in the midst of it, a gang has no place, and other jobs keep what they have.
+        if missing > 0 && !self.goes_on && is_gang {
+            self.take_back(start);
+            self.leave_all(job, groups);
+        } else if missing > 0 && self.goes_on && is_as_one {
             let greedy = self.take_back(start);
             if let Some(seats) = gang::seats(&mut self.trial, groups, self.scorer, &mut self.seat_looks_left) {
                 surveys = groups.iter().map(|pending| self.survey(job, pending)).collect();
@@ -262,8 +267,7 @@ impl Placer<'_, '_> {
                 surveys = by_eviction;
             } else if is_gang {
                 shortfall = Shortfall::Gang(missing);
-                let all = groups.iter().flat_map(|pending| pending.task_indexes.iter().map(move |i| (pending, *i)));
-                all.for_each(|(pending, task_index)| self.leave(job, pending, task_index));
+                self.leave_all(job, groups);
             } else {
                 self.put_back(greedy);
             }
@@ -273,9 +277,13 @@ impl Placer<'_, '_> {
 
     fn pass_over(&mut self, job: &border::PendingJob) -> Result<(), CoreError> {
         let groups = pending_groups(job, spec_of(job)?, self.start_unix_s())?;
-        let all = groups.iter().flat_map(|pending| pending.task_indexes.iter().map(move |i| (pending, *i)));
-        all.for_each(|(pending, task_index)| self.leave(job, pending, task_index));
+        self.leave_all(job, &groups);
         Ok(())
+    }
+
+    fn goes_on(&mut self) -> bool {
+        self.goes_on = self.goes_on && (self.proceed)();
+        self.goes_on
     }
 
     /// The smallest change of the job that would place one more task of the group, or the whole
@@ -376,7 +384,11 @@ impl Placer<'_, '_> {
         let mut all_placed = true;
         let mut later = defer::Memo::default();
         let mut last: Option<(Found, Figures)> = None;
-        for &task_index in &pending.task_indexes {
+        for (at, &task_index) in pending.task_indexes.iter().enumerate() {
+            if !self.goes_on || (at % TASKS_PER_ASK == TASKS_PER_ASK - 1 && !self.goes_on()) {
+                self.leave(job, pending, task_index);
+                continue;
+            }
             self.draws += 1;
             let (trial, task) = (&self.trial, &pending.task);
             let admits = |f: Found| filter::beside(&trial.candidate_of(f.at, task, f.model));
@@ -447,6 +459,11 @@ impl Placer<'_, '_> {
         self.plan.unplaced.push(border::UnplacedTask { job_id, task_group, task_index });
     }
 
+    fn leave_all(&mut self, job: &border::PendingJob, groups: &[Pending<'_>]) {
+        let all = groups.iter().flat_map(|pending| pending.task_indexes.iter().map(move |i| (pending, *i)));
+        all.for_each(|(pending, task_index)| self.leave(job, pending, task_index));
+    }
+
     fn undo_to(&mut self, mark: usize) {
         while let Some(at) = self.trial.undo_one(mark) {
             self.search.touched(&self.trial, at);
@@ -474,6 +491,8 @@ fn alone(
         defer_looks_left: 0,
         preempt_looks_left: 0,
         may_preempt: false,
+        proceed: &mut || true,
+        goes_on: true,
         evicted: Vec::new(),
         evicted_ids: BTreeSet::new(),
         now_unix_s: 0,

@@ -100,6 +100,9 @@ impl Placer<'_, '_> {
                 .collect();
             self.may_preempt = by_eviction;
             for choice in choices(&open) {
+                if !self.goes_on {
+                    break;
+                }
                 anchor(groups, sets, &choice);
                 self.groups(job, groups, start, waits);
                 if self.plan.unplaced.len() == start.unplaced {
@@ -111,8 +114,7 @@ impl Placer<'_, '_> {
         }
         self.may_preempt = may_preempt;
         if job.spec.as_ref().is_some_and(|spec| spec.kind() == api::JobKind::Gang) {
-            let all = groups.iter().flat_map(|pending| pending.task_indexes.iter().map(move |i| (pending, *i)));
-            all.for_each(|(pending, task_index)| self.leave(job, pending, task_index));
+            self.leave_all(job, groups);
             let shortfall = self.shortfall(groups, sets, &domains, self.plan.unplaced.len() - start.unplaced);
             return Outcome { surveys: before, shortfall };
         }
@@ -138,6 +140,9 @@ impl Placer<'_, '_> {
         let asked: u64 = sets.iter().flat_map(|set| &set.members).map(|&member| count(groups, member)).sum();
         let mut best: (u64, Vec<At>) = (u64::MAX, Vec::new());
         for choice in choices(&ranked) {
+            if !self.goes_on {
+                break;
+            }
             let least_left = asked - choice.iter().map(|(_, seated)| seated).sum::<u64>();
             if best.0 <= least_left {
                 continue;

@@ -295,25 +295,84 @@ fn a_node_that_holds_more_than_it_has_does_not_make_the_bound_too_high() {
     assert_eq!(answer.bound_microcny_per_hour, 2000);
 }
 
+/// A table of random numbers: costs from 1 to 100, weights from 6 to 14, and capacities in a range.
+fn drawn_table(agents: u32, tasks: u32, capacity: std::ops::Range<u64>, seed: u64) -> border::AssignmentRequest {
+    let mut drawn = seed + 1;
+    let mut table = |range: std::ops::Range<u64>, count: u32| -> Vec<i64> {
+        let mut next = || {
+            // Knuth's linear congruential generator, MMIX.
+            drawn = drawn.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (range.start + (drawn >> 33) % (range.end - range.start)) as i64
+        };
+        (0..count).map(|_| next()).collect()
+    };
+    let (cost, weight) = (table(1..100, agents * tasks), table(6..15, agents * tasks));
+    let capacity = table(capacity, agents);
+    border::AssignmentRequest { agents, tasks, cost, weight, capacity, seed, ..Default::default() }
+}
+
+/// A limit on time ends dives and other steps in their midst. What comes out is what the whole rounds
+/// before have found, so it replays.
+#[test]
+fn a_round_that_is_over_before_its_end_counts_for_nothing() {
+    let request = drawn_table(10, 100, 66..72, 1);
+    let mut prepared = 0;
+    let mut count = |_: &Progress| {
+        prepared += 1;
+        Some(Reason::Rounds)
+    };
+    solve_table(&request, 1, &mut count).unwrap();
+    let mut rounds_told = std::collections::BTreeSet::new();
+    for asks in (0..6).map(|i| prepared + i * 250) {
+        let (mut left, mut asked_after) = (asks, 0);
+        let mut stop = |_: &Progress| {
+            asked_after += u32::from(left == 0);
+            left = i32::max(left - 1, 0);
+            (asked_after > 0).then_some(Reason::Time)
+        };
+        let found = solve_table(&request, 2, &mut stop).unwrap();
+        assert!(asked_after <= 3, "asked {asked_after} times after the end");
+        rounds_told.insert(found.rounds);
+        let again = solve_table(&request, 1, &mut Rounds(found.rounds)).unwrap();
+        assert_eq!((found.cost, found.agent, found.bound), (again.cost, again.agent, again.bound), "{asks} asks");
+    }
+    assert!((3..=6).contains(&rounds_told.len()), "not ended in the midst of rounds: {rounds_told:?}");
+}
+
+#[test]
+fn one_job_of_many_tasks_is_left_in_its_midst_when_the_time_is_over() {
+    let site = api::Site { id: "s".into(), health: common::READY, ..Default::default() };
+    let node = api::Node {
+        id: "s/n".into(),
+        site_id: "s".into(),
+        health: common::READY,
+        cpu_milli: 1_000_000,
+        ..Default::default()
+    };
+    let state = state(&border::Delta { sites: vec![site], nodes: vec![node], ..Default::default() });
+    let resources = Some(api::Resources { cpu_milli: 1, ..Default::default() });
+    let group = api::TaskGroup { name: "main".into(), count: 100_000, resources, ..Default::default() };
+    for (kind, placed) in [(api::JobKind::Batch, 1..5_000), (api::JobKind::Gang, 0..1)] {
+        let spec = api::JobSpec { kind: kind.into(), task_groups: vec![group.clone()], ..Default::default() };
+        let jobs = vec![border::PendingJob { job_id: "j".into(), spec: Some(spec), ..Default::default() }];
+        let mut asks_left = 4;
+        let mut stop = |_: &Progress| {
+            asks_left = i32::max(asks_left - 1, 0);
+            (asks_left == 0).then_some(Reason::Time)
+        };
+        let found = optimize(&state, &border::OptimizeRequest { jobs, ..Default::default() }, 1, &mut stop).unwrap();
+        let account = found.found.unwrap();
+        assert!(placed.contains(&account.placed_task_count), "{kind:?}: {account:?}");
+        assert_eq!(account.placed_task_count + account.unplaced_task_count, 100_000);
+    }
+}
+
 #[test]
 fn the_answer_is_the_best_that_the_progress_told_of() {
-    // Many nodes and few tasks without room, so that several steps of a round want the same one.
-    let (agents, tasks) = (128_u32, 390_u32);
     for seed in 0..4_u64 {
-        let mut drawn = seed + 1;
-        let mut table = |least: u64, most: u64, count: u32| -> Vec<i64> {
-            let mut next = || {
-                // Knuth's linear congruential generator, MMIX.
-                drawn = drawn.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-                (least + (drawn >> 33) % (most - least)) as i64
-            };
-            (0..count).map(|_| next()).collect()
-        };
-        let cost = table(1, 100, agents * tasks);
-        let weight = table(6, 15, agents * tasks);
-        let capacity = table(15, 26, agents);
-        let unplaced = 16 * (1 + cost.iter().max().unwrap());
-        let request = border::AssignmentRequest { agents, tasks, cost, weight, capacity, seed, ..Default::default() };
+        // Many nodes and few tasks without room, so that several steps of a round want the same one.
+        let request = drawn_table(128, 390, 15..26, seed);
+        let unplaced = 16 * (1 + request.cost.iter().max().unwrap());
         let found = solve_table(&request, 1, &mut Rounds(40)).unwrap();
         assert!(found.unplaced_task_count > 0, "seed {seed}: too easy to be of use");
         let told = found.progress.last().unwrap().objective_microcny_per_hour;

@@ -45,7 +45,13 @@ pub fn may_help(problem: &Problem) -> bool {
 }
 
 /// Looks for a better seat for all tasks of some nodes, and says how many cells of knapsacks it took.
-pub fn propose(solution: &Solution<'_>, knapsacks: &Knapsacks, seed: u64) -> (Option<Step>, u64) {
+/// `goes_on` is asked before every step of the charges, and may end it without an answer.
+pub fn propose(
+    solution: &Solution<'_>,
+    knapsacks: &Knapsacks,
+    seed: u64,
+    goes_on: &dyn Fn() -> bool,
+) -> (Option<Step>, u64) {
     let mut draws = Draws::new(seed);
     let nodes = pick_nodes(solution, &mut draws);
     let mut tasks: Vec<u32> = nodes.iter().flat_map(|&node| solution.tasks_on(node)).copied().collect();
@@ -54,7 +60,7 @@ pub fn propose(solution: &Solution<'_>, knapsacks: &Knapsacks, seed: u64) -> (Op
     tasks.extend((!waiting.is_empty()).then(|| waiting[draws.below(waiting.len())]).filter(alone));
     tasks.sort_unstable();
     let mut dive = Dive::new(solution, knapsacks, &nodes, &tasks, &mut draws);
-    let step = dive.seats(&mut draws).map(|seats| {
+    let step = dive.seats(&mut draws, goes_on).map(|seats| {
         let delta =
             |&(task, node, column): &(u32, u32, u32)| solution.cost_at(task, node, column) - solution.cost_now(task);
         Step { delta_microcny: seats.iter().map(delta).sum(), seats, nodes }
@@ -176,10 +182,10 @@ impl Dive {
     }
 
     /// Other seats of all tasks, at less cost than now.
-    fn seats(&mut self, draws: &mut Draws) -> Option<Vec<(u32, u32, u32)>> {
+    fn seats(&mut self, draws: &mut Draws, goes_on: &dyn Fn() -> bool) -> Option<Vec<(u32, u32, u32)>> {
         let mut steps = FIRST_STEPS;
         while self.tasks.iter().any(|task| task.node.is_none()) {
-            match self.climb(steps) {
+            match self.climb(steps, goes_on) {
                 Outcome::Hopeless => return None,
                 Outcome::Solved => {}
                 Outcome::Open if self.fix(draws) => {}
@@ -192,7 +198,7 @@ impl Dive {
     }
 
     /// Steps of the charges of the tasks that are not fixed yet, up to so many.
-    fn climb(&mut self, steps: usize) -> Outcome {
+    fn climb(&mut self, steps: usize, goes_on: &dyn Fn() -> bool) -> Outcome {
         let mut best = i64::MIN;
         let mut best_charges: Vec<f64> = self.tasks.iter().map(|task| task.charge).collect();
         let (mut length, mut without_gain) = (1.0, 0);
@@ -201,6 +207,9 @@ impl Dive {
         // The least that a better solution could cost less.
         let hopeless = self.limit - (1 << CHARGE_SHIFT);
         for _ in 0..steps {
+            if !goes_on() {
+                return Outcome::Hopeless;
+            }
             let value = self.fixed + self.take();
             without_gain += 1;
             if value > best {
@@ -343,7 +352,7 @@ mod tests {
     fn knapsacks(problem: &Problem) -> Knapsacks {
         let prices = Prices { of_class: vec![[0; DIMS]; 3] };
         let mut knapsacks = Knapsacks::of(problem, &prices).unwrap();
-        knapsacks.climb(1 << 30, 1 << 20, 1, &mut || true);
+        knapsacks.climb(1 << 30, 1 << 20, 1, &|| true);
         knapsacks
     }
 
@@ -361,7 +370,7 @@ mod tests {
             }
             let knapsacks = knapsacks(&problem);
             for look in 0..8 {
-                let Some(step) = propose(&solution, &knapsacks, seed.wrapping_add(look)).0 else { continue };
+                let Some(step) = propose(&solution, &knapsacks, seed.wrapping_add(look), &|| true).0 else { continue };
                 let before = solution.total_microcny();
                 step.seats.iter().for_each(|&(task, ..)| { solution.lift(task); });
                 for &(task, node, column) in &step.seats {
@@ -383,7 +392,24 @@ mod tests {
         let mut solution = Solution::new(&problem);
         (0..3).for_each(|task| assert!(solution.put(task, (task + 1) % 3, (task + 1) % 3)));
         let knapsacks = knapsacks(&problem);
-        let step = (0..20).find_map(|seed| propose(&solution, &knapsacks, seed).0).unwrap();
+        let step = (0..20).find_map(|seed| propose(&solution, &knapsacks, seed, &|| true).0).unwrap();
         assert_eq!(step.delta_microcny, -60);
+    }
+
+    /// As a limit on time would end it, but counted: one step of the charges is all that comes after the end.
+    #[test]
+    fn a_dive_that_is_over_in_its_midst_finds_nothing_and_works_no_more() {
+        let pairs = [0, 1, 2].map(|home| std::array::from_fn(|node| ([0, 20, 50][(node + 3 - home) % 3], 2)));
+        let problem = table(&pairs, 3);
+        let mut solution = Solution::new(&problem);
+        (0..3).for_each(|task| assert!(solution.put(task, (task + 1) % 3, (task + 1) % 3)));
+        let knapsacks = knapsacks(&problem);
+        let cells_of_a_step = 3 * 3 * 4;
+        for steps in 0..3 {
+            let asked = std::cell::Cell::new(0);
+            let (step, cells) = propose(&solution, &knapsacks, 3, &|| asked.replace(asked.get() + 1) < steps);
+            assert!(step.is_none() && cells <= steps * cells_of_a_step, "{cells} cells in {steps} steps");
+            assert_eq!(asked.get(), steps + 1);
+        }
     }
 }

@@ -4,16 +4,20 @@
 //! many kinds want is not gone before the last of them choose.
 
 use super::guide::Guide;
-use crate::assignment::problem::{Amounts, DIMS, NONE};
+use crate::assignment::problem::{range, Amounts, Problem, Weights, DIMS, NONE, REFUSED};
 use crate::assignment::solution::Solution;
 use crate::bound::PRICE_SHIFT;
 
 /// How much of a price the share of a class counts as by which it is ahead of the tasks, or behind.
 const FEEDBACK: f64 = 1.0;
-/// Tasks between two questions whether to go on.
-const TASKS_PER_ASK: usize = 1024;
+/// Turns that are taken at most, about: each looks at all columns. Of more tasks several take one turn.
+const TURNS_MAX: usize = 1 << 17;
+/// Turns between two questions whether to go on.
+const TURNS_PER_ASK: usize = 1024;
 /// Fractional bits of the golden ratio's fraction, which spreads kinds evenly over a turn.
 const GOLDEN: u32 = 0x9e37_79b9;
+/// Resources that a column is charged for: cores, memory and its accelerators.
+const TERMS: usize = 3;
 
 /// Tasks of one kind that go to one column.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,95 +27,144 @@ pub struct Share {
     pub tasks: Vec<u32>,
 }
 
-/// The shares of all tasks that are nowhere and stand alone, by class. Some tasks may get none: their best
-/// columns are full.
+/// The shares of all tasks that are nowhere and stand alone, by class. Some tasks may get none: no class has
+/// room for them.
 pub fn apportion(solution: &Solution<'_>, guide: &Guide<'_>, proceed: &mut dyn FnMut() -> bool) -> Vec<Share> {
     let problem = solution.problem;
     let mut levels = Levels::of(solution, guide);
     let mut shares: Vec<Vec<Share>> = vec![Vec::new(); problem.classes.len()];
-    let order = turns(solution);
-    for (at, &task) in order.iter().enumerate() {
-        if at % TASKS_PER_ASK == 0 && !proceed() {
+    let mut waiting: Vec<u32> =
+        solution.nowhere().iter().copied().filter(|&t| problem.tasks[t as usize].gang == NONE).collect();
+    let turns = turns(problem, &mut waiting);
+    for (at, &turn) in turns.iter().enumerate() {
+        if at % TURNS_PER_ASK == 0 && !proceed() {
             break;
         }
-        let kind = problem.tasks[task as usize].kind;
-        let Some(column) = levels.best(guide, kind, at as f64 / order.len() as f64) else { continue };
-        let class = problem.columns[column as usize].class;
-        levels.take(class, &problem.weight(kind, column));
-        let of_class = &mut shares[class as usize];
-        match of_class.iter_mut().find(|share| (share.kind, share.column) == (kind, column)) {
-            Some(share) => share.tasks.push(task),
-            None => of_class.push(Share { kind, column, tasks: vec![task] }),
+        let kind = problem.tasks[turn[0] as usize].kind;
+        let mut left = turn;
+        while let Some(column) = (!left.is_empty()).then(|| levels.best(kind, at as f64 / turns.len() as f64)).flatten()
+        {
+            let (tasks, others) = left.split_at(levels.take(kind, column, left.len()));
+            let of_class = &mut shares[problem.columns[column as usize].class as usize];
+            match of_class.iter_mut().find(|share| (share.kind, share.column) == (kind, column)) {
+                Some(share) => share.tasks.extend_from_slice(tasks),
+                None => of_class.push(Share { kind, column, tasks: tasks.to_vec() }),
+            }
+            left = others;
         }
     }
     shares.into_iter().flatten().collect()
 }
 
-/// The tasks in such an order that at any time about the same part of each kind is through.
-fn turns(solution: &Solution<'_>) -> Vec<u32> {
-    let problem = solution.problem;
-    let mut alone: Vec<u32> =
-        solution.nowhere().iter().copied().filter(|&t| problem.tasks[t as usize].gang == NONE).collect();
-    alone.sort_unstable_by_key(|&t| (problem.tasks[t as usize].kind, t));
-    let mut order: Vec<(u64, u32)> = Vec::with_capacity(alone.len());
-    for of_kind in alone.chunk_by(|&a, &b| problem.tasks[a as usize].kind == problem.tasks[b as usize].kind) {
-        let kind = problem.tasks[of_kind[0] as usize].kind;
-        let offset = u64::from(kind.wrapping_mul(GOLDEN));
-        let turn = |i: u64| (i << 32 | offset) / of_kind.len() as u64;
-        order.extend((0..).zip(of_kind).map(|(i, &task)| (turn(i), task)));
+/// The tasks in such an order that at any time about the same part of each kind is through; a few of one kind
+/// together where there are many.
+fn turns<'a>(problem: &Problem, waiting: &'a mut [u32]) -> Vec<&'a [u32]> {
+    waiting.sort_unstable_by_key(|&t| (problem.tasks[t as usize].kind, t));
+    let together = waiting.len().div_ceil(TURNS_MAX).max(1);
+    let mut order: Vec<(u64, &[u32])> = Vec::with_capacity(waiting.len() / together + problem.kinds.len());
+    let kind_of = |task: &u32| problem.tasks[*task as usize].kind;
+    for of_kind in waiting.chunk_by(|a, b| kind_of(a) == kind_of(b)) {
+        let offset = u64::from(kind_of(&of_kind[0]).wrapping_mul(GOLDEN));
+        let count = of_kind.len().div_ceil(together) as u64;
+        order.extend((0..).zip(of_kind.chunks(together)).map(|(i, tasks)| ((i << 32 | offset) / count, tasks)));
     }
     order.sort_unstable();
-    order.into_iter().map(|(_, task)| task).collect()
+    order.into_iter().map(|(_, tasks)| tasks).collect()
 }
 
 /// How full the classes are.
-struct Levels {
-    dims: usize,
-    /// Per class, in micro-CNY per hour.
-    price: Vec<[f64; DIMS]>,
-    /// What is free at the start, and what of it is left.
+struct Levels<'p> {
+    problem: &'p Problem,
+    /// Of each class what is free at the start, and what of it is left.
     free: Vec<Amounts>,
     left: Vec<Amounts>,
+    columns: Vec<Level>,
 }
 
-impl Levels {
-    fn of(solution: &Solution<'_>, guide: &Guide<'_>) -> Self {
+/// The same of what one column is charged for.
+#[derive(Clone, Copy, Default)]
+struct Level {
+    left: [i64; TERMS],
+    /// In micro-CNY per hour.
+    price: [f64; TERMS],
+    /// The price as it is where all tasks are still to come: it grows as the class fills.
+    risen: [f64; TERMS],
+}
+
+impl<'p> Levels<'p> {
+    fn of(solution: &Solution<'p>, guide: &Guide<'_>) -> Self {
         let problem = solution.problem;
         let free = |nodes: std::ops::Range<u32>| {
             let usable = nodes.map(|node| solution.free(node)).filter(|free| free.iter().all(|&x| x >= 0));
             usable.fold(Amounts::default(), |sum, free| std::array::from_fn(|d| sum[d] + free[d]))
         };
-        let price = |class: u32| guide.price(class).map(|price| price as f64 / f64::from(1 << PRICE_SHIFT));
         let free: Vec<Amounts> = problem.classes.iter().map(|class| free(class.nodes.clone())).collect();
-        let price = (0..problem.classes.len() as u32).map(price).collect();
-        Self { dims: problem.dims(), price, left: free.clone(), free }
+        let mut levels = Self { problem, left: free.clone(), free, columns: Vec::new() };
+        levels.columns = (0..problem.columns.len())
+            .map(|column| {
+                let of_class = guide.price(problem.columns[column].class);
+                let price = |d: usize| of_class.get(d).map_or(0.0, |&p| p as f64 / f64::from(1 << PRICE_SHIFT));
+                Level { price: levels.dims(column).map(price), ..Level::default() }
+            })
+            .collect();
+        (0..problem.classes.len()).for_each(|class| levels.rise(class));
+        levels
+    }
+
+    /// The resources that a column is charged for; beyond `DIMS` where there is none.
+    fn dims(&self, column: usize) -> [usize; TERMS] {
+        [0, 1, self.problem.columns[column].device_dim as usize]
     }
 
     /// Where a task of the kind costs least when this part of all tasks is through.
-    fn best(&self, guide: &Guide<'_>, kind: u32, through: f64) -> Option<u32> {
-        let problem = guide.problem;
+    fn best(&self, kind: u32, through: f64) -> Option<u32> {
+        let facts = &self.problem.kinds[kind as usize];
+        let of_kind = [facts.amounts[0], facts.amounts[1], facts.device_milli];
         let mut best: Option<(f64, u32)> = None;
-        for &(_, column) in guide.wide(kind) {
-            let class = problem.columns[column as usize].class as usize;
-            let weight = problem.weight(kind, column);
-            let mut cost = problem.cost(kind, column) as f64;
-            let (price, free, left) = (&self.price[class], &self.free[class], &self.left[class]);
-            let mut has_room = true;
-            for d in (0..self.dims).filter(|&d| weight[d] > 0) {
-                has_room &= weight[d] <= left[d];
-                let ahead = 1.0 - left[d] as f64 / free[d].max(1) as f64 - through;
-                cost += weight[d] as f64 * price[d] * (1.0 + FEEDBACK * ahead);
+        for (column, (&cost, level)) in (0..).zip(self.problem.costs(kind).iter().zip(&self.columns)) {
+            let weight = match self.problem.weights {
+                Weights::OfKind => of_kind,
+                Weights::OfPair(_) => [self.problem.weight(kind, column)[0], 0, 0],
+            };
+            if cost == REFUSED || (0..TERMS).any(|t| weight[t] > level.left[t]) {
+                continue;
             }
-            if has_room && best.is_none_or(|(least, _)| cost < least) {
+            let charge = |t: usize| weight[t] as f64 * (level.risen[t] - FEEDBACK * through * level.price[t]);
+            let cost = cost as f64 + charge(0) + charge(1) + charge(2);
+            if best.is_none_or(|(least, _)| cost < least) {
                 best = Some((cost, column));
             }
         }
         best.map(|(_, column)| column)
     }
 
-    fn take(&mut self, class: u32, weight: &Amounts) {
-        let left = &mut self.left[class as usize];
-        left.iter_mut().zip(weight).for_each(|(left, weight)| *left -= weight);
+    /// Takes as many tasks of the kind as there is room for, but one at the least, and up to so many.
+    fn take(&mut self, kind: u32, column: u32, wanted: usize) -> usize {
+        let class = self.problem.columns[column as usize].class as usize;
+        let weight = self.problem.weight(kind, column);
+        let left = &mut self.left[class];
+        let room = left.iter().zip(&weight).filter_map(|(left, weight)| left.checked_div(*weight)).min();
+        let count = room.map_or(wanted, |room| wanted.min(room.max(1) as usize));
+        (0..DIMS).for_each(|d| left[d] -= weight[d] * count as i64);
+        self.rise(class);
+        count
+    }
+
+    /// Tells the columns of a class how full it is.
+    fn rise(&mut self, class: usize) {
+        for column in range(&self.problem.classes[class].columns) {
+            let dims = self.dims(column);
+            let (free, left) = (&self.free[class], &self.left[class]);
+            let level = &mut self.columns[column];
+            for (t, d) in dims.into_iter().enumerate() {
+                let Some((&left, &free)) = left.get(d).zip(free.get(d)) else {
+                    level.left[t] = i64::MAX; // not counted
+                    continue;
+                };
+                level.left[t] = left;
+                level.risen[t] = level.price[t] * (1.0 + FEEDBACK * (1.0 - left as f64 / free.max(1) as f64));
+            }
+        }
     }
 }
 

@@ -7,10 +7,8 @@ use crate::threads::shared;
 
 /// Adjusted costs are in parts of a micro-CNY per hour, 2^PART_BITS of them.
 pub const PART_BITS: u32 = 8;
-/// Columns of a kind that are kept in order: few to search among, more to spread tasks over. The rest
-/// is looked through when these are full.
+/// Columns of a kind that are kept in order. The rest is looked through when these are full.
 const NEAR_MAX: usize = 16;
-const WIDE_MAX: usize = 96;
 /// Where sums of a few dozen cannot overflow.
 const HIGHEST: i64 = 1 << 55;
 
@@ -18,17 +16,17 @@ pub struct Guide<'p> {
     pub problem: &'p Problem,
     prices: Prices,
     /// For each kind its best columns with their adjusted cost, best first.
-    wide: Vec<Vec<(i64, u32)>>,
+    near: Vec<Vec<(i64, u32)>>,
 }
 
 impl<'p> Guide<'p> {
     pub fn new(problem: &'p Problem, prices: &Prices, threads: usize) -> Self {
-        let mut guide = Self { problem, prices: prices.clone(), wide: Vec::new() };
-        guide.wide = shared(threads, problem.kinds.len(), |kind| {
+        let mut guide = Self { problem, prices: prices.clone(), near: Vec::new() };
+        guide.near = shared(threads, problem.kinds.len(), |kind| {
             let mut all: Vec<_> = guide.allowed(kind as u32).collect();
-            if all.len() > WIDE_MAX {
-                all.select_nth_unstable(WIDE_MAX - 1);
-                all.truncate(WIDE_MAX);
+            if all.len() > NEAR_MAX {
+                all.select_nth_unstable(NEAR_MAX - 1);
+                all.truncate(NEAR_MAX);
             }
             all.sort_unstable();
             all.shrink_to_fit();
@@ -52,18 +50,12 @@ impl<'p> Guide<'p> {
 
     /// The best columns of a kind, best first.
     pub fn near(&self, kind: u32) -> &[(i64, u32)] {
-        let wide = self.wide(kind);
-        &wide[..wide.len().min(NEAR_MAX)]
-    }
-
-    /// The same, more of them.
-    pub fn wide(&self, kind: u32) -> &[(i64, u32)] {
-        &self.wide[kind as usize]
+        &self.near[kind as usize]
     }
 
     /// The least adjusted cost of a kind anywhere.
     pub fn least(&self, kind: u32) -> i64 {
-        self.wide[kind as usize].first().map_or(HIGHEST, |(adjusted, _)| *adjusted)
+        self.near(kind).first().map_or(HIGHEST, |(adjusted, _)| *adjusted)
     }
 
     /// Cost plus the price of what the pair takes. The pair must be allowed.

@@ -15,9 +15,13 @@ use crate::seed::Draws;
 
 /// Cells of all knapsacks that one step of the charges may look at, about, and one dive.
 const CELLS_PER_STEP: usize = 1 << 21;
-const CELLS_MAX: u64 = 1 << 28;
+const CELLS_MAX: u64 = 1 << 31;
+/// Looking at a pair takes as long as about so many cells.
+const CELLS_PER_PAIR: usize = 16;
+/// Tasks of a node on each side of what it can hold about which there is doubt.
+const DOUBTFUL: usize = 48;
 /// Where nodes hold more tasks, `repack` finds as much in less time.
-const TASKS_PER_NODE_MAX: usize = 64;
+const TASKS_PER_NODE_MAX: usize = 128;
 /// Fewer tasks are all within the reach of `repack`, which may seat two that wait for one that leaves.
 const TASKS_MIN: usize = 20;
 /// Steps of the charges before the first tasks are fixed, and before each further turn.
@@ -65,7 +69,7 @@ pub fn propose(
             |&(task, node, column): &(u32, u32, u32)| solution.cost_at(task, node, column) - solution.cost_now(task);
         Step { delta_microcny: seats.iter().map(delta).sum(), seats, nodes }
     });
-    (step, dive.cells)
+    (step, dive.cells())
 }
 
 /// Any number of nodes, as far as their knapsacks are not too many cells.
@@ -80,7 +84,10 @@ fn pick_nodes(solution: &Solution<'_>, draws: &mut Draws) -> Vec<u32> {
         tasks += solution.tasks_on(node).len();
         capacity += capacity_of(solution, node) as usize;
         // About half of the pairs do not pay.
-        if nodes.len() > 1 && tasks * capacity / 2 > CELLS_PER_STEP {
+        let paying = (tasks / 2).max(1);
+        let doubtful = paying.min(2 * DOUBTFUL);
+        let cells = doubtful * capacity * doubtful / paying + CELLS_PER_PAIR * tasks * (nodes.len() + 1);
+        if nodes.len() > 1 && cells > CELLS_PER_STEP {
             break;
         }
         nodes.push(node);
@@ -128,7 +135,7 @@ struct Dive {
     /// In parts: what the fixed tasks cost, and what all must stay below.
     fixed: i64,
     limit: i64,
-    cells: u64,
+    pairs_seen: u64,
     tasks_per_fixed: usize,
     knapsack: Knapsack,
     /// Task and node of what was taken in the last step.
@@ -174,7 +181,7 @@ impl Dive {
             tasks: tasks.iter().map(task).collect(),
             nodes,
             fixed: 0,
-            cells: 0,
+            pairs_seen: 0,
             tasks_per_fixed: TASKS_PER_FIXED[draws.below(TASKS_PER_FIXED.len())],
             knapsack: Knapsack::default(),
             last: Vec::new(),
@@ -216,7 +223,7 @@ impl Dive {
                 (best, without_gain) = (value, 0);
                 best_charges.iter_mut().zip(&self.tasks).for_each(|(best, task)| *best = task.charge);
             }
-            if best > hopeless || self.cells > CELLS_MAX {
+            if best > hopeless || self.cells() > CELLS_MAX {
                 return Outcome::Hopeless;
             }
             let open = self.tasks.iter_mut().filter(|task| task.node.is_none());
@@ -264,6 +271,7 @@ impl Dive {
         self.pairs.iter_mut().for_each(|pair| pair.taken *= MEMORY);
         let (mut items, mut taken) = (Vec::with_capacity(open.len()), Vec::new());
         self.last.clear();
+        self.pairs_seen += (open.len() * width) as u64;
         for (n, node) in self.nodes.iter().enumerate() {
             items.clear();
             for &t in &open {
@@ -273,8 +281,7 @@ impl Dive {
                     items.push(Item { task: t, weight: pair.weight as usize, gain });
                 }
             }
-            self.cells += (items.len() * (node.left as usize + 1)) as u64;
-            value -= self.knapsack.fill(node.left as usize, &items, &mut taken);
+            value -= self.knapsack.fill_nearly(node.left as usize, &mut items, DOUBTFUL, &mut taken);
             for &t in &taken {
                 self.tasks[t as usize].takers += 1;
                 self.pairs[t as usize * width + n].taken += 1.0 - MEMORY;
@@ -282,6 +289,11 @@ impl Dive {
             }
         }
         value
+    }
+
+    /// What it has taken so far, in cells of knapsacks.
+    fn cells(&self) -> u64 {
+        self.knapsack.cells + CELLS_PER_PAIR as u64 * self.pairs_seen
     }
 
     /// Fixes tasks where they are taken most of the time; false when there is none.
@@ -404,7 +416,7 @@ mod tests {
         let mut solution = Solution::new(&problem);
         (0..3).for_each(|task| assert!(solution.put(task, (task + 1) % 3, (task + 1) % 3)));
         let knapsacks = knapsacks(&problem);
-        let cells_of_a_step = 3 * 3 * 4;
+        let cells_of_a_step = 3 * 3 * (4 + CELLS_PER_PAIR as u64);
         for steps in 0..3 {
             let asked = std::cell::Cell::new(0);
             let (step, cells) = propose(&solution, &knapsacks, 3, &|| asked.replace(asked.get() + 1) < steps);

@@ -55,7 +55,7 @@ impl Scorer {
         match self.policy.objective() {
             border::Objective::Pack => Basis::Load,
             border::Objective::Random => Basis::Draw,
-            _ if self.prices_fragmentation() => Basis::Load,
+            _ if self.is_by_cost() && self.prices_fragmentation() => Basis::Load,
             _ => Basis::Facts,
         }
     }
@@ -76,8 +76,8 @@ impl Scorer {
     }
 
     /// Whether the cost depends on what else is on the node.
-    fn prices_fragmentation(&self) -> bool {
-        self.is_by_cost() && self.policy.fragmentation_microcny_per_device_hour > 0
+    pub fn prices_fragmentation(&self) -> bool {
+        self.policy.fragmentation_microcny_per_device_hour > 0
     }
 
     /// The part of the score that no booking changes.
@@ -106,7 +106,8 @@ impl Scorer {
         }
     }
 
-    fn stranded_cost(&self, c: &Candidate<'_>) -> u64 {
+    /// What the task strands on the node as that is now.
+    pub fn stranded_cost(&self, c: &Candidate<'_>) -> u64 {
         let stranded = cost::with_fragmentation(Default::default(), c, &self.policy, &self.mix);
         stranded.fragmentation_microcny_per_hour
     }
@@ -115,7 +116,7 @@ impl Scorer {
     pub fn devices(&self, c: &Candidate<'_>) -> Vec<api::DeviceShare> {
         let shared = match self.policy.objective() {
             border::Objective::Pack => self.mix.increase(c).1,
-            _ if self.prices_fragmentation() => self.mix.increase(c).1,
+            _ if self.is_by_cost() && self.prices_fragmentation() => self.mix.increase(c).1,
             _ => None,
         };
         c.devices(shared)

@@ -9,11 +9,13 @@ use super::search::Found;
 use crate::assignment::problem::{
     range, Class, Column, Device, Kind, Node, Problem, Task, DIMS, FIRST_DEVICE_DIM, NONE, REFUSED,
 };
-use crate::assignment::solution::Seat;
+use crate::assignment::solution::{Seat, Solution};
 use crate::bound::shadow_prices;
 use crate::cluster::{At, Cluster};
-use crate::model::{models, Candidate, Demand};
+use crate::model::{models, Candidate, Demand, Task as ModelTask};
+use crate::score::Scorer;
 use crate::threads::shared;
+use crate::trial::Trial;
 use crate::wire::mumian::api::v1 as api;
 use crate::wire::mumian_core::v1 as border;
 use crate::{cost, filter};
@@ -288,6 +290,37 @@ impl<'a> Instance<'a> {
             cost: Some(if in_play.home.is_some() { cost::of_move } else { cost::of }(&candidate, policy)),
             latency: candidate.latency(),
         }
+    }
+
+    /// Adds to the placements of a solution, which come in the order of its tasks, what each strands on its node
+    /// beside what stays and those before it: the online placer's price. The sum.
+    pub fn strand(
+        &self,
+        cluster: &Cluster,
+        scorer: &Scorer,
+        solution: &Solution<'_>,
+        placements: &mut [border::Placement],
+    ) -> i128 {
+        let mut trial = Trial::new(cluster);
+        let task = |t: usize| ModelTask { demand: (*self.tasks[t].demand).clone(), coupling: None };
+        let seated = (0..self.tasks.len()).filter(|&t| solution.is_placed(t as u32));
+        let is_at_home = |t: &usize| self.problem.tasks[*t].home == solution.seat(*t as u32).node;
+        for (t, home) in seated.clone().filter(is_at_home).filter_map(|t| Some((t, self.tasks[t].home.as_ref()?))) {
+            trial.book(home.at, &task(t), None, &home.devices);
+        }
+        let mut sum = 0;
+        for (t, placement) in seated.filter(|t| !is_at_home(t)).zip(placements) {
+            let (task, seat) = (task(t), solution.seat(t as u32));
+            let (at, model) = (self.nodes[seat.node as usize], self.problem.columns[seat.column as usize].model);
+            let model = (model != NONE).then_some(model as usize);
+            let stranded = scorer.stranded_cost(&trial.candidate(at, &task.demand, model));
+            let cost = placement.cost.get_or_insert_default();
+            cost.fragmentation_microcny_per_hour = stranded;
+            cost.total_microcny_per_hour = cost.total_microcny_per_hour.saturating_add(stranded);
+            sum += i128::from(stranded);
+            trial.book(at, &task, model, &placement.devices);
+        }
+        sum
     }
 }
 

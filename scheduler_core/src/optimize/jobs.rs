@@ -15,6 +15,7 @@ use crate::cost;
 use crate::error::CoreError;
 use crate::model::Task;
 use crate::place::place_while;
+use crate::score::Scorer;
 use crate::seed::seed;
 use crate::state::State;
 use crate::threads::shared;
@@ -47,19 +48,17 @@ pub fn optimize(
     let running = running(state, request, &jobs)?;
     let pending = pending(request);
     let mut proceed = || has_time(Progress::default(), stop);
-    let online = place_while(
-        &state.snapshot(),
-        &border::PlaceRequest {
-            evaluation_id: request.evaluation_id.clone(),
-            jobs: pending.clone(),
-            // What runs is moved here, never evicted.
-            policy: request.policy.clone().map(|policy| border::Policy { preempt: false, ..policy }),
-            ..Default::default()
-        },
-        &mut proceed,
-    )?;
-    let mut case = Case { state, request, jobs, lifted: state.fork(), pinned: Vec::new(), threads };
-    let (mut in_play, seats) = case.in_play(&pending, &online);
+    let placing = border::PlaceRequest {
+        evaluation_id: request.evaluation_id.clone(),
+        jobs: pending,
+        // What runs is moved here, never evicted.
+        policy: request.policy.clone().map(|policy| border::Policy { preempt: false, ..policy }),
+        ..Default::default()
+    };
+    let scorer = Scorer::new(&state.snapshot(), &placing);
+    let online = place_while(&state.snapshot(), &placing, &mut proceed)?;
+    let mut case = Case { state, request, jobs, lifted: state.fork(), pinned: Vec::new(), scorer, threads };
+    let (mut in_play, seats) = case.in_play(&placing.jobs, &online);
     in_play.extend(running);
     case.lift(&in_play)?;
     let cluster = case.lifted.snapshot();
@@ -84,19 +83,26 @@ pub fn optimize(
     let mut found = solve(start.clone(), settings, stop);
     let solution = std::mem::replace(&mut found.solution, Solution::new(&instance.problem));
     let repaired = case.repaired(&instance, &cluster, &policy, solution);
-    let repaired = repaired.filter(|(solution, _)| solution.total_microcny() <= start.total_microcny());
-    let (best, (plan, moves)) = repaired.unwrap_or_else(|| {
-        let planned = case.plan(&instance, &cluster, &policy, &start);
-        (start.clone(), planned)
-    });
+    let of_start = || case.plan(&instance, &cluster, &policy, &start);
+    let at_start = case.scorer.prices_fragmentation().then(of_start);
+    let most = start.total_microcny() + at_start.as_ref().map_or(0, |planned| planned.stranded_microcny);
+    let repaired = repaired.filter(|(best, planned)| best.total_microcny() + planned.stranded_microcny <= most);
+    let stranded_at_start = at_start.as_ref().map_or(0, |planned| planned.stranded_microcny);
+    let (best, planned) = repaired.unwrap_or_else(|| (start.clone(), at_start.unwrap_or_else(of_start)));
     Ok(border::OptimizeResponse {
+        start: Some(account(&start, stranded_at_start)),
+        found: Some(account(&best, planned.stranded_microcny)),
         prices: instance.prices(&cluster, &found),
-        ..answer(plan, moves, &start, &best, &found)
+        ..answer(planned, &found)
     })
 }
 
-/// A plan, and which allocations move in it.
-type Planned = (border::Plan, Vec<border::Move>);
+/// A plan, which allocations move in it, and what its placements strand, which is no part of the solution's cost.
+struct Planned {
+    plan: border::Plan,
+    moves: Vec<border::Move>,
+    stranded_microcny: i128,
+}
 
 fn running<'a>(
     state: &State,
@@ -177,6 +183,7 @@ struct Case<'a> {
     lifted: State,
     /// Placements of the start that nothing changes.
     pinned: Vec<border::Placement>,
+    scorer: Scorer,
     threads: usize,
 }
 
@@ -245,7 +252,7 @@ impl<'a> Case<'a> {
         self.lifted.apply(delta).map(|_| ())
     }
 
-    /// The placements of a solution, and which allocations move.
+    /// The placements of a solution, which allocations move, and what it strands.
     fn plan(
         &self,
         instance: &Instance<'_>,
@@ -289,7 +296,13 @@ impl<'a> Case<'a> {
             plan.unplaced.extend(part.unplaced);
             moves.extend(moved);
         }
-        (plan, moves)
+        let placements = &mut plan.placements[self.pinned.len()..];
+        let stranded_microcny = if self.scorer.prices_fragmentation() {
+            instance.strand(cluster, &self.scorer, solution, placements)
+        } else {
+            0
+        };
+        Planned { plan, moves, stranded_microcny }
     }
 
     /// The solution without the placements that the verifier refuses, and its plan: what couples tasks
@@ -302,7 +315,7 @@ impl<'a> Case<'a> {
         mut solution: Solution<'p>,
     ) -> Option<(Solution<'p>, Planned)> {
         for _ in 0..REPAIRS_MAX {
-            let (plan, moves) = self.plan(instance, cluster, policy, &solution);
+            let Planned { plan, moves, stranded_microcny } = self.plan(instance, cluster, policy, &solution);
             let mut state = self.state.fork();
             let delta = border::Delta {
                 base_generation: state.generation(),
@@ -312,7 +325,7 @@ impl<'a> Case<'a> {
             state.apply(delta).ok()?;
             let (plan, refused) = refused(&state.snapshot(), plan, &self.request.jobs);
             if refused.is_empty() {
-                return Some((solution, (plan, moves)));
+                return Some((solution, Planned { plan, moves, stranded_microcny }));
             }
             let of_task = |t: &InPlay<'_>| (t.job.job_id.clone(), t.group.name.clone(), t.index);
             for (t, task) in (0..).zip(&instance.tasks) {
@@ -381,18 +394,10 @@ fn start<'p>(instance: &'p Instance<'_>, cluster: &Cluster, seats: &[Option<&bor
     solution
 }
 
-fn answer(
-    plan: border::Plan,
-    moves: Vec<border::Move>,
-    start: &Solution<'_>,
-    best: &Solution<'_>,
-    found: &Found<'_>,
-) -> border::OptimizeResponse {
+fn answer(planned: Planned, found: &Found<'_>) -> border::OptimizeResponse {
     border::OptimizeResponse {
-        plan: Some(plan),
-        moves,
-        start: Some(account(start)),
-        found: Some(account(best)),
+        plan: Some(planned.plan),
+        moves: planned.moves,
         bound_microcny_per_hour: narrow(found.bound.microcny),
         rounds: found.rounds,
         stop_reason: reason(found.reason).into(),
@@ -401,17 +406,17 @@ fn answer(
     }
 }
 
-fn account(solution: &Solution<'_>) -> border::Account {
+fn account(solution: &Solution<'_>, stranded_microcny: i128) -> border::Account {
     let count = solution.problem.tasks.len() as u32;
     let placed = (0..count).filter(|&t| solution.is_placed(t));
     let cost: i128 = placed.clone().map(|t| i128::from(solution.cost_now(t))).sum();
     let placed_task_count = placed.count() as u32;
     border::Account {
-        cost_microcny_per_hour: narrow(cost),
+        cost_microcny_per_hour: narrow(cost + stranded_microcny),
         placed_task_count,
         unplaced_task_count: count - placed_task_count,
         moved_task_count: solution.moved(),
-        objective_microcny_per_hour: narrow(solution.total_microcny()),
+        objective_microcny_per_hour: narrow(solution.total_microcny() + stranded_microcny),
     }
 }
 

@@ -25,7 +25,7 @@ use crate::filter::{self, Beside};
 use crate::model::{Demand, Task};
 use crate::place::defer::Horizon;
 use crate::place::preempt::Evicted;
-use crate::score::{Basis, Scorer};
+use crate::score::Scorer;
 use crate::seed::{mixed, seed};
 use crate::trial::{Booking, Trial};
 use crate::wire::mumian::api::v1 as api;
@@ -400,7 +400,7 @@ impl Placer<'_, '_> {
                     continue;
                 }
                 // Tasks that follow one another mostly share a node, and its figures where no booking changes them.
-                let known = last.take().filter(|(of, _)| *of == found && self.scorer.basis() == Basis::Facts);
+                let known = last.take().filter(|(of, _)| *of == found && !self.scorer.prices_fragmentation());
                 let figures = known.map_or_else(|| self.figures(pending, found), |(_, figures)| figures);
                 self.take(job, pending, task_index, found, None, &figures);
                 last = Some((found, figures));

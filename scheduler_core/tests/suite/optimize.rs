@@ -176,6 +176,38 @@ proptest! {
     }
 
     #[test]
+    fn fragmentation_is_priced_as_the_online_placer_prices_it(
+        fleet in common::fleet(3, 4),
+        placing in common::request(5, 2, 4),
+        price in 1_u64..50_000_000,
+    ) {
+        let state = state(&fleet);
+        let policy = border::Policy {
+            fragmentation_microcny_per_device_hour: price,
+            ..placing.policy.clone().unwrap_or_default()
+        };
+        let mut placing = border::PlaceRequest { policy: Some(policy), now_unix_s: 0, ..placing };
+        // What is coupled is no part of the account, and the plan of the optimiser is in the order of the request.
+        for spec in placing.jobs.iter_mut().filter_map(|job| job.spec.as_mut()) {
+            spec.priority = 0;
+            spec.task_groups.iter_mut().for_each(|group| {
+                let uncoupled = (group.clone(), api::TaskGroup::default());
+                *group = common::with_coupling(uncoupled);
+            });
+        }
+        let costs = |plan: &border::Plan| -> i64 {
+            plan.placements.iter().filter_map(|p| p.cost).map(|c| c.total_microcny_per_hour as i64).sum()
+        };
+        let online = place(&state.snapshot(), &placing).unwrap();
+        let found = answer(&state, &request(&placing), 12, 1);
+        let (start, end) = (found.start.unwrap(), found.found.unwrap());
+        prop_assert_eq!(start.cost_microcny_per_hour, costs(&online));
+        prop_assert_eq!(end.cost_microcny_per_hour, costs(found.plan.as_ref().unwrap()));
+        prop_assert!(end.objective_microcny_per_hour <= start.objective_microcny_per_hour);
+        prop_assert!(found.bound_microcny_per_hour <= end.objective_microcny_per_hour);
+    }
+
+    #[test]
     fn small_tables_are_solved_as_by_trying_everything(
         (agents, tasks, cost, weight, capacity) in (1_usize..4, 0_usize..7).prop_flat_map(|(agents, tasks)| (
             Just(agents),

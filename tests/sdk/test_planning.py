@@ -105,6 +105,14 @@ def test_what_if_shows_the_difference_and_who_is_driven_out(
     )
 
 
+@pytest.mark.parametrize(("waiting", "told"), [(0, "no site is short of anything"), (2, "--add-nodes")])
+def test_without_prices_the_fleet_is_said_to_be_large_enough_only_where_nobody_waits(
+    mumian: Any, coordinator: ScriptedCoordinator, waiting: int, told: str
+) -> None:
+    coordinator.supposed.best_after.CopyFrom(arrangement(12, waiting, 8.5, gap_ppm=0))
+    assert told in mumian("what-if", "--lose", "gz-tianhe").out
+
+
 def test_every_change_has_its_option(mumian: Any, coordinator: ScriptedCoordinator) -> None:
     run = mumian(
         *("what-if", "-o", "json", "--drain", "a", "--drain", "b", "--lose", "c", "--add-nodes", "a/n1=4"),

@@ -288,7 +288,11 @@ def _print_proof(session: Session, arrangement: Arrangement) -> None:
     if prices and arrangement.unplaced_task_count:
         console.print("(a task without a place counts as dearer than any place)", style="dim")
     if arrangement.HasField("proof") and not prices:
-        console.print("no site is short of anything: more of it would save nothing")
+        console.print(
+            "a little more of anything would place none of the tasks that wait: see what --add-nodes would do"
+            if arrangement.unplaced_task_count
+            else "no site is short of anything: more of it would save nothing"
+        )
     console.print()
 
 

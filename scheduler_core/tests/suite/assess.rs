@@ -100,7 +100,7 @@ fn an_allocation_that_is_not_there_is_gone_and_one_of_no_job_is_refused() {
         task_group: group.into(),
         task_index: 0,
     };
-    let asked = |running| border::AssessRequest { jobs: jobs.clone(), running: vec![running], policy: None };
+    let asked = |running| border::AssessRequest { jobs: jobs.clone(), running: vec![running], ..Default::default() };
     let gone = border::Assessment { gone: true, ..Default::default() };
     assert_eq!(assess(&State::default(), &asked(task("j", "main"))).map(|a| a.assessments), Ok(vec![gone]));
     let refusal = |running| assess(&State::default(), &asked(running)).expect_err("it is refused").to_string();

@@ -153,6 +153,7 @@ proptest! {
             running,
             moves_max,
             stop: Some(border::Stop { rounds_max: ROUNDS, ..Default::default() }),
+            now_unix_s: request.now_unix_s,
         };
         let bytes = damaged(good.encode_to_vec(), &wounds);
         let Some(asked) = read::<border::OptimizeRequest>(&bytes) else { return Ok(()) };
@@ -168,7 +169,12 @@ proptest! {
             Err(error) => prop_assert!(is_told(&error)),
         }
         prop_assert!(state.snapshot() == before);
-        let assessed = border::AssessRequest { jobs: asked.jobs, running: asked.running, policy: asked.policy };
+        let assessed = border::AssessRequest {
+            jobs: asked.jobs,
+            running: asked.running,
+            policy: asked.policy,
+            now_unix_s: asked.now_unix_s,
+        };
         match scheduler_core::assess::assess(&state, &assessed) {
             Ok(answer) => prop_assert_eq!(answer.assessments.len(), assessed.running.len()),
             Err(error) => prop_assert!(is_told(&error)),

@@ -180,9 +180,15 @@ async def test_on_a_site_of_two_machines_whatever_is_killed_is_taken_up_and_noth
 
 
 def reported(coordinator: ScriptedCoordinator) -> dict[str, Node]:
-    """The nodes that the agent has told of last."""
-    reports = [report.nodes for report in coordinator.reports if report.HasField("nodes")]
-    return {node.id: node for node in reports[-1].nodes} if reports else {}
+    """The nodes as the agent has told of them: all at first, then what is new."""
+    nodes: dict[str, Node] = {}
+    for report in coordinator.reports:
+        if report.HasField("hello"):
+            nodes = {node.id: node for node in report.hello.nodes}
+        nodes |= {node.id: node for node in report.nodes_change.nodes}
+        for node_id in report.nodes_change.removed_node_ids:
+            nodes.pop(node_id, None)
+    return nodes
 
 
 async def restarted(coordinator: ScriptedCoordinator, count: int, before: psutil.Process) -> psutil.Process:

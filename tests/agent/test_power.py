@@ -22,6 +22,7 @@ from mumian.api.v1.fleet_pb2 import (
     Pue,
 )
 from mumian_agent.agent.allocations import Allocations
+from mumian_agent.agent.ports import Report
 from mumian_agent.agent.site_reports import SiteReports
 from mumian_agent.domain.config import AgentConfig, parse
 from mumian_agent.domain.fields import ConfigError, Fields
@@ -286,8 +287,8 @@ class Sink:
     def __init__(self) -> None:
         self.power: asyncio.Future[PowerReport] = asyncio.get_running_loop().create_future()
 
-    def put(self, slot: object, report: AgentReport) -> None:
-        if slot == "power" and not self.power.done():
+    def put(self, slot: object, report: Report) -> None:
+        if slot == "power" and isinstance(report, AgentReport) and not self.power.done():
             self.power.set_result(report.power)
 
     async def put_log(self, report: AgentReport) -> bool:

@@ -141,7 +141,7 @@ async def test_what_a_task_leaves_by_its_patterns_is_kept_and_read_out_in_pieces
             self.chunk = report.log_chunk
             return True
 
-        def put(self, slot: object, report: AgentReport) -> None: ...
+        def put(self, slot: object, report: Any) -> None: ...
 
     sink = Sink()
     while True:

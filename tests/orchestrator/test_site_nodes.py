@@ -93,6 +93,22 @@ async def test_a_device_that_is_withheld_is_not_given_out(site: ScriptedAgent, t
     assert "accelerators" in seen.explanations[0].summary
 
 
+async def test_a_change_of_nodes_leaves_the_others_as_they_are(
+    site: ScriptedAgent, channel: grpc.aio.Channel
+) -> None:
+    tell_nodes(site, node("n1", 10), node("n2"), node("n3"))
+    strange = fleet_pb2.Node(id="other/n1", site_id="other")
+    site.send(
+        nodes_change=pb.NodesChange(nodes=[node("n2", 500), node("n4"), strange], removed_node_ids=["gz/n3"])
+    )
+    fleet = FleetServiceStub(channel)
+    while "gz/n4" not in (
+        cores := {each.id: each.cpu_milli for each in (await fleet.ListNodes(ListNodesRequest())).nodes}
+    ):
+        pass
+    assert cores == {"gz/n1": 10, "gz/n2": 500, "gz/n4": 1000}
+
+
 async def test_where_the_energy_of_a_node_went_is_shown_and_outlives_a_report_of_the_nodes(
     site: ScriptedAgent, channel: grpc.aio.Channel
 ) -> None:

@@ -144,10 +144,14 @@ class BundleSource(Protocol):
         ...
 
 
+# One that is made when it is sent tells all that is new by then.
+Report = AgentReport | Callable[[], AgentReport]
+
+
 class ReportSink(Protocol):
     """Where reports go. Without a connection they are dropped: the next hello tells all that still holds."""
 
-    def put(self, slot: object, report: AgentReport) -> None:
+    def put(self, slot: object, report: Report) -> None:
         """Send soon. A report that still waits in the same slot is replaced."""
         ...
 

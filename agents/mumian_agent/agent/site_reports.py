@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from importlib.metadata import version
 
-from mumian.agent.v1.agent_pb2 import AgentReport, Heartbeat, Hello, LinksReport, NodesReport, PowerReport
+from mumian.agent.v1.agent_pb2 import AgentReport, Heartbeat, Hello, LinksReport, NodesChange, PowerReport
 from mumian.api.v1.fleet_pb2 import (
     FIGURE_SOURCE_MEASURED,
     FIGURE_SOURCE_MODELLED,
@@ -64,6 +64,7 @@ class SiteReports:
         """The first report of a stream."""
         time = now()
         config = self._config
+        self._prober.tell_all()
         if config.hours_of_day:
             forecast = forecast_from(time.seconds, config.hours_of_day, config.utc_offset_h)
             self._site.forecast.CopyFrom(forecast)
@@ -108,7 +109,7 @@ class SiteReports:
             if await self._nodes.refresh(self._contact.newest_ns):
                 await self._on_nodes([node.id for node in self._nodes.all()])
             if self._has_changed():
-                self._reports.put("nodes", AgentReport(nodes=NodesReport(nodes=self._current())))
+                self._reports.put("nodes", self._change)
             self._reports.put("power", AgentReport(power=await self._power_report()))
             await asyncio.sleep(_USAGE_EVERY_S)
 
@@ -117,12 +118,21 @@ class SiteReports:
         self._told = {node.id: node for node in nodes}
         return nodes
 
+    def _change(self) -> AgentReport:
+        """What is new of the nodes since they were told last."""
+        current = {node.id: node.node for node in self._nodes.all()}
+        new = {id_: node for id_, node in current.items() if _is_news(node, self._told.get(id_))}
+        gone = self._told.keys() - current.keys()
+        self._told = {id_: node for id_, node in (self._told | new).items() if id_ in current}
+        change = NodesChange(nodes=new.values(), removed_node_ids=sorted(gone))
+        return AgentReport(nodes_change=change)
+
     def _has_changed(self) -> bool:
         """Whether the nodes are worth a report: they came, went, offer something else, or are used more."""
         current = {node.id: node.node for node in self._nodes.all()}
         if current.keys() != self._told.keys():
             return True
-        return any(_differs(node, self._told[node_id]) for node_id, node in current.items())
+        return any(_is_news(node, self._told[node_id]) for node_id, node in current.items())
 
     async def _power_report(self) -> PowerReport:
         own, *others = self._nodes.all()
@@ -154,7 +164,9 @@ class SiteReports:
         )
 
 
-def _differs(node: Node, told: Node) -> bool:
+def _is_news(node: Node, told: Node | None) -> bool:
+    if told is None:
+        return True
     if (
         abs(node.cpu_used_permille - told.cpu_used_permille) >= _CPU_CHANGE_PERMILLE
         or abs(node.memory_mib_used - told.memory_mib_used) >= _MEMORY_CHANGE_MIB

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from mumian.agent.v1.agent_pb2 import AgentReport, Hello
+from mumian.api.v1.fleet_pb2 import Node
 
 from mumian_orchestrator.services.agent_sessions import AgentSessions, Session
 from mumian_orchestrator.services.disconnections import Disconnections
@@ -45,10 +48,11 @@ class AgentReports:
         changed = False
         match report.WhichOneof("report"):
             case "nodes":
-                # And for nodes of its own.
-                below = f"{site_id}/"
-                nodes = [n for n in report.nodes.nodes if n.site_id == site_id and n.id.startswith(below)]
-                self._fleet.set_nodes(site_id, nodes)
+                self._fleet.set_nodes(site_id, _own(site_id, report.nodes.nodes))
+                changed = True
+            case "nodes_change":
+                change = report.nodes_change
+                self._fleet.change_nodes(site_id, _own(site_id, change.nodes), change.removed_node_ids)
                 changed = True
             case "links":
                 # A site speaks for links that end at itself, for no others.
@@ -68,3 +72,8 @@ class AgentReports:
                 pass
         if changed:
             self._scheduler.evaluate_waiting()
+
+
+def _own(site_id: str, nodes: Iterable[Node]) -> list[Node]:
+    """A site speaks for nodes of its own, for no others."""
+    return [node for node in nodes if node.site_id == site_id and node.id.startswith(f"{site_id}/")]

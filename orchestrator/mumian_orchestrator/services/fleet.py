@@ -107,7 +107,8 @@ class Fleet:
         old = self._nodes.get(site_id, {})
         gone = (old.keys() | self._expected.pop(site_id, set())) - new.keys()
         for node_id in old.keys() & new.keys():
-            new[node_id].energy.CopyFrom(old[node_id].energy)
+            if new[node_id] is not old[node_id]:
+                new[node_id].energy.CopyFrom(old[node_id].energy)
         self._nodes[site_id] = new
         self._capacity = None
         appeared = new.keys() - old.keys()
@@ -118,6 +119,13 @@ class Fleet:
         ]
         offered = self._documents.limited(self._sites[site_id], nodes)
         self._engine.update(nodes=offered, removed_node_ids=sorted(gone), booked=booked)
+
+    def change_nodes(self, site_id: str, nodes: Sequence[Node], removed_node_ids: Iterable[str]) -> None:
+        """These nodes of the site have come or are otherwise, and those have gone; the rest is as it was."""
+        merged = dict(self._nodes.get(site_id, {})) | {node.id: node for node in nodes}
+        for node_id in removed_node_ids:
+            merged.pop(node_id, None)
+        self.set_nodes(site_id, list(merged.values()))
 
     def set_offers(self) -> None:
         """What the operators ask and offer has changed, by a new price list or by the hour."""

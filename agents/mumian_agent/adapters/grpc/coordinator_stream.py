@@ -15,6 +15,7 @@ from mumian.agent.v1.agent_service_pb2_grpc import AgentServiceStub
 
 from mumian_agent.adapters.grpc.channels import open_channel
 from mumian_agent.adapters.grpc.refusals import reason_of
+from mumian_agent.agent.ports import Report
 from mumian_agent.runtime.certificates import Certificates
 
 log = logging.getLogger(__name__)
@@ -64,7 +65,7 @@ class Outbox:
     """The reports that wait to go out: one for each slot, then the logs, of which a few may wait."""
 
     def __init__(self) -> None:
-        self._slots: dict[object, AgentReport] = {}
+        self._slots: dict[object, Report] = {}
         self._logs: list[AgentReport] = []
         self._is_open = False
         self._changed = asyncio.Condition()
@@ -83,7 +84,7 @@ class Outbox:
         async with self._changed:
             self._changed.notify_all()
 
-    def put(self, slot: object, report: AgentReport) -> None:
+    def put(self, slot: object, report: Report) -> None:
         """Send soon. A report that still waits in the same slot is replaced."""
         if self._is_open:
             self._slots[slot] = report
@@ -105,7 +106,8 @@ class Outbox:
             self._something.clear()
             await self._something.wait()
         if self._slots:
-            return self._slots.pop(next(iter(self._slots)))
+            waiting = self._slots.pop(next(iter(self._slots)))
+            return waiting() if callable(waiting) else waiting
         report = self._logs.pop(0)
         async with self._changed:
             self._changed.notify_all()

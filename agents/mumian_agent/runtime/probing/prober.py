@@ -101,6 +101,11 @@ class Prober:
                 links.append(link)
         return links
 
+    def tell_all(self) -> None:
+        """Whoever hears the news next knows none of the links."""
+        for target in self._targets.values():
+            target.tell_again()
+
     def close(self) -> None:
         """Probe nothing any more."""
         for target_id in list(self._targets):

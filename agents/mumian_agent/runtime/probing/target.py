@@ -64,6 +64,10 @@ class Target:
         if self.is_called_only or self.is_silent:
             self._take(rtt_ns, PROBE_METHOD_GRPC)
 
+    def tell_again(self) -> None:
+        """Nobody knows what has been told."""
+        self._told, self._is_news = None, self._told is not None or self._is_news
+
     def _take(self, rtt_ns: int, method: ProbeMethod.ValueType) -> None:
         if method != self.method:
             self.method, self._window, self._told = method, self._new_window(), None
@@ -80,7 +84,7 @@ class Target:
         self._looked_s, self._is_news = now_s, False
         rtt_p50_us, rtt_p99_us = self._window.quantiles_us(500, 990)
         is_due = count < _SAMPLES_YOUNG or now_s - self._told_s >= _TELL_AGAIN_AFTER_S
-        if not is_due and self._told is not None and not _differ(self._told, (rtt_p50_us, rtt_p99_us)):
+        if self._told is not None and not is_due and not _differ(self._told, (rtt_p50_us, rtt_p99_us)):
             return None
         self._told, self._told_s = (rtt_p50_us, rtt_p99_us), now_s
         sample_time = Timestamp()

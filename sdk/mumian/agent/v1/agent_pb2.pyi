@@ -39,6 +39,7 @@ class AgentReport(_message.Message):
     ALLOCATION_STATUS_FIELD_NUMBER: _builtins.int
     LOG_CHUNK_FIELD_NUMBER: _builtins.int
     POWER_FIELD_NUMBER: _builtins.int
+    NODES_CHANGE_FIELD_NUMBER: _builtins.int
     agent_epoch: _builtins.int
     """Grows with every start of the agent; kept on its disk."""
     sequence: _builtins.int
@@ -59,6 +60,8 @@ class AgentReport(_message.Message):
     def log_chunk(self) -> Global___LogChunk: ...
     @_builtins.property
     def power(self) -> Global___PowerReport: ...
+    @_builtins.property
+    def nodes_change(self) -> Global___NodesChange: ...
     def __init__(
         self,
         *,
@@ -71,12 +74,13 @@ class AgentReport(_message.Message):
         allocation_status: Global___AllocationStatus | None = ...,
         log_chunk: Global___LogChunk | None = ...,
         power: Global___PowerReport | None = ...,
+        nodes_change: Global___NodesChange | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["allocation_status", b"allocation_status", "heartbeat", b"heartbeat", "hello", b"hello", "links", b"links", "log_chunk", b"log_chunk", "nodes", b"nodes", "power", b"power", "report", b"report"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["allocation_status", b"allocation_status", "heartbeat", b"heartbeat", "hello", b"hello", "links", b"links", "log_chunk", b"log_chunk", "nodes", b"nodes", "nodes_change", b"nodes_change", "power", b"power", "report", b"report"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_epoch", b"agent_epoch", "allocation_status", b"allocation_status", "heartbeat", b"heartbeat", "hello", b"hello", "links", b"links", "log_chunk", b"log_chunk", "nodes", b"nodes", "power", b"power", "report", b"report", "sequence", b"sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_epoch", b"agent_epoch", "allocation_status", b"allocation_status", "heartbeat", b"heartbeat", "hello", b"hello", "links", b"links", "log_chunk", b"log_chunk", "nodes", b"nodes", "nodes_change", b"nodes_change", "power", b"power", "report", b"report", "sequence", b"sequence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_report: _TypeAlias = _typing.Literal["hello", "heartbeat", "nodes", "links", "allocation_status", "log_chunk", "power"]  # noqa: Y015
+    _WhichOneofReturnType_report: _TypeAlias = _typing.Literal["hello", "heartbeat", "nodes", "links", "allocation_status", "log_chunk", "power", "nodes_change"]  # noqa: Y015
     _WhichOneofArgType_report: _TypeAlias = _typing.Literal["report", b"report"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_report) -> _WhichOneofReturnType_report | None: ...
 
@@ -148,7 +152,7 @@ Global___Heartbeat: _TypeAlias = Heartbeat  # noqa: Y015
 
 @_typing.final
 class NodesReport(_message.Message):
-    """All nodes of the site, as they are."""
+    """All nodes of the site, as they are: from who keeps no account of what it has told."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -167,6 +171,34 @@ class NodesReport(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___NodesReport: _TypeAlias = NodesReport  # noqa: Y015
+
+@_typing.final
+class NodesChange(_message.Message):
+    """What is new of the nodes since the stream's hello, or the change before."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODES_FIELD_NUMBER: _builtins.int
+    REMOVED_NODE_IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def nodes(self) -> _containers.RepeatedCompositeFieldContainer[_fleet_pb2.Node]:
+        """joined, or otherwise than told before"""
+
+    @_builtins.property
+    def removed_node_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        nodes: _abc.Iterable[_fleet_pb2.Node] | None = ...,
+        removed_node_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["nodes", b"nodes", "removed_node_ids", b"removed_node_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NodesChange: _TypeAlias = NodesChange  # noqa: Y015
 
 @_typing.final
 class LinksReport(_message.Message):

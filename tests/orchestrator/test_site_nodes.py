@@ -8,7 +8,7 @@ import grpc
 import pytest
 from mumian.agent.v1 import agent_pb2 as pb
 from mumian.api.v1 import fleet_pb2, job_pb2
-from mumian.api.v1.fleet_service_pb2 import ListNodesRequest
+from mumian.api.v1.fleet_service_pb2 import ListNodesRequest, ListSitesRequest
 from mumian.api.v1.fleet_service_pb2_grpc import FleetServiceStub
 from mumian.api.v1.resources_pb2 import Accelerator, DeviceShare
 
@@ -107,6 +107,41 @@ async def test_a_change_of_nodes_leaves_the_others_as_they_are(
     ):
         pass
     assert cores == {"gz/n1": 10, "gz/n2": 500, "gz/n4": 1000}
+
+
+async def test_a_gang_that_asks_for_one_switch_gets_one_that_has_room_for_all_of_it(
+    site: ScriptedAgent, tenant: Tenant
+) -> None:
+    placed = [node(f"n{number}") for number in range(1, 5)]
+    for each, switch in zip(placed, ("sw-1", "sw-2", "", "sw-2"), strict=True):
+        each.switch_id = switch
+    tell_nodes(site, *placed)
+    spec = spec_of()
+    spec.kind = job_pb2.JOB_KIND_GANG
+    [group] = spec.task_groups
+    group.count, group.together = 2, job_pb2.TOPOLOGY_SWITCH
+    group.resources.cpu_milli = 800
+    job = await tenant.create(spec)
+    seen = await tenant.watch(job.id, lambda seen: len(seen.allocations) == 2)
+    assert {each.node_id for each in seen.allocations} == {"gz/n2", "gz/n4"}
+    waiting = await tenant.create(spec)
+    seen = await tenant.watch(waiting.id, lambda seen: bool(seen.explanations))
+    assert "together: 2 tasks asked on one switch; the best, switch sw-1, has room for 1" in (
+        seen.explanations[0].summary
+    )
+
+
+async def test_a_site_counts_the_switches_and_racks_that_its_nodes_name(
+    site: ScriptedAgent, channel: grpc.aio.Channel
+) -> None:
+    placed = [node(f"n{number}") for number in range(1, 5)]
+    for each, switch in zip(placed, ("sw-1", "sw-1", "sw-2", ""), strict=True):
+        each.switch_id, each.rack_id = switch, "r1"
+    tell_nodes(site, *placed)
+    fleet = FleetServiceStub(channel)
+    while (usage := (await fleet.ListSites(ListSitesRequest())).sites[0].usage).node_count < 4:
+        pass
+    assert (usage.switch_count, usage.rack_count, usage.switchless_node_count) == (2, 1, 1)
 
 
 async def test_where_the_energy_of_a_node_went_is_shown_and_outlives_a_report_of_the_nodes(

@@ -349,6 +349,20 @@ def test_logs_go_where_the_task_wrote_them(mumian: Any, coordinator: ScriptedCoo
     assert [json.loads(line)["stream"] for line in lines] == ["LOG_STREAM_STDOUT", "LOG_STREAM_STDERR"]
 
 
+def test_where_nodes_are_in_their_site_is_shown(mumian: Any, coordinator: ScriptedCoordinator) -> None:
+    usage = fleet_pb2.SiteUsage(switch_count=2, rack_count=1, switchless_node_count=1)
+    coordinator.sites = [fleet_pb2.Site(id="gz", health=fleet_pb2.HEALTH_READY, usage=usage)]
+    coordinator.nodes = [
+        fleet_pb2.Node(id="gz/n1", site_id="gz", switch_id="sw-7", rack_id="r3"),
+        fleet_pb2.Node(id="gz/n2", site_id="gz"),
+    ]
+    assert "gz: 2 switches, 1 rack; 1 node of which no switch is known" in mumian("sites").out
+    table = mumian("nodes").out
+    assert all(word in table for word in ("switch", "rack", "sw-7", "r3"))
+    coordinator.nodes = [fleet_pb2.Node(id="gz/n2", site_id="gz")]
+    assert "switch" not in mumian("nodes").out
+
+
 def test_every_list_verb_prints_a_table_and_json(mumian: Any, coordinator: ScriptedCoordinator) -> None:
     coordinator.jobs = [job(RUNNING)]
     coordinator.sites = [fleet_pb2.Site(id="gz", health=fleet_pb2.HEALTH_READY)]

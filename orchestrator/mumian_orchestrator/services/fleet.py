@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Final, Literal
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -305,6 +305,8 @@ class Fleet:
                     copy.ClearField(field)
             copies[site.id] = copy
         it_power_uw: Counter[str] = Counter()
+        for site_id, copy in copies.items():
+            _count_places(copy.usage, self._nodes.get(site_id, {}).values())
         for node in self.nodes(tenant_id=tenant_id):
             if node.site_id in copies:
                 _total(copies[node.site_id].usage, node)
@@ -344,6 +346,12 @@ def _promise(node: Node, allocation: Allocation) -> None:
             by_index[share.device_index].milli += share.milli
         else:
             node.devices_allocated.append(share)
+
+
+def _count_places(usage: fleet_pb2.SiteUsage, nodes: Collection[Node]) -> None:
+    usage.switch_count = len({node.switch_id for node in nodes if node.switch_id})
+    usage.rack_count = len({node.rack_id for node in nodes if node.rack_id})
+    usage.switchless_node_count = sum(not node.switch_id for node in nodes)
 
 
 def _total(usage: fleet_pb2.SiteUsage, node: Node) -> None:

@@ -31,6 +31,7 @@ def sites(session: Session) -> None:
         session.console.print(site_table(found))
         for site in found:
             _print_power(session, site)
+            _print_places(session, site)
         if brake.engaged:
             session.console.print(f"brake: {brake.summary}", style="bold red", soft_wrap=True)
 
@@ -186,6 +187,19 @@ def _print_power(session: Session, site: Site) -> None:
             session.console.print(
                 f"{site.id}: meter {each.name} {each.fault}; {last}", style="yellow", soft_wrap=True
             )
+
+
+def _print_places(session: Session, site: Site) -> None:
+    """What a site tells of its topology, for jobs that ask for one switch or rack."""
+    usage = site.usage
+    if usage.switch_count or usage.rack_count:
+        told = [
+            *([figures.count(usage.switch_count, "switch")] if usage.switch_count else []),
+            *([figures.count(usage.rack_count, "rack")] if usage.rack_count else []),
+        ]
+        of_none = figures.count(usage.switchless_node_count, "node")
+        rest = f"; {of_none} of which no switch is known" if usage.switchless_node_count else ""
+        session.console.print(f"{site.id}: {', '.join(told)}{rest}", style="dim", soft_wrap=True)
 
 
 def _print_node(session: Session, node: Node) -> None:

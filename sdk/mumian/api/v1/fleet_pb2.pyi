@@ -470,6 +470,9 @@ class SiteUsage(_message.Message):
     ALLOCATION_COUNT_FIELD_NUMBER: _builtins.int
     FACILITY_POWER_MW_ALLOCATED_FIELD_NUMBER: _builtins.int
     FP16_GFLOPS_CAPACITY_FIELD_NUMBER: _builtins.int
+    SWITCH_COUNT_FIELD_NUMBER: _builtins.int
+    RACK_COUNT_FIELD_NUMBER: _builtins.int
+    SWITCHLESS_NODE_COUNT_FIELD_NUMBER: _builtins.int
     node_count: _builtins.int
     cpu_milli_capacity: _builtins.int
     cpu_milli_allocated: _builtins.int
@@ -482,6 +485,10 @@ class SiteUsage(_message.Message):
     """Modelled power at the meter of all allocations under full load: what the power cap is about."""
     fp16_gflops_capacity: _builtins.int
     """Dense FP16 of all accelerators whose figure is known, in 10^9 operations a second."""
+    switch_count: _builtins.int
+    """Distinct switches and racks that its nodes name, and nodes that name no switch."""
+    rack_count: _builtins.int
+    switchless_node_count: _builtins.int
     def __init__(
         self,
         *,
@@ -495,10 +502,13 @@ class SiteUsage(_message.Message):
         allocation_count: _builtins.int = ...,
         facility_power_mw_allocated: _builtins.int = ...,
         fp16_gflops_capacity: _builtins.int = ...,
+        switch_count: _builtins.int = ...,
+        rack_count: _builtins.int = ...,
+        switchless_node_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accelerator_milli_allocated", b"accelerator_milli_allocated", "accelerator_milli_capacity", b"accelerator_milli_capacity", "allocation_count", b"allocation_count", "cpu_milli_allocated", b"cpu_milli_allocated", "cpu_milli_capacity", b"cpu_milli_capacity", "facility_power_mw_allocated", b"facility_power_mw_allocated", "fp16_gflops_capacity", b"fp16_gflops_capacity", "memory_mib_allocated", b"memory_mib_allocated", "memory_mib_capacity", b"memory_mib_capacity", "node_count", b"node_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accelerator_milli_allocated", b"accelerator_milli_allocated", "accelerator_milli_capacity", b"accelerator_milli_capacity", "allocation_count", b"allocation_count", "cpu_milli_allocated", b"cpu_milli_allocated", "cpu_milli_capacity", b"cpu_milli_capacity", "facility_power_mw_allocated", b"facility_power_mw_allocated", "fp16_gflops_capacity", b"fp16_gflops_capacity", "memory_mib_allocated", b"memory_mib_allocated", "memory_mib_capacity", b"memory_mib_capacity", "node_count", b"node_count", "rack_count", b"rack_count", "switch_count", b"switch_count", "switchless_node_count", b"switchless_node_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -66,7 +66,8 @@ async def _submit_until(end_s: float, tenant: str, jobs: Any, answers: Answers) 
                 answers.failed[f"{error.code()}: {error.details()}"] += 1
 
 
-async def _flood(address: str, tenant: str, at_once: int, seconds: float) -> Answers:
+async def flood(address: str, tenant: str, at_once: int, seconds: float) -> Answers:
+    """Submit with so many calls under way."""
     answers = Answers()
     options = [("grpc.use_local_subchannel_pool", 1)]
     channels = [grpc.aio.insecure_channel(address, options=options) for _ in range(min(_CHANNELS, at_once))]
@@ -80,7 +81,7 @@ async def _flood(address: str, tenant: str, at_once: int, seconds: float) -> Ans
     return answers
 
 
-def _give_way() -> None:
+def give_way() -> None:
     """Take no processor time from what is measured, as if this ran on another machine."""
     if os.sched_getscheduler(0) in (os.SCHED_RR, os.SCHED_FIFO):  # `chrt -r 2 python -m bench.overload`
         os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
@@ -89,10 +90,10 @@ def _give_way() -> None:
 
 
 def _flood_process(address: str, tenant: str, at_once: int, seconds: float, pipe: Any) -> None:
-    _give_way()
+    give_way()
     pipe.send("ready")
     pipe.recv()
-    pipe.send(asyncio.run(_flood(address, tenant, at_once, seconds)))
+    pipe.send(asyncio.run(flood(address, tenant, at_once, seconds)))
 
 
 async def _ready_process(
@@ -106,16 +107,16 @@ async def _ready_process(
     process.start()
     await asyncio.to_thread(mine.recv)
 
-    async def flood() -> Answers:
+    async def begin() -> Answers:
         mine.send("go")
         answers: Answers = await asyncio.to_thread(mine.recv)
         process.join()
         return answers
 
-    return flood
+    return begin
 
 
-class _Beats:
+class Beats:
     """An agent that measures how long the coordinator takes to see its heartbeats."""
 
     def __init__(self) -> None:
@@ -151,27 +152,27 @@ def percentile_ms(values_s: list[float], percent: int) -> float:
 
 async def _measure(report: Report, seconds: float, coordinator: Coordinator, metrics: str) -> None:
     async with coordinator.channel() as channel:
-        beats = _Beats()
+        beats = Beats()
         beating = asyncio.create_task(beats.run(channel))
         process = psutil.Process(coordinator.running.process.pid)
 
         async def phase(name: str, at_once: int) -> float:
             floods = [await _ready_process(coordinator.address, "flood", at_once, seconds)] if at_once else []
             beats.took_s.clear()
-            quiet_work = _flood(coordinator.address, "quiet", 1, seconds)
-            quiet, *flood = await asyncio.gather(quiet_work, *(begin() for begin in floods))
-            goodput = sum(each.in_time for each in flood) / seconds
+            quiet_work = flood(coordinator.address, "quiet", 1, seconds)
+            quiet, *told = await asyncio.gather(quiet_work, *(begin() for begin in floods))
+            goodput = sum(each.in_time for each in told) / seconds
             report.line(f"overload_{name}_other_tenant_p99", percentile_ms(quiet.took_s, 99), "ms")
             report.line(f"overload_{name}_heartbeat_p99", percentile_ms(beats.took_s, 99), "ms")
-            if flood:
+            if told:
                 report.line(f"overload_{name}_submits", goodput, "per_s")
-                took_s = [each for answers in flood for each in answers.took_s]
+                took_s = [each for answers in told for each in answers.took_s]
                 for percent in (50, 99):
                     report.line(f"overload_{name}_submit_p{percent}", percentile_ms(took_s, percent), "ms")
-                report.line(f"overload_{name}_refused", sum(each.refused for each in flood), "requests")
-                report.line(f"overload_{name}_failed", sum(each.failed.total() for each in flood), "requests")
+                report.line(f"overload_{name}_refused", sum(each.refused for each in told), "requests")
+                report.line(f"overload_{name}_failed", sum(each.failed.total() for each in told), "requests")
                 click.echo(
-                    "".join(f"  {text}: {count}\n" for each in flood for text, count in each.failed.items()),
+                    "".join(f"  {text}: {count}\n" for each in told for text, count in each.failed.items()),
                     nl=False,
                 )
             report.line(f"overload_{name}_loop_stall", 1000 * await loop_stall_s(metrics), "ms")

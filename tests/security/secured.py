@@ -158,6 +158,7 @@ async def secured(
     access.tokens.on_revoked = guard.end_streams
     server = await start_leading(
         doors_of(config, security),
+        config.connection_limits,
         guard,
         JobService(services.admission, services.endpoints, services.bundles),
         FleetService(services.fleet, services.disconnections),

@@ -192,6 +192,42 @@ async def test_many_slow_connections_keep_nobody_else_out(tmp_path: Path) -> Non
                 await agent.disconnect()
 
 
+async def test_a_request_that_trickles_in_does_not_hold_its_connection_and_a_stream_does(
+    tmp_path: Path,
+) -> None:
+    async with secured(tmp_path, connection_idle_s=1) as platform:
+        token = await platform.token(Role.TENANT_USER, "acme")
+        tls = ssl.create_default_context(cadata=platform.authority.decode())
+        tls.set_alpn_protocols(["h2"])
+        async with platform.people_channel() as channel:
+            jobs, mine = JobServiceStub(channel), bearer(token)
+            request = job_service_pb2.CreateJobRequest(request_id="r", spec=spec_of())
+            job = (await jobs.CreateJob(request, metadata=mine)).job
+            watching: Any = jobs.WatchJob(job_service_pb2.WatchJobRequest(job_id=job.id), metadata=mine)
+            assert (await watching.read()).job.id == job.id
+            reader, writer = await asyncio.open_connection(*platform.people.split(":"), ssl=tls)
+            settings, head = bytes(3) + b"\x04" + bytes(5), b"\x00\x00\x3c\x01\x04\x00\x00\x00\x01"
+            writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + settings + head)
+            ended = asyncio.create_task(_until_the_end(reader))
+            sent = 0
+            while not ended.done():
+                assert sent < 60, "the whole head of the request was taken, however slowly it came"
+                writer.write(b"\x00")
+                sent += 1
+                await asyncio.sleep(0.2)
+            writer.close()
+            await jobs.CancelJob(job_service_pb2.CancelJobRequest(job_id=job.id), metadata=mine)
+            async with asyncio.timeout(20):
+                while not (await watching.read()).job.cancel_requested:
+                    pass
+
+
+async def _until_the_end(reader: asyncio.StreamReader) -> None:
+    with contextlib.suppress(OSError):
+        while await reader.read(1024):
+            pass
+
+
 async def test_one_credential_holds_open_only_so_many_streams(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

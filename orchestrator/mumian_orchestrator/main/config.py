@@ -14,6 +14,7 @@ from mumian.api.v1.fleet_pb2 import Zone
 from mumian_core.v1 import engine_pb2
 
 from mumian_orchestrator.adapters.etcd.client import Credentials
+from mumian_orchestrator.adapters.grpc.server import ConnectionLimits
 from mumian_orchestrator.domain.arrangement import SearchLimits
 from mumian_orchestrator.domain.identity import Role
 from mumian_orchestrator.domain.names import is_name
@@ -93,6 +94,9 @@ class Config:
     decisions_keep_mib: int = 512  # the oldest goes
     shares: ShareRules = ALL_ALIKE  # quotas, guarantees and weights of the tenants
     budget_window_ms: int = 3_600_000  # what has no time limit is paid for in windows of so long
+    # Of all doors together; and how long one without a call lasts.
+    connections_max: int = 20_000
+    connection_idle_s: int = 60
     metrics: str = ""  # host:port where Prometheus scrapes; empty: nowhere
     solver_deadline_ms: int = 5000  # then a simple placement goes on without the solver
     # Ended jobs are put away after a time, or before when there are more than so many; and deleted at last.
@@ -103,6 +107,11 @@ class Config:
     brake_share_percent: int = 50
     brake_window_ms: int = 60_000
     brake_release_after_ms: int = 600_000
+
+    @property
+    def connection_limits(self) -> ConnectionLimits:
+        """What its doors take."""
+        return ConnectionLimits(self.connections_max, self.connection_idle_s)
 
     @property
     def is_secure(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 import socket
 from pathlib import Path
@@ -48,6 +49,7 @@ async def run(config: Config) -> None:
     loop_watch, exporter = LoopWatch(), Exporter()
     cycles = CycleCollector()
     cycles.start()
+    _take_files()
     watching = asyncio.create_task(loop_watch.run())
     exporter.figures = metrics.of_the_process(loop_watch)
     stop_metrics = exporter.listen(*host_and_port("metrics", config.metrics)) if config.metrics else None
@@ -95,13 +97,20 @@ async def _follow(config: Config, incumbent: Incumbent, security: Security | Non
         await incumbent.changed.wait()
         incumbent.changed.clear()
     forwarding = Forwarding(incumbent, security.proof if security else None)
-    server = await start_following(doors_of(config, security), forwarding)
+    doors = doors_of(config, security)
+    server = await start_following(doors, config.connection_limits, forwarding)
     print(f"ready: coordinator on {_where(config)}, following {incumbent.address}", flush=True)
     try:
         await server.wait_for_termination()
     finally:
         await server.stop(None)
         await forwarding.close()
+
+
+def _take_files() -> None:
+    """Every connection is a file: as many as this process may have."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 class _GrpcDoors:
@@ -120,6 +129,7 @@ class _GrpcDoors:
             access.tokens.on_revoked = guard.end_streams
         self._server = await start_leading(
             doors_of(self._config, self._security),
+            self._config.connection_limits,
             guard,
             JobService(services.admission, services.endpoints, services.bundles),
             FleetService(services.fleet, services.disconnections),

@@ -95,6 +95,26 @@ class Door:
     credentials: Callable[[], grpc.ServerCredentials] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class ConnectionLimits:
+    """How many connections there may be, of all doors together, and how long one without a call lasts.
+
+    A connection whose first call never comes to be, however slowly it is sent, is one without a call.
+    """
+
+    count_max: int = 20_000
+    idle_s: int = 60
+
+    @property
+    def options(self) -> list[tuple[str, int]]:
+        """Of each of the servers: the kernel spreads connections by chance, so each takes twice its part."""
+        each_max = max(2, 2 * self.count_max // _SERVERS)
+        return [
+            ("grpc.max_allowed_incoming_connections", each_max),
+            ("grpc.max_connection_idle_ms", 1000 * self.idle_s),
+        ]
+
+
 class Server:
     """Some servers behind the same doors, among which the kernel spreads the connections."""
 
@@ -112,6 +132,7 @@ class Server:
 
 async def start_leading(
     doors: Sequence[Door],
+    limits: ConnectionLimits,
     guard: Guard | None,
     jobs: JobService,
     fleet: FleetService,
@@ -130,7 +151,8 @@ async def start_leading(
     """
 
     def serving() -> grpc.aio.Server:
-        server = grpc.aio.server(options=_OPTIONS, interceptors=[guard] if guard else [])
+        options = [*_OPTIONS, *limits.options]
+        server = grpc.aio.server(options=options, interceptors=[guard] if guard else [])
         job_service_pb2_grpc.add_JobServiceServicer_to_server(jobs, server)
         fleet_service_pb2_grpc.add_FleetServiceServicer_to_server(fleet, server)
         planning_service_pb2_grpc.add_PlanningServiceServicer_to_server(planning, server)
@@ -145,7 +167,7 @@ async def start_leading(
     return await _start(serving, doors)
 
 
-async def start_following(doors: Sequence[Door], forwarding: Forwarding) -> Server:
+async def start_following(doors: Sequence[Door], limits: ConnectionLimits, forwarding: Forwarding) -> Server:
     """Serve the same by asking the leader, who checks what callers may do.
 
     Raises:
@@ -153,7 +175,7 @@ async def start_following(doors: Sequence[Door], forwarding: Forwarding) -> Serv
     """
 
     def serving() -> grpc.aio.Server:
-        server = grpc.aio.server(options=_OPTIONS)
+        server = grpc.aio.server(options=[*_OPTIONS, *limits.options])
         server.add_generic_rpc_handlers((forwarding,))
         return server
 

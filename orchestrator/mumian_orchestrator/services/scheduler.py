@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 # One call of the engine; the rest waits for the next, so that no single call keeps a newcomer waiting.
 EVALUATION_JOBS_MAX, EVALUATION_TASKS_MAX = 256, 512
 _VERIFIED_AGAIN_AFTER_S = 5
+# A look costs more than a job of it: what comes in so soon after one is looked at together.
+_BETWEEN_S = 0.01
 # What is committed of a decision without a turn of the event loop: a job takes up to half a millisecond.
 _PART_JOBS = 8
 # While callers wait to be let in, they have so many times as much of the event loop as what is placed: who is
@@ -90,6 +92,8 @@ class Scheduler:
             await self._something_to_do()
             while self._queue:
                 await self._evaluate_batch()
+                if len(self._queue) < EVALUATION_JOBS_MAX:
+                    await asyncio.sleep(_BETWEEN_S)
 
     async def _something_to_do(self) -> None:
         """Wait until a job has arrived or a deferred one is due."""

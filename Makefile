@@ -55,7 +55,7 @@ sim: setup ## Simulate faults by SEEDS=1000 seeds in virtual time, or replay one
 	$(BIN)/python -m tests.sim.run $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
 
 sim-mutations: setup ## Leave out one thing after the other that keeps a promise: the simulation has to find each
-	$(BIN)/python -m tests.sim.run --mutation all --seeds 40
+	$(BIN)/python -m tests.sim.run --mutation all --seeds 80
 
 test-unit: setup ## What needs neither Ray nor etcd: seconds
 	$(BIN)/pytest -m "not ray and not etcd and not e2e"

@@ -120,12 +120,11 @@ class Submissions:
         return outcomes
 
     async def _lacks(self, tenant_id: str, wanted: Submission) -> RequestRefusedError | None:
-        """Why a new job cannot be, for what was to be there before it."""
+        """Why a new job cannot be, for a bundle that is to be stored before it."""
         if self._table.request(f"{tenant_id}/{wanted.request_id}") is not None:
             return None
         try:
             await self._bundles.require(tenant_id, wanted.spec)
-            self._secrets.require(tenant_id, wanted.spec)
         except RequestRefusedError as refused:
             return refused
         return None
@@ -151,6 +150,7 @@ class Submissions:
             known_id, known_digest = known.split()
         else:
             self._durability.refuse_when_full()
+            self._secrets.require(tenant_id, wanted.spec)
             full = new.normal_forms.get(digest) or self.normalise(tenant_id, wanted.spec)
             new.normal_forms[digest] = full
             job_id, now = self._unused_id(full.name, new.job_ids), self._clock.now()

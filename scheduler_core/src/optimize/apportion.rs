@@ -4,13 +4,13 @@
 //! many kinds want is not gone before the last of them choose.
 
 use super::guide::Guide;
-use crate::assignment::problem::{range, Amounts, Problem, Weights, DIMS, NONE, REFUSED};
+use crate::assignment::problem::{range, Amounts, Problem, Weights, DIMS, NONE};
 use crate::assignment::solution::Solution;
 use crate::bound::PRICE_SHIFT;
 
 /// How much of a price the share of a class counts as by which it is ahead of the tasks, or behind.
 const FEEDBACK: f64 = 1.0;
-/// Turns that are taken at most, about: each looks at all columns. Of more tasks several take one turn.
+/// Turns that are taken at most, about. Of more tasks several take one turn.
 const TURNS_MAX: usize = 1 << 17;
 /// Turns between two questions whether to go on.
 const TURNS_PER_ASK: usize = 1024;
@@ -27,8 +27,8 @@ pub struct Share {
     pub tasks: Vec<u32>,
 }
 
-/// The shares of all tasks that are nowhere and stand alone, by class. Some tasks may get none: no class has
-/// room for them.
+/// The shares of all tasks that are nowhere and stand alone, by class. Some tasks may get none: what is open to
+/// them is full, or far dearer than what they had better wait for.
 pub fn apportion(solution: &Solution<'_>, guide: &Guide<'_>, proceed: &mut dyn FnMut() -> bool) -> Vec<Share> {
     let problem = solution.problem;
     let mut levels = Levels::of(solution, guide);
@@ -79,6 +79,8 @@ struct Levels<'p> {
     free: Vec<Amounts>,
     left: Vec<Amounts>,
     columns: Vec<Level>,
+    /// Of each kind the columns that it may go to.
+    wide: Vec<Vec<u32>>,
 }
 
 /// The same of what one column is charged for.
@@ -99,7 +101,8 @@ impl<'p> Levels<'p> {
             usable.fold(Amounts::default(), |sum, free| std::array::from_fn(|d| sum[d] + free[d]))
         };
         let free: Vec<Amounts> = problem.classes.iter().map(|class| free(class.nodes.clone())).collect();
-        let mut levels = Self { problem, left: free.clone(), free, columns: Vec::new() };
+        let wide = (0..problem.kinds.len() as u32).map(|kind| guide.wide(kind)).collect();
+        let mut levels = Self { problem, left: free.clone(), free, columns: Vec::new(), wide };
         levels.columns = (0..problem.columns.len())
             .map(|column| {
                 let of_class = guide.price(problem.columns[column].class);
@@ -120,17 +123,19 @@ impl<'p> Levels<'p> {
     fn best(&self, kind: u32, through: f64) -> Option<u32> {
         let facts = &self.problem.kinds[kind as usize];
         let of_kind = [facts.amounts[0], facts.amounts[1], facts.device_milli];
+        let costs = self.problem.costs(kind);
         let mut best: Option<(f64, u32)> = None;
-        for (column, (&cost, level)) in (0..).zip(self.problem.costs(kind).iter().zip(&self.columns)) {
+        for &column in &self.wide[kind as usize] {
+            let level = &self.columns[column as usize];
             let weight = match self.problem.weights {
                 Weights::OfKind => of_kind,
                 Weights::OfPair(_) => [self.problem.weight(kind, column)[0], 0, 0],
             };
-            if cost == REFUSED || (0..TERMS).any(|t| weight[t] > level.left[t]) {
+            if (0..TERMS).any(|t| weight[t] > level.left[t]) {
                 continue;
             }
             let charge = |t: usize| weight[t] as f64 * (level.risen[t] - FEEDBACK * through * level.price[t]);
-            let cost = cost as f64 + charge(0) + charge(1) + charge(2);
+            let cost = costs[column as usize] as f64 + charge(0) + charge(1) + charge(2);
             if best.is_none_or(|(least, _)| cost < least) {
                 best = Some((cost, column));
             }

@@ -9,6 +9,12 @@ use crate::threads::shared;
 pub const PART_BITS: u32 = 8;
 /// Columns of a kind that are kept in order. The rest is looked through when these are full.
 const NEAR_MAX: usize = 16;
+/// Columns that tasks of a kind are spread over: of few a part of those open to it, and so many at the least, since
+/// what is far dearer is better left to others. Of many all: kinds have much the same best ones, and what is
+/// no kind's would stay empty. Tried with 500, 1,000 and 5,000 columns.
+const COLUMNS_FEW: usize = 750;
+const WIDE_PART: usize = 3;
+const WIDE_MIN: usize = 96;
 /// Where sums of a few dozen cannot overflow.
 const HIGHEST: i64 = 1 << 55;
 
@@ -51,6 +57,19 @@ impl<'p> Guide<'p> {
     /// The best columns of a kind, best first.
     pub fn near(&self, kind: u32) -> &[(i64, u32)] {
         &self.near[kind as usize]
+    }
+
+    /// The columns that tasks of a kind are spread over, in no order of cost.
+    pub fn wide(&self, kind: u32) -> Vec<u32> {
+        let mut all: Vec<_> = self.allowed(kind).collect();
+        let count = (all.len() / WIDE_PART).max(WIDE_MIN);
+        if self.problem.columns.len() <= COLUMNS_FEW && all.len() > count {
+            all.select_nth_unstable(count - 1);
+            all.truncate(count);
+        }
+        let mut columns: Vec<u32> = all.into_iter().map(|(_, column)| column).collect();
+        columns.sort_unstable();
+        columns
     }
 
     /// The least adjusted cost of a kind anywhere.

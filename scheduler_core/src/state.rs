@@ -18,6 +18,9 @@ use crate::wire::mumian_core::v1 as border;
 /// By id. Hashed without entropy: where the keys lie, and so what a delta costs, is the same in every run.
 type ById<V> = GenericHashMap<String, V, BuildHasherDefault<DefaultHasher>, DefaultSharedPtr>;
 
+/// Where a reset may go on from at most, so that counting on never overflows.
+const GENERATION_MAX: u64 = u64::MAX / 2;
+
 /// The live state: a cluster and where each allocation is. A fork of it costs nothing until one
 /// of the two is changed.
 #[derive(Debug, Clone, Default)]
@@ -73,7 +76,8 @@ impl State {
         }
         validate::delta(&delta)?;
         self.check(&delta)?;
-        let next = if delta.reset { current.max(delta.base_generation) + 1 } else { current + 1 };
+        let after = if delta.reset { current.max(delta.base_generation.min(GENERATION_MAX)) } else { current };
+        let next = after + 1;
         if delta.reset {
             *self = Self::default();
             self.cluster.structure = next;

@@ -321,5 +321,9 @@ fn a_delta_out_of_order_is_refused_until_it_starts_anew() {
         let delta = border::Delta { base_generation, ..Default::default() };
         assert_eq!(state.apply(delta), Err(CoreError::ResyncNeeded { base: base_generation, current: 1 }));
     }
-    assert_eq!(state.apply(border::Delta { base_generation: 9, reset: true, ..Default::default() }), Ok(2));
+    let anew = |base_generation| border::Delta { base_generation, reset: true, ..Default::default() };
+    assert_eq!(state.apply(anew(9)), Ok(10), "it goes on from the later of the two");
+    assert_eq!(state.apply(anew(3)), Ok(11));
+    let far = state.apply(anew(u64::MAX)).expect("it is taken for less");
+    assert_eq!(state.apply(border::Delta { base_generation: far, ..Default::default() }), Ok(far + 1));
 }

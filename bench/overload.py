@@ -28,12 +28,12 @@ from mumian.agent.v1 import agent_pb2
 from mumian.agent.v1.agent_service_pb2_grpc import AgentServiceStub
 from mumian.api.v1 import fleet_pb2, job_service_pb2
 from mumian.api.v1.job_service_pb2_grpc import JobServiceStub
+from mumian_orchestrator.main.free_ports import free_port
 
 from bench.report import Report
 from bench.store import private_etcd
 from tests.orchestrator.conftest import Coordinator
 from tests.orchestrator.tenant import spec_of
-from tests.processes import free_port
 
 _PEAK_AT_ONCE, _OVERLOAD = 400, 5
 _CHANNELS = 8

@@ -28,12 +28,13 @@ import grpc
 import psutil
 from mumian.api.v1 import job_service_pb2 as pb
 from mumian.api.v1.job_service_pb2_grpc import JobServiceStub
+from mumian_orchestrator.main.free_ports import free_port
 
 from bench.report import Report
 from bench.store import private_etcd
 from tests.orchestrator.conftest import Coordinator
 from tests.orchestrator.tenant import spec_of
-from tests.processes import SCRIPTS, free_port
+from tests.processes import SCRIPTS
 
 _CHANNELS = 4
 _OPTIONS = (("grpc.use_local_subchannel_pool", 1),)

@@ -26,12 +26,12 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from mumian.agent.v1 import agent_pb2 as pb
 from mumian.agent.v1.agent_service_pb2_grpc import AgentServiceStub
 from mumian.api.v1 import fleet_pb2
+from mumian_orchestrator.main.free_ports import free_port
 
 from bench.overload import loop_stall_s, percentile_ms
 from bench.report import Report
 from bench.store import private_etcd
 from tests.orchestrator.conftest import Coordinator
-from tests.processes import free_port
 
 _BEAT_S, _POWER_EVERY = 1.0, 2
 _JOIN_WITHIN_S = 20.0

@@ -20,12 +20,12 @@ from typing import Any
 
 import click
 import psutil
+from mumian_orchestrator.main.free_ports import free_port
 
 from bench.overload import Beats, flood, give_way, loop_stall_s, percentile_ms
 from bench.report import Report
 from bench.store import private_etcd
 from tests.orchestrator.conftest import Coordinator
-from tests.processes import free_port
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _SETTINGS = bytes(3) + b"\x04\x00" + bytes(4)  # of HTTP/2, with nothing in it

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import trustme
 from mumian_orchestrator.main.embedded import find_etcd
+from mumian_orchestrator.main.free_ports import free_port
 
-from tests.processes import Running, free_port, wait_for_port
+from tests.processes import Running, wait_for_port
 
 
 @dataclass(frozen=True, slots=True)

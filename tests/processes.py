@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import select
 import signal
 import socket
@@ -16,19 +15,6 @@ from pathlib import Path
 
 READY_WITHIN_S = 180.0
 SCRIPTS = Path(sys.executable).parent
-
-
-# Below the ports that the kernel gives to outgoing connections, above those of Ray's workers: between this
-# answer and its use nobody takes it, though tests run side by side.
-PORTS = range(20_000, 32_000)
-
-
-def free_port() -> int:
-    """A port of this machine that nobody listens on now."""
-    while True:
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", secrets.choice(PORTS)))
-            return int(probe.getsockname()[1])
 
 
 class Running:

@@ -15,7 +15,8 @@ from pathlib import Path
 import psutil
 import yaml
 from mumian_agent.domain.probe_packet import PACKET_BYTES, answer_to
-from mumian_orchestrator.main.embedded import free_port, start_etcd, start_script
+from mumian_orchestrator.main.embedded import start_etcd, start_script
+from mumian_orchestrator.main.free_ports import free_port
 from mumian_orchestrator.main.local_processes import LocalProcesses
 
 _SITE = {

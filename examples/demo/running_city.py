@@ -12,7 +12,8 @@ from pathlib import Path
 
 import yaml
 from mumian_agent.adapters.ray.settings import temp_dir_of
-from mumian_orchestrator.main.embedded import free_port, has_ready_line, start_etcd, start_script
+from mumian_orchestrator.main.embedded import has_ready_line, start_etcd, start_script
+from mumian_orchestrator.main.free_ports import free_port
 from mumian_orchestrator.main.local_processes import LocalProcesses
 
 from examples.demo import city, delay_proxy

@@ -20,11 +20,12 @@ from mumian.agent.v1 import agent_pb2 as pb
 from mumian.api.v1 import job_pb2, job_service_pb2
 from mumian_agent.adapters.ray.settings import temp_dir_of
 from mumian_agent.runtime import process_tree
+from mumian_orchestrator.main.free_ports import free_port
 
 from tests.agent.scripted_coordinator import ScriptedCoordinator, run_of
 from tests.agent.task_processes import process_of
 from tests.agent.test_supervisor import AUTO, LISTEN
-from tests.processes import SCRIPTS, Running, free_port
+from tests.processes import SCRIPTS, Running
 
 pytestmark = pytest.mark.ray
 

@@ -14,9 +14,10 @@ from mumian_agent.domain.config import NodeConfig
 from mumian_agent.main.cli import load
 from mumian_agent.main.doctor import command, devices, machine, site
 from mumian_agent.runtime.accelerators.inspector import Inspector
+from mumian_orchestrator.main.free_ports import free_port
 
 from tests.agent.test_local import desk_of
-from tests.processes import SCRIPTS, free_port
+from tests.processes import SCRIPTS
 
 
 def config_file(folder: Path, **fields: object) -> Path:

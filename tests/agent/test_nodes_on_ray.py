@@ -14,11 +14,12 @@ from mumian.api.v1 import job_pb2
 from mumian.api.v1.fleet_pb2 import Node
 from mumian_agent.runtime import process_tree
 from mumian_agent.runtime.process_tree import NODE_VARIABLE
+from mumian_orchestrator.main.free_ports import free_port
 
 from tests.agent.scripted_coordinator import ScriptedCoordinator, run_of
 from tests.agent.task_processes import process_of
 from tests.agent.test_agent_on_ray import Agent
-from tests.processes import SCRIPTS, Running, free_port
+from tests.processes import SCRIPTS, Running
 
 pytestmark = pytest.mark.ray
 

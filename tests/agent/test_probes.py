@@ -19,8 +19,9 @@ from mumian_agent.runtime.probing.prober import NoAnswerError, Prober
 from mumian_agent.runtime.probing.target import SAMPLES_MIN
 from mumian_agent.runtime.probing.udp_echo import UdpAddress, UdpEcho
 from mumian_agent.runtime.reflector import Reflector, ReflectorError
+from mumian_orchestrator.main.free_ports import free_port
 
-from tests.processes import SCRIPTS, Running, free_port
+from tests.processes import SCRIPTS, Running
 
 
 @pytest.fixture

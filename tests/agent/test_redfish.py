@@ -18,9 +18,10 @@ from mumian_agent.runtime.power.http_meters import RedfishMeter
 from mumian_agent.runtime.power.meter import MeterError
 from mumian_agent.runtime.power.site_meters import power_of_site
 from mumian_agent.runtime.power.site_power import in_use
+from mumian_orchestrator.main.free_ports import free_port
 
 from tests.agent.test_doctor import config_file
-from tests.processes import SCRIPTS, free_port, wait_for_port
+from tests.processes import SCRIPTS, wait_for_port
 
 CHASSIS = "Chassis/437XR1138R2"
 # A server since 2021, with a resource for what its sensors say (DSP2046, EnvironmentMetrics).

@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from mumian_orchestrator.main.free_ports import free_port
 
 from examples.demo import delay_proxy
 from examples.demo.delay_proxy import DelayedPath, PathError
-from tests.processes import Running, free_port
+from tests.processes import Running
 
 RTT_MS = 30.0
 HOST = "127.0.0.1"

@@ -8,11 +8,12 @@ from pathlib import Path
 import grpc
 import pytest
 import yaml
+from mumian_orchestrator.main.free_ports import free_port
 
 from tests.etcd_cluster import EtcdCluster
 from tests.orchestrator.scripted_agent import ScriptedAgent
 from tests.orchestrator.tenant import Tenant
-from tests.processes import SCRIPTS, Running, free_port
+from tests.processes import SCRIPTS, Running
 
 
 @pytest.fixture(scope="session")

@@ -20,11 +20,11 @@ from mumian.api.v1.job_service_pb2_grpc import JobServiceStub
 from mumian_orchestrator.adapters.grpc.errors import Context, abort
 from mumian_orchestrator.domain.errors import overloaded
 from mumian_orchestrator.domain.job_events import replay
+from mumian_orchestrator.main.free_ports import free_port
 
 from tests.orchestrator.conftest import Coordinator
 from tests.orchestrator.scripted_agent import ScriptedAgent
 from tests.orchestrator.tenant import Tenant, spec_of
-from tests.processes import free_port
 
 pytestmark = pytest.mark.etcd
 

@@ -15,11 +15,12 @@ import pytest
 import yaml
 from mumian.api.v1 import fleet_pb2, job_pb2
 from mumian.api.v1.job_pb2 import JobSpec, OnDisconnect
+from mumian_orchestrator.main.free_ports import free_port
 
 from tests.orchestrator.conftest import Coordinator
 from tests.orchestrator.scripted_agent import ScriptedAgent
 from tests.orchestrator.tenant import Tenant, spec_of
-from tests.processes import SCRIPTS, Running, free_port
+from tests.processes import SCRIPTS, Running
 
 pytestmark = [pytest.mark.e2e, pytest.mark.etcd, pytest.mark.ray]
 

@@ -14,8 +14,9 @@ from typing import Any
 
 import psutil
 import pytest
+from mumian_orchestrator.main.free_ports import free_port
 
-from tests.processes import SCRIPTS, free_port
+from tests.processes import SCRIPTS
 
 PARTS = ["etcd", "coordinator", "reflector", "agent"]
 WITHIN_S = 60.0

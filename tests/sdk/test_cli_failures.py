@@ -17,8 +17,9 @@ from mumian.api.v1 import job_pb2
 from mumian.api.v1.job_pb2 import Job
 from mumian.api.v1.job_service_pb2 import ReadLogsResponse
 from mumian.cli import app
+from mumian_orchestrator.main.free_ports import free_port
 
-from tests.processes import SCRIPTS, free_port
+from tests.processes import SCRIPTS
 from tests.sdk.scripted_coordinator import ScriptedCoordinator, refusal
 
 HUGE = "9" * 30

@@ -12,8 +12,8 @@ from mumian.api.v1 import fleet_pb2, job_pb2
 from mumian.api.v1.explanation_pb2 import Explanation
 from mumian.api.v1.job_pb2 import Job
 from mumian.api.v1.job_service_pb2 import ReadLogsResponse
+from mumian_orchestrator.main.free_ports import free_port
 
-from tests.processes import free_port
 from tests.sdk.scripted_coordinator import ScriptedCoordinator, refusal
 
 RUNNING, SUCCEEDED = job_pb2.JOB_STATE_RUNNING, job_pb2.JOB_STATE_SUCCEEDED

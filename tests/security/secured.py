@@ -36,11 +36,10 @@ from mumian_orchestrator.domain.audit import Head
 from mumian_orchestrator.domain.identity import Caller, Role
 from mumian_orchestrator.main.composition import Services, compose
 from mumian_orchestrator.main.config import Config
+from mumian_orchestrator.main.free_ports import free_port
 from mumian_orchestrator.main.security import Security, doors_of, secret_box_of, security_of
 from mumian_orchestrator.services.leadership import campaign
 from mumian_orchestrator.services.store.fenced import FencedStore
-
-from tests.processes import free_port
 
 ROOT = Caller("root", frozenset({Role.PLATFORM_ADMIN}))
 

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from mumian_orchestrator.main.free_ports import free_port
 
 from tests.orchestrator.conftest import Coordinator
 from tests.orchestrator.conftest import etcd_endpoint as etcd_endpoint
-from tests.processes import SCRIPTS, Running, free_port
+from tests.processes import SCRIPTS, Running
 
 pytestmark = [pytest.mark.etcd, pytest.mark.ray, pytest.mark.e2e]
 

@@ -17,12 +17,13 @@ from mumian.agent.v1.enrolment_service_pb2_grpc import EnrolmentServiceStub
 from mumian.api.v1 import job_pb2
 from mumian.api.v1.fleet_pb2 import Site
 from mumian.errors import MumianError
+from mumian_orchestrator.main.free_ports import free_port
 
 from tests.orchestrator.conftest import Coordinator
 from tests.orchestrator.conftest import etcd_endpoint as etcd_endpoint
 from tests.orchestrator.scripted_agent import ScriptedAgent
 from tests.orchestrator.tenant import spec_of
-from tests.processes import SCRIPTS, free_port
+from tests.processes import SCRIPTS
 from tests.security.secured import SiteKey
 
 pytestmark = pytest.mark.etcd

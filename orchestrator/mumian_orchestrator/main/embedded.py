@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import socket
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from mumian.errors import MumianError
 
 from mumian_orchestrator.adapters.fernet.secret_box import FernetBox, KeyFileError
 from mumian_orchestrator.main.config import ConfigError, host_and_port, read_mapping
+from mumian_orchestrator.main.free_ports import free_port
 from mumian_orchestrator.main.local_processes import LocalProcesses, StartError
 from mumian_orchestrator.main.security import SECRETS_KEY
 
@@ -60,13 +60,6 @@ def find_etcd() -> str:
     if found is None:
         raise StartError("etcd is not installed; `apt-get install etcd-server`, or `make etcd` in a checkout")
     return found
-
-
-def free_port() -> int:
-    """A port of this machine that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def start_etcd(processes: LocalProcesses, state_dir: Path) -> str:

@@ -295,3 +295,20 @@ async def test_a_report_on_no_year_is_refused_by_its_field(year: str) -> None:
     async with leading(MemoryCluster(), HOURLY) as services:
         with pytest.raises(RequestRefusedError, match=rf"year \('{year}'\) must be a year"):
             await services.treasury.city_report(year)
+
+
+@pytest.mark.parametrize(("token", "is_refused"), [("zzz?", True), ("", False), ("MA==", False)])
+async def test_no_token_shows_lines_of_another_period(token: str, is_refused: bool) -> None:
+    """`MA==` is a key before all months: what stood between it and the month was listed once."""
+    async with leading(MemoryCluster(), HOURLY) as services:
+        site = await joined(services)
+        [allocation] = (await created(services, timed(), "a")).allocations
+        start = CLOCK.now()
+        site.status(allocation.id, SUCCEEDED, start_time=start, end_time=CLOCK.now())
+        await asyncio.sleep(MOMENT_S)
+        asked = services.treasury.tenant_statement("acme", "2027-03", token)
+        if is_refused:
+            with pytest.raises(RequestRefusedError, match="page_token"):
+                await asked
+        else:
+            assert not (await asked).lines

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from mumian.api.v1 import job_event_pb2, job_pb2
 from mumian.api.v1.job_pb2 import Allocation, Job, JobSpec
 
+from mumian_orchestrator.domain.allocation import allocation_of
 from mumian_orchestrator.domain.decision import Decision, PendingJob, Placement, TaskId
 from mumian_orchestrator.domain.handover import is_movable, successor_of
 from mumian_orchestrator.domain.job_state import is_live, task_of, tasks_to_place
@@ -220,26 +221,17 @@ class PlanApplier:
         self, job: Job, placement: Placement, spec: JobSpec | None = None, version: int = 0
     ) -> Allocation:
         """Of the job's own spec, or of a newer version."""
-        groups = (spec or job.spec).task_groups
-        group = next(group for group in groups if group.name == placement.task.group)
         earlier = sum(task_of(allocation) == placement.task for allocation in job.allocations)
-        return Allocation(
-            id=f"{job.id}.{placement.task.group}.{placement.task.index}{f'.{earlier}' if earlier else ''}",
-            job_id=job.id,
-            tenant_id=job.tenant_id,
-            task_group=placement.task.group,
-            task_index=placement.task.index,
-            attempt=1,
-            site_id=placement.site_id,
-            node_id=placement.node_id,
-            resources=group.resources,
-            devices=placement.devices,
-            state=job_pb2.ALLOCATION_STATE_PENDING,
-            cost=placement.cost,
-            latency=placement.latency,
-            create_time=self._clock.now(),
-            job_version=version or job.version,
+        made = allocation_of(
+            placement,
+            job,
+            spec or job.spec,
+            f"{job.id}.{placement.task.group}.{placement.task.index}{f'.{earlier}' if earlier else ''}",
+            job_pb2.ALLOCATION_STATE_PENDING,
+            self._clock.now(),
         )
+        made.job_version = version or job.version
+        return made
 
 
 def _by_job(placements: Sequence[Placement]) -> dict[str, list[Placement]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NamedTuple, cast
@@ -84,6 +85,14 @@ def records_of(path: Path) -> Iterator[SealedRecord]:
 def content_of(path: Path) -> Iterator[DecisionRecord]:
     """A file's records without their hashes."""
     return (DecisionRecord.FromString(sealed.record) for sealed in records_of(path))
+
+
+def last_in(folder: Path) -> Sealed | None:
+    """The last record, found without reading the files before; None: there is none."""
+    for path in reversed(files_in(folder)):
+        for sealed in deque(records_of(path), maxlen=1):
+            return Sealed(DecisionRecord.FromString(sealed.record), sealed.hash)
+    return None
 
 
 def records_in(folder: Path) -> Iterator[Sealed]:

@@ -12,7 +12,6 @@ from typing import IO, Any, cast
 from mumian.storage.v1.decision_pb2 import DecisionAnswer, DecisionRecord
 
 from mumian_orchestrator.adapters.disk import decision_files
-from mumian_orchestrator.adapters.disk.decision_files import DecisionFilesError
 from mumian_orchestrator.ports.clock import Clock
 
 log = logging.getLogger(__name__)
@@ -88,11 +87,9 @@ class DiskDecisionLog:
 
     def _find_end(self) -> None:
         """Go on behind what is there; what is damaged is left as it is, and shows."""
-        try:
-            for sealed in decision_files.records_in(self._folder):
-                self._number, self._hash = sealed.record.number, sealed.hash
-        except DecisionFilesError as error:
-            log.error("%s", error)
+        last = decision_files.last_in(self._folder)
+        if last is not None:
+            self._number, self._hash = last.record.number, last.hash
 
     # Beside the event loop.
 

@@ -19,6 +19,7 @@ from mumian_orchestrator.bench.sim.backend import Placed, Stage
 from mumian_orchestrator.bench.sim.links import Links
 from mumian_orchestrator.bench.sim.policies import Rearranging
 from mumian_orchestrator.bench.sim.scenario import Scenario
+from mumian_orchestrator.domain.allocation import allocation_of
 from mumian_orchestrator.domain.arrangement import SearchLimits
 from mumian_orchestrator.domain.decision import Decision, PendingJob, Placement, TaskId
 from mumian_orchestrator.domain.handover import advance, is_movable
@@ -250,21 +251,12 @@ class RunningServices:
 
     def successor(self, job: Job, placement: Placement, old_id: str) -> Allocation:
         """The allocation that would take over."""
-        group = next(group for group in job.spec.task_groups if group.name == placement.task.group)
-        return Allocation(
-            id=f"{_task_id(job, placement.task)}.copy-{next(self._copies)}",
-            job_id=job.id,
-            task_group=placement.task.group,
-            task_index=placement.task.index,
-            attempt=1,
-            site_id=placement.site_id,
-            node_id=placement.node_id,
-            resources=group.resources,
-            devices=placement.devices,
-            state=job_pb2.ALLOCATION_STATE_STARTING,
-            create_time=self._clock.now(),
-            takes_over_from=old_id,
+        copy_id = f"{_task_id(job, placement.task)}.copy-{next(self._copies)}"
+        made = allocation_of(
+            placement, job, job.spec, copy_id, job_pb2.ALLOCATION_STATE_STARTING, self._clock.now()
         )
+        made.takes_over_from = old_id
+        return made
 
     async def settled(self, successor_ids: Collection[str]) -> None:
         """Wait until none of them is under way."""

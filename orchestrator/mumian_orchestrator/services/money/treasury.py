@@ -16,6 +16,7 @@ from mumian_orchestrator.domain.money.ledger import budget_of
 from mumian_orchestrator.domain.money.periods import is_period, month_of, year_of
 from mumian_orchestrator.domain.money.shortage import cny
 from mumian_orchestrator.domain.names import is_name
+from mumian_orchestrator.domain.pages import key_of, token_of
 from mumian_orchestrator.ports.store import TermStore
 from mumian_orchestrator.services.archive import Archive
 from mumian_orchestrator.services.commit_log import CommitLog
@@ -202,14 +203,14 @@ class Treasury:
     ) -> Statement:
         """The first lines with the total of all, or the lines behind a token."""
         made = Statement(party_id=party_id, period=period)
-        async for token, entries in self._entries(period, page_token):
+        async for key, entries in self._entries(period, key_of(page_token)):
             lines = [line for line in lines_of(entries) if is_of_party(line)]
             if not page_token:
                 add_to_total(made, lines)
             if not made.next_page_token:
                 made.lines.extend(lines)
                 if len(made.lines) >= LINES_MAX:
-                    made.next_page_token = token
+                    made.next_page_token = token_of(key)
             elif page_token:
                 break
         return made
@@ -217,7 +218,7 @@ class Treasury:
     async def _entries(self, period: str, after: str = "") -> AsyncIterator[tuple[str, list[LedgerEntry]]]:
         """The entries of a period, some at a time, each with where to go on; other work goes on beside."""
         prefix = f"{PAGES}{period}{'-' if len(period) == 4 else '/'}"
-        key = f"{PAGES}{after}" if after else prefix
+        key = max(prefix, f"{PAGES}{after}")
         while found := await self._store.read_log_after(prefix, key, _PAGES_AT_ONCE):
             key = found[-1][0]
             yield key.removeprefix(PAGES), await asyncio.to_thread(_entries_on, [page for _, page in found])

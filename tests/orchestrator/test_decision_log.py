@@ -22,6 +22,7 @@ from mumian_orchestrator.adapters.disk.decision_log import DiskDecisionLog
 from mumian_orchestrator.domain.decision import PendingJob, TaskId
 
 READY = fleet_pb2.HEALTH_READY
+KEEP_BYTES = 60_000
 SITES, NODES = ("a", "b", "c"), 4
 
 
@@ -100,12 +101,13 @@ def all_made_again(folder: Path) -> list[MadeAgain]:
 @pytest.mark.parametrize("seed", range(5))
 def test_every_decision_that_is_kept_comes_out_the_same_bit_for_bit(tmp_path: Path, seed: int) -> None:
     """Also those in files whose first record is the whole state, put together from the file before."""
-    log = log_in(tmp_path, keep_bytes=160_000)
+    log = log_in(tmp_path, keep_bytes=KEEP_BYTES)
     City(seed, log).live(300)
     log.close()
     files = files_in(tmp_path)
-    assert len(files) == 8
-    assert [path.suffix for path in files] == [".gz"] * 7 + [".binpb"]
+    assert len(files) > 4
+    assert {path.suffix for path in files[:-1]} == {".gz"}
+    assert sum(path.stat().st_size for path in files) <= KEEP_BYTES
     assert next(kept(tmp_path)).whole, "the oldest have been thrown away"
     again = all_made_again(tmp_path)
     assert {made.is_same for made in again} == {True}
@@ -148,7 +150,7 @@ def test_the_next_coordinator_goes_on_in_the_same_chain_behind_a_torn_end(tmp_pa
 
 
 def test_a_changed_record_and_a_file_that_is_gone_are_found(tmp_path: Path) -> None:
-    log = log_in(tmp_path, keep_bytes=160_000)
+    log = log_in(tmp_path, keep_bytes=KEEP_BYTES)
     City(3, log).live(200)
     log.close()
     files = files_in(tmp_path)

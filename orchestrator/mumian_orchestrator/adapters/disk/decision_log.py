@@ -16,8 +16,10 @@ from mumian_orchestrator.ports.clock import Clock
 
 log = logging.getLogger(__name__)
 
-# The oldest of so many goes when a new file begins.
-_FILES = 8
+# A file is full with so much of what may be kept; packed it is a small part of that.
+_FILE_PART = 8
+# With more files it would take minutes to read them all.
+_FILES_MAX = 64
 # Records that wait for a slow disk; with more of them, nothing is recorded until the next term.
 _WAITING_MAX = 20_000
 
@@ -28,12 +30,13 @@ class DiskDecisionLog:
     """A folder of files, each of which begins with the whole state.
 
     Args:
-        keep_bytes: so much disk is used at the most; full files are packed and take a part of it.
+        keep_bytes: so much disk is used at the most: the oldest file goes when a new one has no room.
         condense: the whole state after a file's records, as bytes of a Delta.
     """
 
     def __init__(self, folder: Path, keep_bytes: int, condense: Condense, clock: Clock) -> None:
-        self._folder, self._file_bytes, self._condense = folder, keep_bytes // _FILES, condense
+        self._folder, self._file_bytes, self._condense = folder, keep_bytes // _FILE_PART, condense
+        self._keep_bytes = keep_bytes
         self._clock = clock
         self._waiting: SimpleQueue[DecisionRecord | None] = SimpleQueue()
         self._number, self._hash = 0, b""
@@ -122,11 +125,21 @@ class DiskDecisionLog:
         self._close()
         if was_open:
             decision_files.pack(self._path)
-        for path in decision_files.files_in(self._folder)[: 1 - _FILES]:
-            path.unlink()
+        self._make_room()
         self._path = decision_files.next_path(self._folder)
         self._file = self._path.open("xb")
         self._put(whole, self._file, is_first=True)
+
+    def _make_room(self) -> None:
+        """For a new file, and for what that is packed into."""
+        files = decision_files.files_in(self._folder)
+        sizes = {path: path.stat().st_size for path in files}
+        for path in files:
+            is_full = sum(sizes.values()) > self._keep_bytes - 2 * self._file_bytes
+            if not is_full and len(sizes) < _FILES_MAX:
+                break
+            path.unlink()
+            del sizes[path]
 
     def _put(self, record: DecisionRecord, file: IO[bytes], *, is_first: bool = False) -> None:
         sealed = decision_files.seal(record, self._hash, is_first=is_first)

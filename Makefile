@@ -13,7 +13,7 @@ export RAY_USAGE_STATS_ENABLED := 0
 .DEFAULT_GOAL := help
 .PHONY: help setup peers etcd helm demo dev test test-unit lint types bench bench-online bench-border bench-openb
 .PHONY: bench-instructions bench-agent bench-global bench-global-large bench-gap bench-security bench-rtt faults sim sim-mutations
-.PHONY: proto wheels docs
+.PHONY: proto wheels docs test-again
 
 help: ## Show the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -44,7 +44,11 @@ dev: setup etcd ## Start the platform on this machine; `.venv/bin/mumian down` s
 
 test: setup peers etcd ## All tests: Rust, then Python with real etcd and Ray
 	$(CARGO) test --release --workspace --quiet
-	$(BIN)/pytest --numprocesses 2 --dist loadfile
+	$(BIN)/pytest --numprocesses 2 --dist loadfile $(if $(AGAIN),|| $(MAKE) --no-print-directory test-again)
+
+test-again: ## What failed last in Python, once more and alone on the machine
+	@echo "== once more, alone: what passes now is still a defect, of the product or of its test; see above =="
+	$(BIN)/pytest --last-failed --last-failed-no-failures none
 
 ROUNDS ?= 5
 faults: setup etcd ## Kill, stop and replace coordinators at work, and look for what was lost or done twice (15 minutes)

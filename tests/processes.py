@@ -10,8 +10,10 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+
+import psutil
 
 READY_WITHIN_S = 180.0
 SCRIPTS = Path(sys.executable).parent
@@ -66,6 +68,22 @@ class Running:
         self.process.wait()
         if self.process.stdout is not None:
             self.process.stdout.close()
+
+
+def the_process(among: Iterable[psutil.Process], name: str = "") -> psutil.Process | None:
+    """The one (of that name), None where there is none yet.
+
+    A child that has not yet become its own program has the name, arguments and environment of its parent:
+    of a process and its child the parent is meant. Fails if there are two.
+    """
+    parents: dict[int, int] = {}
+    for process in among:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if not name or process.name() == name:
+                parents[process.pid] = process.ppid()
+    found = [pid for pid, parent in parents.items() if parent not in parents]
+    assert len(found) <= 1, f"{len(found)} processes where one is meant: {found}"
+    return psutil.Process(found[0]) if found else None
 
 
 def wait_for_port(endpoint: str) -> None:

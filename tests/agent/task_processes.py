@@ -7,6 +7,8 @@ import asyncio
 import psutil
 from mumian_agent.runtime import process_tree
 
+from tests.processes import the_process
+
 
 async def process_of(allocation_id: str, name: str = "") -> psutil.Process:
     """The one process of the first attempt of an allocation; or its one of that name.
@@ -15,8 +17,6 @@ async def process_of(allocation_id: str, name: str = "") -> psutil.Process:
     """
     async with asyncio.timeout(60):
         while True:
-            found = [p for p in process_tree.members(allocation_id, 1) if not name or p.name() == name]
-            if found:
-                [process] = found
-                return process
+            if found := the_process(process_tree.members(allocation_id, 1), name):
+                return found
             await asyncio.sleep(0.02)

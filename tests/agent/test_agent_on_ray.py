@@ -25,7 +25,7 @@ from mumian_orchestrator.main.free_ports import free_port
 from tests.agent.scripted_coordinator import ScriptedCoordinator, run_of
 from tests.agent.task_processes import process_of
 from tests.agent.test_supervisor import AUTO, LISTEN
-from tests.processes import SCRIPTS, Running
+from tests.processes import SCRIPTS, Running, the_process
 
 pytestmark = pytest.mark.ray
 
@@ -83,7 +83,9 @@ class Agent:
 
     def ray_servers(self) -> set[int]:
         """The processes of its Ray that live as long as it does; workers come and go."""
-        return {process.pid for process in self.ray_processes() if process.name() in ("gcs_server", "raylet")}
+        running = self.ray_processes()
+        servers = [the_process(running, name) for name in ("gcs_server", "raylet")]
+        return {server.pid for server in servers if server}
 
 
 @pytest.fixture

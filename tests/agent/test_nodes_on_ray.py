@@ -19,7 +19,7 @@ from mumian_orchestrator.main.free_ports import free_port
 from tests.agent.scripted_coordinator import ScriptedCoordinator, run_of
 from tests.agent.task_processes import process_of
 from tests.agent.test_agent_on_ray import Agent
-from tests.processes import SCRIPTS, Running
+from tests.processes import SCRIPTS, Running, the_process
 
 pytestmark = pytest.mark.ray
 
@@ -42,9 +42,8 @@ class Machine:
 
     def raylet(self) -> psutil.Process:
         """Its part of Ray."""
-        [raylet] = [
-            child for child in psutil.Process(self.running.process.pid).children() if child.name() == "raylet"
-        ]
+        raylet = the_process(psutil.Process(self.running.process.pid).children(), "raylet")
+        assert raylet is not None
         return raylet
 
 
@@ -207,5 +206,6 @@ async def restarted(coordinator: ScriptedCoordinator, count: int, before: psutil
 
 def agent_raylet(agent: Agent) -> psutil.Process:
     """The raylet of the agent's own machine."""
-    [raylet] = [each for each in agent.ray_processes() if each.name() == "raylet"]
+    raylet = the_process(agent.ray_processes(), "raylet")
+    assert raylet is not None
     return raylet

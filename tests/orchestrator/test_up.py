@@ -16,7 +16,7 @@ import psutil
 import pytest
 from mumian_orchestrator.main.free_ports import free_port
 
-from tests.processes import SCRIPTS
+from tests.processes import SCRIPTS, the_process
 
 PARTS = ["etcd", "coordinator", "reflector", "agent"]
 WITHIN_S = 60.0
@@ -176,7 +176,8 @@ def test_up_runs_jobs_keeps_them_over_a_restart_and_down_stops_what_is_left_of_a
     assert "the same, bit for bit" in told
     assert re.search(r"▶ +local .* CHOSEN", told)
 
-    [agent] = [p for p in machine.processes() if "mumian-agent run" in " ".join(p.cmdline())]
+    agent = the_process(p for p in machine.processes() if "mumian-agent run" in " ".join(p.cmdline()))
+    assert agent is not None
     agent.kill()
     agent.wait(10)
     code, reason, message = refusal(machine.run("-o", "json", "up"))

@@ -108,7 +108,10 @@ bench-security: setup etcd ## What TLS, tokens and the audit log cost a submit, 
 	$(BIN)/python -m bench.security
 
 bench-agent: setup etcd ## The agent: submit to running, overhead, probe traffic, error of coordinates (4 minutes)
-	@$(BIN)/python -m bench.agent.run
+	@# In an environment of its own, as it is installed: Ray would load some of what the tools here have brought.
+	@UV_PROJECT_ENVIRONMENT=target/agent $(UV) sync --quiet --locked --compile-bytecode \
+		--package mumian-agent --extra ray --no-dev
+	@$(BIN)/python -m bench.agent.run --agent target/agent/bin/mumian-agent
 
 bench-rtt: setup ## Network coordinates on measured matrices: three seeds (half a minute)
 	$(BIN)/mumian-bench rtt data/rtt/planetlab_490_1.tsv.gz

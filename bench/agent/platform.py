@@ -15,10 +15,11 @@ from pathlib import Path
 import psutil
 import yaml
 from mumian_agent.domain.probe_packet import PACKET_BYTES, answer_to
-from mumian_orchestrator.main.embedded import start_etcd, start_script
+from mumian_orchestrator.main.embedded import has_ready_line, start_etcd, start_script
 from mumian_orchestrator.main.free_ports import free_port
 from mumian_orchestrator.main.local_processes import LocalProcesses
 
+_AGENT_READY_WITHIN_S = 180.0
 _SITE = {
     "id": "bench",
     "operator_id": "self",
@@ -56,8 +57,13 @@ class Platform:
 
 
 @contextlib.contextmanager
-def platform(zones: int) -> Iterator[Platform]:
-    """Real etcd, coordinator and agent, with the settings that they have by default; gone afterwards."""
+def platform(zones: int, agent_script: Path) -> Iterator[Platform]:
+    """Real etcd, coordinator and agent, with the settings that they have by default; gone afterwards.
+
+    Args:
+        zones: so many that the agent probes.
+        agent_script: `mumian-agent` of the environment whose libraries count as the agent's.
+    """
     folder = Path(tempfile.mkdtemp(prefix="mumian-bench-"))
     processes, reflector, address = LocalProcesses(folder), CountingReflector(), f"127.0.0.1:{free_port()}"
     named = [{"id": f"zone-{number}", "reflector": reflector.address} for number in range(zones)]
@@ -73,7 +79,8 @@ def platform(zones: int) -> Iterator[Platform]:
         for name, content in (("coordinator", coordinator), ("agent", site)):
             (folder / f"{name}.yaml").write_text(yaml.safe_dump(content))
         start_script(processes, "coordinator", "mumian-coordinator", "--config", f"{folder}/coordinator.yaml")
-        start_script(processes, "agent", "mumian-agent", "run", "--config", f"{folder}/agent.yaml")
+        run_agent = [str(agent_script), "run", "--config", f"{folder}/agent.yaml"]
+        processes.start("agent", run_agent, has_ready_line, _AGENT_READY_WITHIN_S)
         records = json.loads((folder / "processes.json").read_text())
         pid = next(record["pid"] for record in records if record["name"] == "agent")
         yield Platform(address, psutil.Process(pid), reflector)

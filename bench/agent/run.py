@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import os
 import statistics
+import sys
 import time
+from pathlib import Path
 from typing import NamedTuple
 
 import click
@@ -51,12 +53,19 @@ class Overhead(NamedTuple):
 @click.option("--targets", type=click.IntRange(1, 1000), multiple=True, default=(10, 100), show_default=True)
 @click.option("--seconds", type=click.FloatRange(1, 600), default=30.0, show_default=True)
 @click.option("--jobs", type=click.IntRange(10, 10_000), default=100, show_default=True)
-def agent(targets: tuple[int, ...], seconds: float, jobs: int) -> None:
+@click.option(
+    "--agent",
+    "agent_script",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    default=Path(sys.executable).with_name("mumian-agent"),
+    help="Of an environment that has nothing but the agent; default: the one beside this Python.",
+)
+def agent(targets: tuple[int, ...], seconds: float, jobs: int, agent_script: Path) -> None:
     """Start latency, overhead, probe traffic and error of coordinates: lines, and a table at the end."""
     report, raw, rows = Report("agent"), {}, []
     click.echo(f"load_at_start {os.getloadavg()[0]:.1f}")
     for count in targets:
-        with platform(count) as up:
+        with platform(count, agent_script.absolute()) as up:
             overhead = _overhead(up, seconds)
             starts_ms = _starts_ms(up, jobs)
         p50_ms, p99_ms = percentile(starts_ms, 50), percentile(starts_ms, 99)

@@ -13,7 +13,9 @@ from mumian_orchestrator.adapters.memory.virtual_time import VirtualClock
 from mumian_orchestrator.domain.job_events import replay, without
 from mumian_orchestrator.main.composition import Services, compose
 from mumian_orchestrator.main.config import Config
+from mumian_orchestrator.ports.clock import Clock
 from mumian_orchestrator.ports.engine import Engine
+from mumian_orchestrator.ports.ledger_files import LedgerFiles
 from mumian_orchestrator.ports.secret_box import SecretBox
 from mumian_orchestrator.services.leadership import campaign
 from mumian_orchestrator.services.store.fenced import FencedStore
@@ -28,13 +30,19 @@ async def leading(
     config: Config | None = None,
     engine: Engine | None = None,
     secret_box: SecretBox | None = None,
+    ledger_files: LedgerFiles | None = None,
+    clock: Clock | None = None,
 ) -> AsyncIterator[Services]:
     """A leader's services at work."""
     kv, config = MemoryKeyValue(cluster), config or Config()
     term = await campaign(kv, f"{KEY_PREFIX}leader", "test", config.lease_ttl_s)
     store = FencedStore(kv, KEY_PREFIX, term)
     engine = engine or CoreEngine(config.policy)
-    services = compose(config, term.number, store, engine, VirtualClock(), secret_box=secret_box)
+    services = compose(
+        *(config, term.number, store, engine, clock or VirtualClock()),
+        secret_box=secret_box,
+        ledger_files=ledger_files,
+    )
     services.load((await store.load()).entries)
     running = asyncio.create_task(services.run())
     try:

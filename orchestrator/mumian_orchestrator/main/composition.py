@@ -12,6 +12,7 @@ from mumian_orchestrator.main.config import Config
 from mumian_orchestrator.ports.bundle_store import BundleStore
 from mumian_orchestrator.ports.clock import Clock
 from mumian_orchestrator.ports.engine import Engine
+from mumian_orchestrator.ports.ledger_files import LedgerFiles
 from mumian_orchestrator.ports.secret_box import SecretBox
 from mumian_orchestrator.ports.store import TermStore
 from mumian_orchestrator.ports.store_health import StoreHealth
@@ -39,6 +40,7 @@ from mumian_orchestrator.services.money.corrections import Corrections
 from mumian_orchestrator.services.money.documents import MoneyDocuments
 from mumian_orchestrator.services.money.funding import Funding
 from mumian_orchestrator.services.money.ledger_book import LedgerBook
+from mumian_orchestrator.services.money.ledger_pages import LedgerPages
 from mumian_orchestrator.services.money.quotes import Quotes
 from mumian_orchestrator.services.money.treasury import Treasury
 from mumian_orchestrator.services.plan_applier import PlanApplier
@@ -171,6 +173,7 @@ def compose(
     bundle_store: BundleStore | None = None,
     security: Security | None = None,
     secret_box: SecretBox | None = None,
+    ledger_files: LedgerFiles | None = None,
 ) -> Services:
     """Everything that a leader serves with; it does nothing until `load` and `run`."""
     commit_log = CommitLog(store)
@@ -200,6 +203,7 @@ def compose(
     archive = Archive(table, store, commit_log, clock, config.archive)
     rollouts = Rollouts(table, solver, applier, scheduler, shares, clock)
     corrections = Corrections(fleet, book, commit_log)
+    pages = LedgerPages(store, ledger_files)
     limits, interval_s = config.search_limits, config.reoptimize_interval_s
     holds = Holds()
     reoptimisation = Reoptimisation(
@@ -234,7 +238,7 @@ def compose(
         admission=admission,
         endpoints=Endpoints(table, fleet),
         bundles=bundles,
-        treasury=Treasury(book, documents, corrections, fleet, table, archive, scheduler, store, commit_log),
+        treasury=Treasury(book, documents, corrections, fleet, table, archive, scheduler, pages, commit_log),
         funding=funding,
         _book=book,
         _documents=documents,

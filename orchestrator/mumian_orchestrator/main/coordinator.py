@@ -12,6 +12,7 @@ from pathlib import Path
 from mumian_orchestrator.adapters.clock import SystemClock
 from mumian_orchestrator.adapters.core.engine import CoreEngine
 from mumian_orchestrator.adapters.disk.bundle_store import DiskBundleStore
+from mumian_orchestrator.adapters.disk.ledger_files import DiskLedgerFiles
 from mumian_orchestrator.adapters.etcd.client import EtcdClient
 from mumian_orchestrator.adapters.etcd.health import EtcdHealth
 from mumian_orchestrator.adapters.etcd.key_value import EtcdKeyValue
@@ -75,9 +76,11 @@ async def run(config: Config) -> None:
                     _GrpcDoors(config, exporter, security),
                 )
                 bundles = DiskBundleStore(Path(config.bundles_dir)) if config.bundles_dir else None
+                ledger_files = DiskLedgerFiles(Path(config.ledger_dir)) if config.ledger_dir else None
                 clock = SystemClock()
                 await lead(
-                    config, kv, term, engine, clock, doors, stop, health, bundles, security, secret_box
+                    *(config, kv, term, engine, clock, doors, stop, health, bundles, security, secret_box),
+                    ledger_files,
                 )
             finally:
                 exporter.figures = metrics.of_the_process(loop_watch)

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from mumian.api.v1.job_pb2 import Allocation
 from mumian.storage.v1 import ledger_pb2
-from mumian.storage.v1.ledger_pb2 import LedgerEntry, LedgerHead, LedgerPage, StoredFund, StoredFunds
+from mumian.storage.v1.ledger_pb2 import (
+    LedgerEntry,
+    LedgerFile,
+    LedgerHead,
+    LedgerPage,
+    LedgerPutAway,
+    StoredFund,
+    StoredFunds,
+)
 
 from mumian_orchestrator.domain.money.holds import amounts_of
 from mumian_orchestrator.domain.money.ledger import (
@@ -26,7 +34,7 @@ from mumian_orchestrator.domain.money.ledger import (
 from mumian_orchestrator.domain.money.periods import year_of
 
 # Where what it reads is stored, relative to the store's prefix.
-HEAD, FUNDS, PAGES = "ledger/head", "ledger/funds/", "log/ledger/"
+HEAD, FUNDS, PAGES, PUT_AWAY = "ledger/head", "ledger/funds/", "log/ledger/", "log/ledger-put-away"
 JOBS, ALLOCATIONS = "jobs/", "allocations/"
 
 
@@ -40,57 +48,96 @@ class Audit(NamedTuple):
     posted_microcny: int
 
 
+def files_of(stored: Mapping[str, bytes]) -> list[LedgerFile]:
+    """The months that were put away, oldest first: their pages come before those that are stored."""
+    return list(LedgerPutAway.FromString(stored.get(PUT_AWAY, b"")).files)
+
+
 def pages_of(stored: Mapping[str, bytes]) -> Iterator[LedgerPage]:
-    """The pages in their order, which is that of their keys."""
-    for key in sorted(key for key in stored if key.startswith(PAGES)):
+    """The stored pages in their order, which is that of their keys."""
+    # Of a month that was put away some may be left, if that was broken off.
+    behind = max((f"{PAGES}{file.month}0" for file in files_of(stored)), default="")  # "0" follows "/"
+    for key in sorted(key for key in stored if key.startswith(PAGES) and key > behind):
         yield LedgerPage.FromString(stored[key])
 
 
-def entries_of(stored: Mapping[str, bytes]) -> Iterator[LedgerEntry]:
-    """All entries, oldest first."""
-    for page in pages_of(stored):
-        yield from page.entries
+def _no_files(month: str) -> Iterable[LedgerPage]:
+    raise LedgerError(f"{month} was put away, and its file is needed")
 
 
-def audit_of(stored: Mapping[str, bytes]) -> Audit:
+def audit_of(
+    stored: Mapping[str, bytes], put_away: Callable[[str], Iterable[LedgerPage]] = _no_files
+) -> Audit:
     """Replay the ledger and compare it with all that is stored, by key.
+
+    Args:
+        put_away: gives the pages of a month that lies in a file.
 
     Raises:
         LedgerError: the first thing that is wrong.
     """
-    balances, newest, pages, time_ns = Balances(), b"", 0, 0
-    posted: dict[tuple[str, int], LedgerEntry] = {}
-    for page in pages_of(stored):
-        pages += 1
-        newest = page_hash(newest, [entry.SerializeToString() for entry in page.entries])
-        if newest != page.hash:
-            raise LedgerError(f"the page of entry {page.entries[0].sequence} was changed, or one before it")
-        for entry in page.entries:
-            balances.apply(entry)
-            if entry.time.ToNanoseconds() < time_ns:
-                raise LedgerError(f"entry {entry.sequence} is older than the one before it")
-            time_ns = entry.time.ToNanoseconds()
-            if entry.kind == ledger_pb2.LEDGER_ENTRY_KIND_POST:
-                attempt = entry.allocation_id, entry.attempt
-                if attempt in posted:
-                    raise LedgerError(
-                        f"attempt {entry.attempt} of {entry.allocation_id} is posted twice, by entries "
-                        f"{posted[attempt].sequence} and {entry.sequence}"
-                    )
-                posted[attempt] = entry
-    _compare_head(stored, balances.sequence, newest)
+    replayed = Replay()
+    for file in files_of(stored):
+        replayed.take_all(put_away(file.month))
+        if (replayed.balances.sequence, replayed.hash) != (file.sequence, file.hash):
+            raise LedgerError(
+                f"the file of {file.month} ends with entry {replayed.balances.sequence}, and with entry "
+                f"{file.sequence} when that month was put away"
+            )
+    replayed.take_all(pages_of(stored))
+    balances, posted = replayed.balances, replayed.posted
+    _compare_head(stored, balances.sequence, replayed.hash)
     allocations = [
         Allocation.FromString(value) for key, value in stored.items() if key.startswith(ALLOCATIONS)
     ]
     _compare_holds(allocations, balances)
     job_ids = {key.removeprefix(JOBS) for key in stored if key.startswith(JOBS)}
     return Audit(
-        pages,
+        replayed.pages,
         balances.sequence,
         _compare_funds(stored, balances),
         _compare_receipts(allocations, posted, job_ids),
         sum(entry.settlement.receipt.total_microcny for entry in posted.values()),
     )
+
+
+class Replay:
+    """The pages of a ledger, taken one after the other from its beginning."""
+
+    def __init__(self) -> None:
+        self.balances, self.hash, self.pages = Balances(), b"", 0
+        self.posted: dict[tuple[str, int], LedgerEntry] = {}  # by allocation and attempt
+        self._time_ns = 0
+
+    def take_all(self, pages: Iterable[LedgerPage]) -> None:
+        """Take the next pages.
+
+        Raises:
+            LedgerError: the first thing that is wrong.
+        """
+        for page in pages:
+            self.pages += 1
+            self.hash = page_hash(self.hash, [entry.SerializeToString() for entry in page.entries])
+            if self.hash != page.hash:
+                raise LedgerError(
+                    f"the page of entry {page.entries[0].sequence} was changed, or one before it"
+                )
+            for entry in page.entries:
+                self._take(entry)
+
+    def _take(self, entry: LedgerEntry) -> None:
+        self.balances.apply(entry)
+        if entry.time.ToNanoseconds() < self._time_ns:
+            raise LedgerError(f"entry {entry.sequence} is older than the one before it")
+        self._time_ns = entry.time.ToNanoseconds()
+        if entry.kind == ledger_pb2.LEDGER_ENTRY_KIND_POST:
+            attempt = entry.allocation_id, entry.attempt
+            if attempt in self.posted:
+                raise LedgerError(
+                    f"attempt {entry.attempt} of {entry.allocation_id} is posted twice, by entries "
+                    f"{self.posted[attempt].sequence} and {entry.sequence}"
+                )
+            self.posted[attempt] = entry
 
 
 def _compare_head(stored: Mapping[str, bytes], sequence: int, newest: bytes) -> None:

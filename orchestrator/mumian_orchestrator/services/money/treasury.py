@@ -17,14 +17,14 @@ from mumian_orchestrator.domain.money.periods import is_period, month_of, year_o
 from mumian_orchestrator.domain.money.shortage import cny
 from mumian_orchestrator.domain.names import is_name
 from mumian_orchestrator.domain.pages import key_of, token_of
-from mumian_orchestrator.ports.store import TermStore
 from mumian_orchestrator.services.archive import Archive
 from mumian_orchestrator.services.commit_log import CommitLog
 from mumian_orchestrator.services.fleet import Fleet
 from mumian_orchestrator.services.job_table import JobTable
 from mumian_orchestrator.services.money.corrections import Corrections
 from mumian_orchestrator.services.money.documents import MoneyDocuments
-from mumian_orchestrator.services.money.ledger_book import PAGES, BudgetLimits, LedgerBook
+from mumian_orchestrator.services.money.ledger_book import BudgetLimits, LedgerBook
+from mumian_orchestrator.services.money.ledger_pages import LedgerPages
 from mumian_orchestrator.services.scheduler import Scheduler
 
 _HOUR_S = 3600
@@ -32,7 +32,6 @@ BUDGET_MICROCNY_MAX = 10**18
 
 # Lines that one answer has, and a few more: pages of the ledger are not cut.
 LINES_MAX = 2000
-_PAGES_AT_ONCE = 100
 
 
 class Treasury:
@@ -47,13 +46,13 @@ class Treasury:
         table: JobTable,
         archive: Archive,
         scheduler: Scheduler,
-        store: TermStore,
+        pages: LedgerPages,
         commit_log: CommitLog,
     ) -> None:
         self._book, self._documents, self._corrections = book, documents, corrections
         self._fleet, self._scheduler = fleet, scheduler
         self._table, self._archive = table, archive
-        self._store, self._log = store, commit_log
+        self._pages, self._log = pages, commit_log
 
     async def run(self) -> None:
         """Let price lists hold from hour to hour, until cancelled."""
@@ -217,11 +216,8 @@ class Treasury:
 
     async def _entries(self, period: str, after: str = "") -> AsyncIterator[tuple[str, list[LedgerEntry]]]:
         """The entries of a period, some at a time, each with where to go on; other work goes on beside."""
-        prefix = f"{PAGES}{period}{'-' if len(period) == 4 else '/'}"
-        key = max(prefix, f"{PAGES}{after}")
-        while found := await self._store.read_log_after(prefix, key, _PAGES_AT_ONCE):
-            key = found[-1][0]
-            yield key.removeprefix(PAGES), await asyncio.to_thread(_entries_on, [page for _, page in found])
+        async for some in self._pages.of(period, after):
+            yield some.end, await asyncio.to_thread(_entries_on, some.pages)
 
     def _period(self, asked: str) -> str:
         if asked and not is_period(asked):

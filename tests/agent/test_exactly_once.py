@@ -101,7 +101,7 @@ command = st.tuples(
 )
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(st.lists(command, max_size=12))
 def test_no_order_of_commands_starts_an_attempt_twice_or_after_its_stop_or_after_a_newer_one(
     commands: list[tuple[str, str, int, bool]],

@@ -151,7 +151,7 @@ MODELS = st.sampled_from([(), ("T4",), ("G2", "T4")])
 TASK = st.builds(TraceTask, st.integers(0, 8000), st.integers(0, 16_384), GPU_MILLI, MODELS)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     nodes=st.lists(NODE, min_size=1, max_size=6),
     tasks=st.lists(TASK, min_size=1, max_size=12),

@@ -17,7 +17,7 @@ def run(*arguments: str) -> Result:
     return CliRunner().invoke(main, ["rtt", *arguments])
 
 
-def test_on_planetlab_coordinates_know_unmeasured_pairs_about_as_well_as_published() -> None:
+def test_on_planetlab_coordinates_know_unmeasured_pairs_better_than_published() -> None:
     answer = run(
         str(DATA / "planetlab_490_1.tsv.gz"),
         "--seeds",
@@ -34,8 +34,8 @@ def test_on_planetlab_coordinates_know_unmeasured_pairs_about_as_well_as_publish
     few, many = document["runs"]
     assert (document["nodes"], few["samples_per_node"], many["samples_per_node"]) == (490, 16, 96)
     assert many["median_relative_error"] < few["median_relative_error"]
-    assert many["median_relative_error"] < 1.2 * document["published_vivaldi"]["median_relative_error"]
-    assert many["median_relative_error"] < 0.5 * many["constant_median_relative_error"]
+    assert many["median_relative_error"] < 0.8 * document["published_vivaldi"]["median_relative_error"]
+    assert few["p90_relative_error"] < few["constant_median_relative_error"]
     assert many["within_error_permille"] > 900
 
 
@@ -52,7 +52,7 @@ def test_where_the_world_is_no_plane_the_error_says_so() -> None:
         "json",
     )
     (only,) = json.loads(answer.output)["runs"]
-    assert only["median_relative_error"] > 0.3
+    assert 0.3 < only["median_relative_error"] < 0.9 * only["constant_median_relative_error"]
     assert only["within_error_permille"] > 900
 
 

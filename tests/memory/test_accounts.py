@@ -41,7 +41,7 @@ from tests.orchestrator.tenant import spec_of
 EXAMPLES = [file.read_text() for file in sorted(Path("examples/money").glob("*.yaml"))]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     st.lists(
         st.tuples(

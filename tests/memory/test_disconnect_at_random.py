@@ -147,7 +147,7 @@ async def play(script: list[tuple[int, str, int]], cluster: MemoryCluster) -> No
     await replayed_jobs_are_the_stored_ones(cluster)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.lists(st.tuples(st.integers(0, 2), st.sampled_from(LINKS), st.integers(1, 50)), max_size=8))
 def test_every_task_runs_once_whatever_the_links_do(script: list[tuple[int, str, int]]) -> None:
     run_in_virtual_time(play(script, MemoryCluster()))

@@ -57,7 +57,7 @@ async def left_by(lives: Sequence[Sequence[int]], order: Sequence[int] | None) -
     return [left.state, *(allocation.state for allocation in left.allocations)]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.lists(st.sampled_from(LIVES), min_size=TASKS, max_size=TASKS),
     st.lists(st.integers(0, 7), max_size=16),

@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from mumian.api.v1 import error_pb2
 from mumian_orchestrator.adapters.memory.virtual_time import run_in_virtual_time
@@ -88,7 +88,6 @@ async def test_no_more_refusals_are_held_back_than_may_wait() -> None:
 requests = st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 3), st.booleans()), max_size=40)
 
 
-@settings(deadline=None)
 @given(requests, st.integers(1, 3))
 def test_whoever_comes_and_goes_nobody_is_forgotten(
     calls_made: list[tuple[str, int, bool]], at_once: int

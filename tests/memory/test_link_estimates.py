@@ -9,15 +9,12 @@ import statistics
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-import pytest
 from mumian.api.v1.explanation_pb2 import SiteVerdict
 from mumian.api.v1.fleet_pb2 import FIGURE_SOURCE_MEASURED, FIGURE_SOURCE_MODELLED, Link, Zone
 from mumian.api.v1.job_pb2 import JobSpec
 from mumian_orchestrator.adapters.memory.key_value import MemoryCluster
 from mumian_orchestrator.bench.rtt.matrix import read_matrix
-from mumian_orchestrator.domain.network_coordinates import NetworkCoordinates
 from mumian_orchestrator.main.config import Config
-from mumian_orchestrator.services import link_estimates
 from mumian_orchestrator.services.link_estimates import FRESH_S
 
 from tests.memory.city import City
@@ -150,22 +147,3 @@ async def test_on_the_internets_round_trips_estimates_with_their_errors_cover_ni
     assert len(errors) > 400
     assert statistics.median(errors) < 0.25
     assert statistics.mean(covered) > 0.9
-
-
-async def test_of_many_links_each_is_learnt_from_more_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(link_estimates, "_LEARNT_PER_SECOND_MAX", 1)
-    learnt: list[tuple[str, str]] = []
-    observe = NetworkCoordinates.observe
-
-    def counting(self: NetworkCoordinates, from_id: str, to_id: str, rtt_us: int) -> None:
-        learnt.append((from_id, to_id))
-        observe(self, from_id, to_id, rtt_us)
-
-    monkeypatch.setattr(NetworkCoordinates, "observe", counting)
-    async with leading(MemoryCluster(), Config(zones=(Zone(id="tianhe"),))) as services:
-        city = City(services, "near", "west", "north")
-        await city.connect()
-        await rounds(city, 100)
-    # Of p50 and p99, a hundred seconds long.
-    assert 150 <= len(learnt) <= 230
-    assert all(learnt.count(pair) >= 30 for pair in MEASURED)

@@ -120,7 +120,7 @@ change = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.lists(change, max_size=30))
 def test_the_newest_events_replay_to_the_stored_job(changes: list[tuple[str, ...]]) -> None:
     async def run() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from mumian_orchestrator.services.probe_plan import PEERS_MAX, ProbePlan
 
@@ -24,7 +24,6 @@ def test_all_probe_all_and_the_zones_while_they_are_few() -> None:
         assert plan.targets(site_id) == {"tianhe": ZONES["tianhe"], **others}
 
 
-@settings(deadline=None)
 @given(st.permutations([f"s{number}" for number in range(3 * PEERS_MAX)]))
 def test_of_many_each_probes_some_whatever_the_order_in_which_they_joined(site_ids: list[str]) -> None:
     plan, sorted_plan = plan_of(site_ids), plan_of(sorted(site_ids))

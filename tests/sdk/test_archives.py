@@ -37,7 +37,7 @@ def entry(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> tarfile
     return made
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(FOLDERS)
 def test_what_is_packed_is_unpacked_and_packs_to_the_same_bytes(
     contents: dict[tuple[str, str], bytes],

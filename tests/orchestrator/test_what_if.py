@@ -6,7 +6,15 @@ import grpc
 import pytest
 from mumian.api.v1 import job_pb2
 from mumian.api.v1.explanation_pb2 import FILTER_LATENCY_SLO
-from mumian.api.v1.planning_pb2 import AddNodes, FleetChange, SetLink, SetPrice, SetPue
+from mumian.api.v1.planning_pb2 import (
+    AddNodes,
+    AddSite,
+    FleetChange,
+    SetLink,
+    SetPrice,
+    SetPue,
+    SetSlo,
+)
 
 from tests.orchestrator.planning import MOVE_MICROCNY, SERVICE, optimize, running, site, what_if
 from tests.orchestrator.tenant import Tenant, spec_of
@@ -90,6 +98,59 @@ async def test_a_slower_link_breaks_the_promise_of_what_runs_behind_it(
     assert "12 ms > 10 ms" in task.broken.reason
 
 
+async def test_a_new_site_takes_what_waits_as_the_one_that_it_is_like_would(
+    channel: grpc.aio.Channel, tenant: Tenant
+) -> None:
+    cheap = await site(channel, "cheap", cpu_milli=1000)
+    cheap.links(2000)
+    spec = spec_of("first", kind=SERVICE)
+    spec.task_groups[0].latency_slo.zone_ids.append("tianhe")
+    spec.task_groups[0].latency_slo.budget_us = 10_000
+    await running(tenant, cheap, spec)
+    spec.name = "second"
+    waits = await tenant.create(spec)
+    await tenant.watch(waits.id, lambda job: bool(job.explanations))
+    added = FleetChange(add_site=AddSite(like_site_id="cheap", site_id="west"))
+    answer = await what_if(channel, added)
+    assert (answer.best_before.unplaced_task_count, answer.best_after.unplaced_task_count) == (1, 0)
+    assert {share.site_id: share.task_count for share in answer.best_after.sites} == {"cheap": 1, "west": 1}
+    far = FleetChange(set_link=SetLink(from_id="tianhe", to_site_id="west", rtt_p99_us=12_000))
+    assert (await what_if(channel, added, far)).best_after.unplaced_task_count == 1
+    more = FleetChange(add_nodes=AddNodes(like_node_id="cheap/n1+1", count=1))
+    (share,) = (await what_if(channel, added, FleetChange(lose_site_id="cheap"), more)).best_after.sites
+    assert (share.site_id, share.task_count) == ("west", 2)
+    with pytest.raises(grpc.aio.AioRpcError, match="known: cheap"):
+        await what_if(channel, FleetChange(lose_site_id="west"))
+
+
+async def test_a_tighter_promise_shows_who_breaks_it_and_where_it_would_hold(
+    channel: grpc.aio.Channel, tenant: Tenant
+) -> None:
+    cheap, dear = await site(channel, "cheap"), await site(channel, "dear")
+    cheap.links(8000)
+    dear.links(2000)
+    spec = spec_of("vr", kind=SERVICE)
+    spec.task_groups[0].latency_slo.zone_ids.append("tianhe")
+    spec.task_groups[0].latency_slo.budget_us = 10_000
+    job = await running(tenant, cheap, spec)
+    answer = await what_if(channel, FleetChange(set_slo=SetSlo(job_id=job.id, budget_us=5000)))
+    assert (answer.as_it_runs.broken_promise_count, answer.left_alone.broken_promise_count) == (0, 1)
+    assert (answer.best_after.broken_promise_count, answer.best_after.cost_microcny_per_hour) == (
+        0,
+        900_000 + MOVE_MICROCNY,
+    )
+    (task,) = answer.affected
+    assert (task.job_id, task.to_node_id) == (job.id, "dear/n1")
+    assert "8 ms > 5 ms" in task.broken.reason
+    assert (await tenant.get(job.id)).spec.task_groups[0].latency_slo.budget_us == 10_000
+
+
+async def test_a_promise_changes_only_where_there_is_one(channel: grpc.aio.Channel, tenant: Tenant) -> None:
+    job = await running(tenant, await site(channel, "cheap"), spec_of("batch"))
+    with pytest.raises(grpc.aio.AioRpcError, match="has no latency promise that could change"):
+        await what_if(channel, FleetChange(set_slo=SetSlo(job_id=job.id, budget_us=5000)))
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -106,6 +167,16 @@ async def test_a_slower_link_breaks_the_promise_of_what_runs_behind_it(
             FleetChange(set_link=SetLink(from_id="tianhe", to_site_id="cheap")),
             "set_link.rtt_p99_us is missing: nobody has measured this link yet",
         ),
+        (
+            FleetChange(add_site=AddSite(like_site_id="moon", site_id="west")),
+            "site (moon) of changes[0] does not exist; known: cheap",
+        ),
+        (
+            FleetChange(add_site=AddSite(like_site_id="cheap", site_id="cheap")),
+            "add_site.site_id (cheap) is there already; name the new site otherwise",
+        ),
+        (FleetChange(add_site=AddSite(like_site_id="cheap")), "add_site.site_id () is empty"),
+        (FleetChange(set_slo=SetSlo(job_id="vr-1", budget_us=1)), "(vr-1) is no job that runs or waits"),
     ],
 )
 async def test_a_change_that_makes_no_sense_is_refused(

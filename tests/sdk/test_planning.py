@@ -118,12 +118,14 @@ def test_every_change_has_its_option(mumian: Any, coordinator: ScriptedCoordinat
         *("what-if", "-o", "json", "--drain", "a", "--drain", "b", "--lose", "c", "--add-nodes", "a/n1=4"),
         *("--pue", "a=1.2", "--pue", "b=1.3/1.15", "--price", "a.energy=0.45", "--price", "a.H100=0"),
         *("--rtt", "tianhe:a=8ms", "--bandwidth", "tianhe:a=10Gbit/s", "--moves", "0"),
+        *("--slo", "vr-1=30ms", "--add-site", "west=a"),
     )
     assert run.code == 0
     (request,) = coordinator.requests("WhatIf")
     assert (request.HasField("moves_max"), request.moves_max, request.time_limit_ms) == (True, 0, 1000)
     told = [" ".join(str(change).split()) for change in request.changes]
     assert told == [
+        'add_site { like_site_id: "a" site_id: "west" }',
         'drain_site_id: "a"',
         'drain_site_id: "b"',
         'lose_site_id: "c"',
@@ -134,17 +136,20 @@ def test_every_change_has_its_option(mumian: Any, coordinator: ScriptedCoordinat
         'set_price { site_id: "a" what: "H100" }',
         'set_link { from_id: "tianhe" to_site_id: "a" rtt_p99_us: 8000 }',
         'set_link { from_id: "tianhe" to_site_id: "a" bandwidth_kbps: 10000000 }',
+        'set_slo { job_id: "vr-1" budget_us: 30000 }',
     ]
 
 
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
-        ([], "no change is given; add one of --drain, --lose, --add-nodes"),
+        ([], "no change is given; add one of --drain, --lose, --add-site, --add-nodes"),
         (["--add-nodes", "a/n1"], "(a/n1) must be NODE=COUNT"),
         (["--pue", "a=0.9"], "(a=0.9) must be at least 1.0"),
         (["--rtt", "tianhe:a=8"], "(tianhe:a=8) must be a duration with its unit"),
         (["--price", "a=1"], "(a=1) must be SITE.WHAT=CNY"),
+        (["--add-site", "west"], "(west) must be NEW=SITE"),
+        (["--slo", "vr-1=30"], "(vr-1=30) must be a duration with its unit"),
         (["--drain", "a", "--time-limit", "1m"], "--time-limit (60000 ms) must be at most 5s"),
     ],
 )

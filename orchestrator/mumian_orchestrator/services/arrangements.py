@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mumian.api.v1.explanation_pb2 import FILTER_HEALTH, CostBreakdown, Rejection
+from mumian.api.v1.job_pb2 import JobSpec
 from mumian.api.v1.planning_pb2 import Arrangement, Proof, SiteShare
 
 from mumian_orchestrator.domain.arrangement import Assessment, Problem, RunningTask, SearchLimits, Solution
@@ -41,6 +42,14 @@ class Stock:
     def waiting_count(self) -> int:
         """How many tasks wait for a place."""
         return sum(len(job.tasks) for job in self.jobs.values())
+
+    def asking(self, specs: Mapping[str, JobSpec]) -> Stock:
+        """The same if some jobs had other specs."""
+        jobs = {
+            job_id: dataclasses.replace(job, spec=specs.get(job_id, job.spec))
+            for job_id, job in self.jobs.items()
+        }
+        return dataclasses.replace(self, jobs=jobs)
 
     def without(self, lost: Collection[RunningTask]) -> Stock:
         """The same after some tasks have lost their places: they wait for new ones."""

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from mumian import quantities
-from mumian.api.v1.planning_pb2 import AddNodes, Arrangement, FleetChange, SetLink, SetPrice, SetPue
+from mumian.api.v1.planning_pb2 import (
+    AddNodes,
+    AddSite,
+    Arrangement,
+    FleetChange,
+    SetLink,
+    SetPrice,
+    SetPue,
+    SetSlo,
+)
 from mumian.cli import figures, words
 from mumian.cli.json_output import print_json
 from mumian.cli.param_types import Figure
@@ -63,6 +72,15 @@ _CHANGES = (
     ("--drain", _Change("SITE", r"(\S+)", lambda m: FleetChange(drain_site_id=m[1])), "Empty a site."),
     ("--lose", _Change("SITE", r"(\S+)", lambda m: FleetChange(lose_site_id=m[1])), "Lose a site."),
     (
+        "--add-site",
+        _Change(
+            "NEW=SITE",
+            r"([^\s=]+)=(\S+)",
+            lambda m: FleetChange(add_site=AddSite(site_id=m[1], like_site_id=m[2])),
+        ),
+        "Add a site like one that is there; other options may change it: west=gz-nansha --pue west=1.15.",
+    ),
+    (
         "--add-nodes",
         _Change(
             "NODE=COUNT",
@@ -105,6 +123,15 @@ _CHANGES = (
             ),
         ),
         "Another bandwidth of a link: tianhe:gz-nansha=10Gbit/s.",
+    ),
+    (
+        "--slo",
+        _Change(
+            "JOB=BUDGET",
+            r"([^\s=]+)=(\S+)",
+            lambda m: FleetChange(set_slo=SetSlo(job_id=m[1], budget_us=quantities.duration_us(m[2]))),
+        ),
+        "Another latency budget of a job: vr-2f41=30ms.",
     ),
 )
 
@@ -170,6 +197,8 @@ def what_if(
     anything, and the best that it finds after the change.
     """
     asked = [change for given in changes.values() for change in given]
+    # Whatever the order of the options: what is new may be named by the others.
+    asked.sort(key=lambda change: not change.HasField("add_site"))
     if not asked:
         raise click.UsageError(
             f"no change is given; add one of {', '.join(option for option, _, _ in _CHANGES)}"

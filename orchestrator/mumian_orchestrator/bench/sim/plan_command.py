@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from rich.table import Table
 from mumian_orchestrator.bench.sim.arrivals import Arrival
 from mumian_orchestrator.bench.sim.command import HOURS, SCALE, SCENARIO, SHORT, BadInputError, form
 from mumian_orchestrator.bench.sim.fields import ScenarioError
-from mumian_orchestrator.bench.sim.planning import Nodes, Planner, Worth, demand
+from mumian_orchestrator.bench.sim.planning import Link, Nodes, Planner, Worth, demand
 from mumian_orchestrator.bench.sim.policies import policy
 from mumian_orchestrator.bench.sim.record import Record, machine
 from mumian_orchestrator.bench.sim.scenario import Scenario, load
@@ -79,9 +80,14 @@ def _answer(
     status.update("prices of nodes and links")
     nodes = planner.nodes(1)
     for kind, worths in (("node", nodes), ("rack", planner.nodes(rack)), ("link", planner.links())):
+        checked = []
         for worth in worths[:top]:
             status.update(f"checking {worth.addition}")
-            proposals.append(_told(kind, planner.check(worth), planner.before, planner.rerun(worth.addition)))
+            checked.append(planner.check(worth))
+        for worth in sorted(checked, key=lambda w: (-w.placed_more, -w.realised_cny_per_hour)):
+            status.update(f"running all with {worth.addition}")
+            what = _named(scenario, worth.addition)
+            proposals.append(_told(kind, what, worth, planner.before, planner.rerun(worth.addition)))
     answer: dict[str, object] = {
         "scenario": scenario.name,
         "seed": seed,
@@ -100,11 +106,24 @@ def _answer(
         "proposals": proposals,
     }
     if more:
-        answer["demand"] = {"tasks": len(more), "ways": _ways(planner, nodes, _WAYS_TRIED * top, status)}
+        answer["demand"] = {
+            "tasks": len(more),
+            "ways": _ways(scenario, planner, nodes, _WAYS_TRIED * top, status),
+        }
     return answer
 
 
-def _ways(planner: Planner, nodes: Sequence[Worth], most: int, status: Status) -> list[dict[str, object]]:
+def _named(scenario: Scenario, addition: Nodes | Link) -> str:
+    """An addition, with what a machine of it is."""
+    if isinstance(addition, Link):
+        return str(addition)
+    site = next(site for site in scenario.sites if site.id == addition.site_id)
+    return f"{addition}: {site.nodes[addition.node_class]}"
+
+
+def _ways(
+    scenario: Scenario, planner: Planner, nodes: Sequence[Worth], most: int, status: Status
+) -> list[dict[str, object]]:
     """For each class of nodes that helps: how many it takes that all tasks have a place. Where none has room
     for enough: several together.
     """
@@ -117,25 +136,26 @@ def _ways(planner: Planner, nodes: Sequence[Worth], most: int, status: Status) -
         status.update(f"how many nodes at {worth.addition.site_id}")
         found = planner.least_nodes(worth.addition.site_id, worth.addition.node_class)
         if found is not None:
-            what = f"nodes of class {worth.addition.node_class} at {worth.addition.site_id}"
+            enough = dataclasses.replace(worth.addition, count=found[0])
+            what = _named(scenario, enough)
             ways.append({"what": what, "nodes": found[0], "cny_per_hour": round(found[1], 2)})
     if not ways:
         status.update("nodes at several sites")
         mixed = planner.mix(nodes)
         if mixed is not None:
             chosen, cost = mixed
-            what = " and ".join(map(str, chosen))
+            what = "; ".join(_named(scenario, each) for each in chosen)
             ways.append({"what": what, "nodes": sum(n.count for n in chosen), "cny_per_hour": round(cost, 2)})
     return sorted(ways, key=lambda way: (way["nodes"], way["cny_per_hour"]))
 
 
-def _told(kind: str, worth: Worth, before: Record, after: Record) -> dict[str, object]:
+def _told(kind: str, what: str, worth: Worth, before: Record, after: Record) -> dict[str, object]:
     def change(name: str) -> float:
         return float(str(after.figures[name])) - float(str(before.figures[name]))
 
     return {
         "kind": kind,
-        "what": str(worth.addition),
+        "what": what,
         "predicted_cny_per_hour": round(worth.predicted_cny_per_hour, 4),
         "realised_cny_per_hour": round(worth.realised_cny_per_hour, 4),
         "tasks_placed_more": worth.placed_more,
@@ -179,7 +199,7 @@ def _print(answer: Mapping[str, object], console: Console) -> None:
                 f"{entry['realised_cny_per_hour']:,.2f}",
                 str(entry["tasks_placed_more"]),
                 f"{run['cny']:+,.2f} CNY, {run['starts']:+d} starts, {run['wait_mean_s']:+.1f} s wait, "
-                f"{100 * run['inside_slo']:+.2f} % SLO",
+                f"{100 * run['inside_slo']:+.2f} points SLO",
             )
         console.print(table)
         console.print(

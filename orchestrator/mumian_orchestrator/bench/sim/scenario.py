@@ -54,6 +54,10 @@ class NodeClass:
     accelerator_active_power_mw: int
     accelerator_hour_microcny: int
 
+    def __str__(self) -> str:
+        devices = f", {self.accelerator_count} {self.accelerator_model}" if self.accelerator_count else ""
+        return f"{self.cores} cores, {self.memory_gib:,} GiB{devices}"
+
 
 @dataclass(frozen=True, slots=True)
 class Site:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -72,7 +73,12 @@ def _on_ray(cases: Sequence[Case]) -> Iterator[tuple[int, Record]]:
     started_here = not ray.is_initialized()
     if started_here:
         # The cluster that RAY_ADDRESS names, or one on this machine.
-        ray.init(address=os.environ.get("RAY_ADDRESS"), log_to_driver=False, include_dashboard=False)
+        ray.init(
+            address=os.environ.get("RAY_ADDRESS"),
+            log_to_driver=False,
+            logging_level=logging.ERROR,  # the progress bar is what the terminal shows
+            include_dashboard=False,
+        )
     try:
         work = ray.remote(num_cpus=1)(_done)
         waiting = {work.remote(case): index for index, case in enumerate(cases)}

@@ -101,7 +101,7 @@ def what_if(
 
 
 def _table(before: Row, after: Row, said: Sequence[str]) -> Table:
-    heading = f"{before.scenario}, {before.policy}, mean of {len(before.seeds)} seeds: {' '.join(said)}"
+    heading = f"{before.scenario}, {before.policy}, {before.told_seeds}: {' '.join(said)}"
     table = Table("figure", "as it is", "with it", "difference", title=heading)
     for name in _SHOWN:
         old, new = before.values[name], after.values[name]

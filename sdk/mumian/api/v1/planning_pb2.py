@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from mumian.api.v1 import explanation_pb2 as mumian_dot_api_dot_v1_dot_explanation__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cmumian/api/v1/planning.proto\x12\rmumian.api.v1\x1a\x1fmumian/api/v1/explanation.proto\"\xfa\x01\n\x0b\x46leetChange\x12\x17\n\rdrain_site_id\x18\x01 \x01(\tH\x00\x12\x16\n\x0close_site_id\x18\x02 \x01(\tH\x00\x12,\n\tadd_nodes\x18\x03 \x01(\x0b\x32\x17.mumian.api.v1.AddNodesH\x00\x12(\n\x07set_pue\x18\x04 \x01(\x0b\x32\x15.mumian.api.v1.SetPueH\x00\x12,\n\tset_price\x18\x05 \x01(\x0b\x32\x17.mumian.api.v1.SetPriceH\x00\x12*\n\x08set_link\x18\x06 \x01(\x0b\x32\x16.mumian.api.v1.SetLinkH\x00\x42\x08\n\x06\x63hange\"/\n\x08\x41\x64\x64Nodes\x12\x14\n\x0clike_node_id\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\r\"N\n\x06SetPue\x12\x0f\n\x07site_id\x18\x01 \x01(\t\x12\x18\n\x10\x61verage_permille\x18\x02 \x01(\r\x12\x19\n\x11marginal_permille\x18\x03 \x01(\r\";\n\x08SetPrice\x12\x0f\n\x07site_id\x18\x01 \x01(\t\x12\x0c\n\x04what\x18\x02 \x01(\t\x12\x10\n\x08microcny\x18\x03 \x01(\x04\"\x86\x01\n\x07SetLink\x12\x0f\n\x07\x66rom_id\x18\x01 \x01(\t\x12\x12\n\nto_site_id\x18\x02 \x01(\t\x12\x17\n\nrtt_p99_us\x18\x03 \x01(\x04H\x00\x88\x01\x01\x12\x1b\n\x0e\x62\x61ndwidth_kbps\x18\x04 \x01(\x04H\x01\x88\x01\x01\x42\r\n\x0b_rtt_p99_usB\x11\n\x0f_bandwidth_kbps\"\xeb\x01\n\x0b\x41rrangement\x12\x19\n\x11placed_task_count\x18\x01 \x01(\r\x12\x1b\n\x13unplaced_task_count\x18\x02 \x01(\r\x12\x18\n\x10moved_task_count\x18\x03 \x01(\r\x12\x1e\n\x16\x63ost_microcny_per_hour\x18\x04 \x01(\x04\x12\x1c\n\x14\x62roken_promise_count\x18\x05 \x01(\r\x12#\n\x05proof\x18\x06 \x01(\x0b\x32\x14.mumian.api.v1.Proof\x12\'\n\x05sites\x18\x07 \x03(\x0b\x32\x18.mumian.api.v1.SiteShare\"c\n\x05Proof\x12\x1f\n\x17\x62ound_microcny_per_hour\x18\x01 \x01(\x03\x12\x0f\n\x07gap_ppm\x18\x02 \x01(\x04\x12(\n\x06prices\x18\x03 \x03(\x0b\x32\x18.mumian.api.v1.SitePrice\"O\n\tSitePrice\x12\x0f\n\x07site_id\x18\x01 \x01(\t\x12\x10\n\x08resource\x18\x02 \x01(\t\x12\x1f\n\x17saves_microcny_per_hour\x18\x03 \x01(\x04\"k\n\tSiteShare\x12\x0f\n\x07site_id\x18\x01 \x01(\t\x12\x12\n\ntask_count\x18\x02 \x01(\r\x12\x1e\n\x16\x63ost_microcny_per_hour\x18\x03 \x01(\x04\x12\x19\n\x11\x66\x61\x63ility_power_mw\x18\x04 \x01(\x04\"\x92\x01\n\x0bPlannedMove\x12\x15\n\rallocation_id\x18\x01 \x01(\t\x12\x0e\n\x06job_id\x18\x02 \x01(\t\x12\x14\n\x0c\x66rom_node_id\x18\x03 \x01(\t\x12\x12\n\nto_node_id\x18\x04 \x01(\t\x12\x1f\n\x17saves_microcny_per_hour\x18\x05 \x01(\x03\x12\x11\n\theld_back\x18\x06 \x01(\t\"\x95\x01\n\x0c\x41\x66\x66\x65\x63tedTask\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x12\n\ntask_group\x18\x02 \x01(\t\x12\x12\n\ntask_index\x18\x03 \x01(\r\x12\x0f\n\x07node_id\x18\x04 \x01(\t\x12(\n\x06\x62roken\x18\x05 \x01(\x0b\x32\x18.mumian.api.v1.Rejection\x12\x12\n\nto_node_id\x18\x06 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cmumian/api/v1/planning.proto\x12\rmumian.api.v1\x1a\x1fmumian/api/v1/explanation.proto\"\xd0\x02\n\x0b\x46leetChange\x12\x17\n\rdrain_site_id\x18\x01 \x01(\tH\x00\x12\x16\n\x0close_site_id\x18\x02 \x01(\tH\x00\x12,\n\tadd_nodes\x18\x03 \x01(\x0b\x32\x17.mumian.api.v1.AddNodesH\x00\x12(\n\x07set_pue\x18\x04 \x01(\x0b\x32\x15.mumian.api.v1.SetPueH\x00\x12,\n\tset_price\x18\x05 \x01(\x0b\x32\x17.mumian.api.v1.SetPriceH\x00\x12*\n\x08set_link\x18\x06 \x01(\x0b\x32\x16.mumian.api.v1.SetLinkH\x00\x12*\n\x08\x61\x64\x64_site\x18\x07 \x01(\x0b\x32\x16.mumian.api.v1.AddSiteH\x00\x12(\n\x07set_slo\x18\x08 \x01(\x0b\x32\x15.mumian.api.v1.SetSloH\x00\x42\x08\n\x06\x63hange\"/\n\x08\x41\x64\x64Nodes\x12\x14\n\x0clike_node_id\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\r\"0\n\x07\x41\x64\x64Site\x12\x14\n\x0clike_site_id\x18\x01 \x01(\t\x12\x0f\n\x07site_id\x18\x02 \x01(\t\"+\n\x06SetSlo\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x11\n\tbudget_us\x18\x02 \x01(\x04\"N\n\x06SetPue\x12\x0f\n\x07site_id\x18\x01 \x01(\t\x12\x18\n\x10\x61verage_permille\x18\x02 \x01(\r\x12\x19\n\x11marginal_permille\x18\x03 \x01(\r\";\n\x08SetPrice\x12\x0f\n\x07site_id\x18\x01 \x01(\t\x12\x0c\n\x04what\x18\x02 \x01(\t\x12\x10\n\x08microcny\x18\x03 \x01(\x04\"\x86\x01\n\x07SetLink\x12\x0f\n\x07\x66rom_id\x18\x01 \x01(\t\x12\x12\n\nto_site_id\x18\x02 \x01(\t\x12\x17\n\nrtt_p99_us\x18\x03 \x01(\x04H\x00\x88\x01\x01\x12\x1b\n\x0e\x62\x61ndwidth_kbps\x18\x04 \x01(\x04H\x01\x88\x01\x01\x42\r\n\x0b_rtt_p99_usB\x11\n\x0f_bandwidth_kbps\"\xeb\x01\n\x0b\x41rrangement\x12\x19\n\x11placed_task_count\x18\x01 \x01(\r\x12\x1b\n\x13unplaced_task_count\x18\x02 \x01(\r\x12\x18\n\x10moved_task_count\x18\x03 \x01(\r\x12\x1e\n\x16\x63ost_microcny_per_hour\x18\x04 \x01(\x04\x12\x1c\n\x14\x62roken_promise_count\x18\x05 \x01(\r\x12#\n\x05proof\x18\x06 \x01(\x0b\x32\x14.mumian.api.v1.Proof\x12\'\n\x05sites\x18\x07 \x03(\x0b\x32\x18.mumian.api.v1.SiteShare\"c\n\x05Proof\x12\x1f\n\x17\x62ound_microcny_per_hour\x18\x01 \x01(\x03\x12\x0f\n\x07gap_ppm\x18\x02 \x01(\x04\x12(\n\x06prices\x18\x03 \x03(\x0b\x32\x18.mumian.api.v1.SitePrice\"O\n\tSitePrice\x12\x0f\n\x07site_id\x18\x01 \x01(\t\x12\x10\n\x08resource\x18\x02 \x01(\t\x12\x1f\n\x17saves_microcny_per_hour\x18\x03 \x01(\x04\"k\n\tSiteShare\x12\x0f\n\x07site_id\x18\x01 \x01(\t\x12\x12\n\ntask_count\x18\x02 \x01(\r\x12\x1e\n\x16\x63ost_microcny_per_hour\x18\x03 \x01(\x04\x12\x19\n\x11\x66\x61\x63ility_power_mw\x18\x04 \x01(\x04\"\x92\x01\n\x0bPlannedMove\x12\x15\n\rallocation_id\x18\x01 \x01(\t\x12\x0e\n\x06job_id\x18\x02 \x01(\t\x12\x14\n\x0c\x66rom_node_id\x18\x03 \x01(\t\x12\x12\n\nto_node_id\x18\x04 \x01(\t\x12\x1f\n\x17saves_microcny_per_hour\x18\x05 \x01(\x03\x12\x11\n\theld_back\x18\x06 \x01(\t\"\x95\x01\n\x0c\x41\x66\x66\x65\x63tedTask\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x12\n\ntask_group\x18\x02 \x01(\t\x12\x12\n\ntask_index\x18\x03 \x01(\r\x12\x0f\n\x07node_id\x18\x04 \x01(\t\x12(\n\x06\x62roken\x18\x05 \x01(\x0b\x32\x18.mumian.api.v1.Rejection\x12\x12\n\nto_node_id\x18\x06 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,25 +33,29 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'mumian.api.v1.planning_pb2'
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_FLEETCHANGE']._serialized_start=81
-  _globals['_FLEETCHANGE']._serialized_end=331
-  _globals['_ADDNODES']._serialized_start=333
-  _globals['_ADDNODES']._serialized_end=380
-  _globals['_SETPUE']._serialized_start=382
-  _globals['_SETPUE']._serialized_end=460
-  _globals['_SETPRICE']._serialized_start=462
-  _globals['_SETPRICE']._serialized_end=521
-  _globals['_SETLINK']._serialized_start=524
-  _globals['_SETLINK']._serialized_end=658
-  _globals['_ARRANGEMENT']._serialized_start=661
-  _globals['_ARRANGEMENT']._serialized_end=896
-  _globals['_PROOF']._serialized_start=898
-  _globals['_PROOF']._serialized_end=997
-  _globals['_SITEPRICE']._serialized_start=999
-  _globals['_SITEPRICE']._serialized_end=1078
-  _globals['_SITESHARE']._serialized_start=1080
-  _globals['_SITESHARE']._serialized_end=1187
-  _globals['_PLANNEDMOVE']._serialized_start=1190
-  _globals['_PLANNEDMOVE']._serialized_end=1336
-  _globals['_AFFECTEDTASK']._serialized_start=1339
-  _globals['_AFFECTEDTASK']._serialized_end=1488
+  _globals['_FLEETCHANGE']._serialized_end=417
+  _globals['_ADDNODES']._serialized_start=419
+  _globals['_ADDNODES']._serialized_end=466
+  _globals['_ADDSITE']._serialized_start=468
+  _globals['_ADDSITE']._serialized_end=516
+  _globals['_SETSLO']._serialized_start=518
+  _globals['_SETSLO']._serialized_end=561
+  _globals['_SETPUE']._serialized_start=563
+  _globals['_SETPUE']._serialized_end=641
+  _globals['_SETPRICE']._serialized_start=643
+  _globals['_SETPRICE']._serialized_end=702
+  _globals['_SETLINK']._serialized_start=705
+  _globals['_SETLINK']._serialized_end=839
+  _globals['_ARRANGEMENT']._serialized_start=842
+  _globals['_ARRANGEMENT']._serialized_end=1077
+  _globals['_PROOF']._serialized_start=1079
+  _globals['_PROOF']._serialized_end=1178
+  _globals['_SITEPRICE']._serialized_start=1180
+  _globals['_SITEPRICE']._serialized_end=1259
+  _globals['_SITESHARE']._serialized_start=1261
+  _globals['_SITESHARE']._serialized_end=1368
+  _globals['_PLANNEDMOVE']._serialized_start=1371
+  _globals['_PLANNEDMOVE']._serialized_end=1517
+  _globals['_AFFECTEDTASK']._serialized_start=1520
+  _globals['_AFFECTEDTASK']._serialized_end=1669
 # @@protoc_insertion_point(module_scope)

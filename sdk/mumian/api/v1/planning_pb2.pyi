@@ -31,6 +31,8 @@ class FleetChange(_message.Message):
     SET_PUE_FIELD_NUMBER: _builtins.int
     SET_PRICE_FIELD_NUMBER: _builtins.int
     SET_LINK_FIELD_NUMBER: _builtins.int
+    ADD_SITE_FIELD_NUMBER: _builtins.int
+    SET_SLO_FIELD_NUMBER: _builtins.int
     drain_site_id: _builtins.str
     """it keeps nothing, and takes nothing new"""
     lose_site_id: _builtins.str
@@ -43,6 +45,10 @@ class FleetChange(_message.Message):
     def set_price(self) -> Global___SetPrice: ...
     @_builtins.property
     def set_link(self) -> Global___SetLink: ...
+    @_builtins.property
+    def add_site(self) -> Global___AddSite: ...
+    @_builtins.property
+    def set_slo(self) -> Global___SetSlo: ...
     def __init__(
         self,
         *,
@@ -52,12 +58,14 @@ class FleetChange(_message.Message):
         set_pue: Global___SetPue | None = ...,
         set_price: Global___SetPrice | None = ...,
         set_link: Global___SetLink | None = ...,
+        add_site: Global___AddSite | None = ...,
+        set_slo: Global___SetSlo | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["add_nodes", b"add_nodes", "change", b"change", "drain_site_id", b"drain_site_id", "lose_site_id", b"lose_site_id", "set_link", b"set_link", "set_price", b"set_price", "set_pue", b"set_pue"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["add_nodes", b"add_nodes", "add_site", b"add_site", "change", b"change", "drain_site_id", b"drain_site_id", "lose_site_id", b"lose_site_id", "set_link", b"set_link", "set_price", b"set_price", "set_pue", b"set_pue", "set_slo", b"set_slo"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["add_nodes", b"add_nodes", "change", b"change", "drain_site_id", b"drain_site_id", "lose_site_id", b"lose_site_id", "set_link", b"set_link", "set_price", b"set_price", "set_pue", b"set_pue"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["add_nodes", b"add_nodes", "add_site", b"add_site", "change", b"change", "drain_site_id", b"drain_site_id", "lose_site_id", b"lose_site_id", "set_link", b"set_link", "set_price", b"set_price", "set_pue", b"set_pue", "set_slo", b"set_slo"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_change: _TypeAlias = _typing.Literal["drain_site_id", "lose_site_id", "add_nodes", "set_pue", "set_price", "set_link"]  # noqa: Y015
+    _WhichOneofReturnType_change: _TypeAlias = _typing.Literal["drain_site_id", "lose_site_id", "add_nodes", "set_pue", "set_price", "set_link", "add_site", "set_slo"]  # noqa: Y015
     _WhichOneofArgType_change: _TypeAlias = _typing.Literal["change", b"change"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_change) -> _WhichOneofReturnType_change | None: ...
 
@@ -87,6 +95,57 @@ class AddNodes(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AddNodes: _TypeAlias = AddNodes  # noqa: Y015
+
+@_typing.final
+class AddSite(_message.Message):
+    """A site like one that is there: its nodes, prices and power, and links like its own to zones and other sites. Nobody
+    knows how far the two are from one another. Nothing runs there. Later changes may name it.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LIKE_SITE_ID_FIELD_NUMBER: _builtins.int
+    SITE_ID_FIELD_NUMBER: _builtins.int
+    like_site_id: _builtins.str
+    site_id: _builtins.str
+    """that of no other site"""
+    def __init__(
+        self,
+        *,
+        like_site_id: _builtins.str = ...,
+        site_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["like_site_id", b"like_site_id", "site_id", b"site_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AddSite: _TypeAlias = AddSite  # noqa: Y015
+
+@_typing.final
+class SetSlo(_message.Message):
+    """Another budget in each latency promise of a job that has not ended."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_ID_FIELD_NUMBER: _builtins.int
+    BUDGET_US_FIELD_NUMBER: _builtins.int
+    job_id: _builtins.str
+    budget_us: _builtins.int
+    def __init__(
+        self,
+        *,
+        job_id: _builtins.str = ...,
+        budget_us: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["budget_us", b"budget_us", "job_id", b"job_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetSlo: _TypeAlias = SetSlo  # noqa: Y015
 
 @_typing.final
 class SetPue(_message.Message):

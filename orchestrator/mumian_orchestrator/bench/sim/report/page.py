@@ -120,8 +120,9 @@ def _comparison(summary: Sequence[Row]) -> str:
         if any(v is not None and v.mean > 0 for row in summary for v in [row.values[name]])
     )
     return (
-        f"<h3>Policies side by side</h3>{_in_words(summary)}<p>Means over the seeds; the best of each column "
-        "is marked. Policies that leave more tasks waiting also use less energy and money: read cost per "
+        f"<h3>Policies side by side</h3>{_in_words(summary)}<p>Means over the seeds, with their standard "
+        "deviation as ± and as lines in bars; the best of each column is marked. Policies that leave more "
+        "tasks waiting also use less energy and money: read cost per "
         f"core-hour.</p><div class='wide'><table><thead><tr><th>Policy</th>{head}</tr></thead>"
         f"<tbody>{body}</tbody></table></div>"
         f"<div class='figures'>{bars}</div>"

@@ -50,6 +50,11 @@ class Row:
     seeds: tuple[int, ...]
     values: Mapping[str, Value | None]
 
+    @property
+    def told_seeds(self) -> str:
+        """Which runs these are the figures of."""
+        return f"mean of {len(self.seeds)} seeds" if len(self.seeds) > 1 else f"seed {self.seeds[0]}"
+
 
 def rows(records: Sequence[Record], names: Sequence[str] = COMPARED) -> list[Row]:
     """By scenario and policy, in the records' order; of the figures of these names."""

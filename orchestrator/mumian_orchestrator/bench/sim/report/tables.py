@@ -54,14 +54,17 @@ def told(name: str, value: Value | float | None) -> str:
         return f"{100 * number:.2f} %"
     if name in ("pue", "fairness_jain", "cny_per_core_hour"):
         return f"{number:.4f}"
-    return f"{number:,.0f}" if abs(number) >= 100 else f"{number:.4g}"
+    if abs(number) >= 100:
+        return f"{number:,.0f}"
+    # "g" would write less with a power of ten.
+    return f"{number:.4g}" if not number or abs(number) >= 0.0001 else f"{number:.6f}"
 
 
 def print_comparison(rows: Sequence[Row], console: Console) -> None:
     """A table for each scenario."""
     for scenario in dict.fromkeys(row.scenario for row in rows):
         chosen = [row for row in rows if row.scenario == scenario]
-        heading: str | None = f"{scenario}, mean of {len(chosen[0].seeds)} seeds"
+        heading: str | None = f"{scenario}, {chosen[0].told_seeds}"
         for widths in _parts(chosen, console.width):
             names = list(widths)
             columns = [Column(title(name), width=width) for name, width in widths.items()]

@@ -58,13 +58,21 @@ class Term:
     """
 
     def __init__(
-        self, kv: KeyValue, key: str, create_revision: int, base: int, lease_id: int, ttl_s: int
+        self,
+        kv: KeyValue,
+        key: str,
+        create_revision: int,
+        base: int,
+        lease_id: int,
+        ttl_s: int,
+        renewed_s: float,
     ) -> None:
+        """`renewed_s`: by the loop's clock, when the lease was asked to begin anew."""
         self.key, self.number = key, base + create_revision
         self.in_office = CreatedAt(key, create_revision)  # the condition of every write
         self.over = asyncio.Event()
         self._kv, self._lease_id, self._ttl_s = kv, lease_id, ttl_s
-        self._good_until_s = self._now_s() + ttl_s
+        self._good_until_s = renewed_s + ttl_s
         self._keeper = asyncio.create_task(self._keep())
 
     @property
@@ -102,11 +110,15 @@ class Term:
 async def campaign(kv: KeyValue, key: str, name: str, ttl_s: int, incumbent: Incumbent | None = None) -> Term:
     """Wait until leadership is free, take it and keep it. Meanwhile `incumbent` sees who has it."""
     incumbent = incumbent or Incumbent()
-    lease_id, waiting = 0, False
+    lease_id, renewed_s, waiting = 0, 0.0, False
+    clock = asyncio.get_running_loop().time
     while True:
         try:
-            if not lease_id or await kv.renew_lease(lease_id) <= 0:
-                lease_id = await kv.grant_lease(ttl_s)
+            asked_s = clock()
+            if asked_s - renewed_s > ttl_s / 4 or not lease_id:
+                if not lease_id or await kv.renew_lease(lease_id) <= 0:
+                    lease_id = await kv.grant_lease(ttl_s)
+                renewed_s = asked_s
             outcome = await kv.transact(
                 [CreatedAt(key, 0)],
                 [Put(key, name.encode(), lease_id), Get(key), Get(term_base_key(key))],
@@ -116,7 +128,8 @@ async def campaign(kv: KeyValue, key: str, name: str, ttl_s: int, incumbent: Inc
             # The lease is ours alone: an attempt that timed out and yet happened is ours too.
             if held.lease_id == lease_id:
                 base = int(bases[0].value) if bases else 0
-                return Term(kv, key, held.create_revision, base, lease_id, ttl_s)
+                log.info("elected; taking over what %s leaves", incumbent.address or "nobody")
+                return Term(kv, key, held.create_revision, base, lease_id, ttl_s, renewed_s)
             incumbent.see(held.value.decode())
             if not waiting:
                 log.info("waiting for leadership: %s leads", held.value.decode())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -31,9 +32,15 @@ _OPTIONS = (
     ("grpc.http2.ping_timeout_ms", 2000),
     # It is the time that one attempt to connect may take, too: a leader that sleeps accepts and says nothing.
     ("grpc.min_reconnect_backoff_ms", 1000),
+    # A new leader opens its door a moment after it is known.
+    ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
     ("grpc.enable_http_proxy", 0),
 )
+# While no leader can be reached, calls wait here for the next one, who then hears of all of them at once: so
+# long, about as long as a lease lasts, and so many.
+_HELD_S, _HELD_MAX = 6.0, 4000
+_LOOK_EVERY_S = 0.02
 # How a call ends that the leader has not answered. Its own answers carry more than a code.
 _BROKEN_OFF = frozenset(
     {
@@ -72,6 +79,8 @@ class Forwarding(grpc.GenericRpcHandler):
         self._incumbent, self._proof = incumbent, proof
         self._channels: dict[str, tuple[KeyPair | None, grpc.aio.Channel]] = {}
         self._outdated: list[grpc.aio.Channel] = []  # calls are still under way on them
+        self._held = 0
+        self._reaching: asyncio.Task[grpc.aio.Channel] | None = None  # on behalf of all that are held
 
     def service(
         self, handler_call_details: grpc.HandlerCallDetails
@@ -90,6 +99,8 @@ class Forwarding(grpc.GenericRpcHandler):
 
     async def close(self) -> None:
         """Break off what is under way."""
+        if self._reaching is not None:
+            self._reaching.cancel()
         for channel in [*self._outdated, *(channel for _, channel in self._channels.values())]:
             await channel.close()
 
@@ -104,10 +115,14 @@ class Forwarding(grpc.GenericRpcHandler):
         metadata.append((FORWARDED_PEER, context.peer()))
         if certificate := peer_certificate(context):
             metadata.append((FORWARDED_CERTIFICATE, certificate))
-        address = self._incumbent.address
-        if not address or any(key == FORWARDED for key, _ in metadata):
+        if any(key == FORWARDED for key, _ in metadata):
             await abort(context, _no_leader("this coordinator does not lead"))
-        send: Any = self._channel(address).stream_stream(method)
+        try:
+            channel = await self._leader()
+        except TimeoutError:
+            leader = f"the leader, {self._incumbent.address}," if self._incumbent.address else "a leader"
+            await abort(context, _no_leader(f"{leader} cannot be reached"))
+        send: Any = channel.stream_stream(method)
         call = send(requests, timeout=context.time_remaining(), metadata=[*metadata, (FORWARDED, "1")])
         try:
             async for answer in call:
@@ -115,10 +130,37 @@ class Forwarding(grpc.GenericRpcHandler):
         except grpc.aio.AioRpcError as error:
             trailing = tuple(error.trailing_metadata() or ())
             if error.code() in _BROKEN_OFF and not trailing:
-                await abort(context, _no_leader(f"the leader, {address}, does not answer"))
+                await abort(context, _no_leader("the leader has gone away before it answered"))
             await context.abort(error.code(), error.details() or "", trailing)
         finally:
             call.cancel()
+
+    async def _leader(self) -> grpc.aio.Channel:
+        """A channel to the leader that is connected.
+
+        Raises:
+            TimeoutError: nobody leads who can be reached, and it has been waited for, or too many wait.
+        """
+        if self._incumbent.address and _is_connected(channel := self._channel(self._incumbent.address)):
+            return channel
+        if self._held >= _HELD_MAX:
+            raise TimeoutError
+        if self._reaching is None or self._reaching.done():
+            self._reaching = asyncio.create_task(self._reach())
+        self._held += 1
+        try:
+            return await asyncio.wait_for(asyncio.shield(self._reaching), _HELD_S)
+        finally:
+            self._held -= 1
+
+    async def _reach(self) -> grpc.aio.Channel:
+        """Try to connect to whoever leads, until one is reached or nobody waits any more."""
+        while True:
+            if self._incumbent.address:
+                channel = self._channel(self._incumbent.address)
+                if _is_connected(channel) or not self._held:
+                    return channel
+            await asyncio.sleep(_LOOK_EVERY_S)
 
     def _channel(self, address: str) -> grpc.aio.Channel:
         shown = self._proof.newest() if self._proof else None
@@ -133,6 +175,11 @@ class Forwarding(grpc.GenericRpcHandler):
             channel = grpc.aio.secure_channel(address, self._proof.credentials(shown), options=_OPTIONS)
         self._channels[address] = shown, channel
         return channel
+
+
+def _is_connected(channel: grpc.aio.Channel) -> bool:
+    """Whether it is; if not, it tries to be soon."""
+    return channel.get_state(try_to_connect=True) is grpc.ChannelConnectivity.READY
 
 
 def _no_leader(why: str) -> RequestRefusedError:

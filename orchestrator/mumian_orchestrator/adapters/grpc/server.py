@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
+from grpc_reflection.v1alpha.reflection import aio as reflection_aio
 from mumian.agent.v1 import (
     agent_service_pb2,
     agent_service_pb2_grpc,
@@ -150,21 +152,17 @@ async def start_leading(
         PortTakenError: somebody else listens there, or the address is not this machine's.
     """
 
-    def serving() -> grpc.aio.Server:
-        options = [*_OPTIONS, *limits.options]
-        server = grpc.aio.server(options=options, interceptors=[guard] if guard else [])
-        job_service_pb2_grpc.add_JobServiceServicer_to_server(jobs, server)
-        fleet_service_pb2_grpc.add_FleetServiceServicer_to_server(fleet, server)
-        planning_service_pb2_grpc.add_PlanningServiceServicer_to_server(planning, server)
-        ops_service_pb2_grpc.add_OpsServiceServicer_to_server(ops, server)
-        money_service_pb2_grpc.add_MoneyServiceServicer_to_server(money, server)
-        agent_service_pb2_grpc.add_AgentServiceServicer_to_server(agents, server)
-        access_service_pb2_grpc.add_AccessServiceServicer_to_server(access, server)
-        secret_service_pb2_grpc.add_SecretServiceServicer_to_server(secrets, server)
-        enrolment_service_pb2_grpc.add_EnrolmentServiceServicer_to_server(enrolment, server)
-        return server
-
-    return await _start(serving, doors)
+    methods: Any = _Methods()
+    job_service_pb2_grpc.add_JobServiceServicer_to_server(jobs, methods)
+    fleet_service_pb2_grpc.add_FleetServiceServicer_to_server(fleet, methods)
+    planning_service_pb2_grpc.add_PlanningServiceServicer_to_server(planning, methods)
+    ops_service_pb2_grpc.add_OpsServiceServicer_to_server(ops, methods)
+    money_service_pb2_grpc.add_MoneyServiceServicer_to_server(money, methods)
+    agent_service_pb2_grpc.add_AgentServiceServicer_to_server(agents, methods)
+    access_service_pb2_grpc.add_AccessServiceServicer_to_server(access, methods)
+    secret_service_pb2_grpc.add_SecretServiceServicer_to_server(secrets, methods)
+    enrolment_service_pb2_grpc.add_EnrolmentServiceServicer_to_server(enrolment, methods)
+    return await _start(methods, doors, limits, [guard] if guard else [])
 
 
 async def start_following(doors: Sequence[Door], limits: ConnectionLimits, forwarding: Forwarding) -> Server:
@@ -174,27 +172,54 @@ async def start_following(doors: Sequence[Door], limits: ConnectionLimits, forwa
         PortTakenError: as above.
     """
 
-    def serving() -> grpc.aio.Server:
-        server = grpc.aio.server(options=[*_OPTIONS, *limits.options])
-        server.add_generic_rpc_handlers((forwarding,))
-        return server
-
-    return await _start(serving, doors)
+    return await _start(forwarding, doors, limits, [])
 
 
-async def _start(serving: Callable[[], grpc.aio.Server], doors: Sequence[Door]) -> Server:
+class _Methods(grpc.GenericRpcHandler):
+    """All methods of some services, made known to each server at once. To register them one by one at all
+    servers took a new leader longer than all else that it does to take over.
+    """
+
+    def __init__(self) -> None:
+        self._by_name: dict[str, Any] = {}
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
+        """The handler of a call; None: there is none."""
+        return self._by_name.get(handler_call_details.method)
+
+    # As a server has them, for the generated code.
+
+    def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
+        """A service's methods by their names."""
+        self._by_name.update({f"/{service}/{name}": handler for name, handler in handlers.items()})
+
+    def add_generic_rpc_handlers(self, _: object) -> None:
+        """The same methods once more."""
+
+
+async def _start(
+    answers: grpc.GenericRpcHandler,
+    doors: Sequence[Door],
+    limits: ConnectionLimits,
+    interceptors: Sequence[Guard],
+) -> Server:
     for door in doors:
         _refuse_if_taken(door.listen)
     checks = health.aio.HealthServicer()
     for name in ("", *_SERVICES):
         await checks.set(name, health_pb2.HealthCheckResponse.SERVING)
-    servers = [serving() for _ in range(_SERVERS)]
+    everybody: Any = _Methods()  # what leaders and followers answer alike
+    health_pb2_grpc.add_HealthServicer_to_server(checks, everybody)
+    if all(door.credentials is None for door in doors):
+        # For people who look around on their own machine; strangers need not know what there is to try.
+        names = (*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(
+            reflection_aio.ReflectionServicer(names), everybody
+        )
+    options = [*_OPTIONS, *limits.options]
+    servers = [grpc.aio.server(options=options, interceptors=interceptors) for _ in range(_SERVERS)]
     for server in servers:
-        health_pb2_grpc.add_HealthServicer_to_server(checks, server)
-        if all(door.credentials is None for door in doors):
-            # For people who look around on their own machine; strangers need not know what there is to try.
-            names = (*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
-            reflection.enable_server_reflection(names, server)
+        server.add_generic_rpc_handlers((answers, everybody))
         for door in doors:
             try:
                 if door.credentials is None:

@@ -99,13 +99,14 @@ async def test_a_job_without_money_waits_says_so_and_starts_after_the_top_up_tha
         job = await created(services, timed(), "a")
         assert job.state == job_pb2.JOB_STATE_PENDING
         assert not site.runs()
-        assert job.shortage.month_top_up_microcny == job.shortage.needed_microcny > CNY
+        top_up = job.shortage.month_top_up_microcny
+        assert top_up == job.shortage.needed_microcny > CNY
         assert "1 task waits for money" in job.state_message
         assert "CNY 1.002778 more for 2026-01 would do" in job.state_message
-        await services.treasury.set_budget("acme", job.shortage.month_top_up_microcny - 1, None)
+        await services.treasury.set_budget("acme", top_up - 1, None)
         await asyncio.sleep(MOMENT_S)
         assert not site.runs()
-        await services.treasury.set_budget("acme", job.shortage.month_top_up_microcny, None)
+        await services.treasury.set_budget("acme", top_up, None)
         await asyncio.sleep(MOMENT_S)
         assert len(site.runs()) == 1
         assert not services.admission.get("acme", job.id).HasField("shortage")

@@ -107,6 +107,23 @@ async def test_a_silent_site_becomes_unreachable_when_the_virtual_time_has_passe
         assert services.fleet.sites()[0].health == fleet_pb2.HEALTH_UNREACHABLE
 
 
+async def test_that_a_job_waits_is_shown_and_not_stored_and_the_next_leader_finds_it_again() -> None:
+    cluster = MemoryCluster()
+    async with leading(cluster) as services:
+        created = await services.admission.create("acme", "request-1", spec_of())
+        stored = cluster.revision
+        await asyncio.sleep(1)
+        job = services.admission.get("acme", created.id)
+        assert job.explanations
+        assert job.etag == "1"
+        assert cluster.revision == stored, "nothing was written for a decision that places nothing"
+        told = [explanation.summary for explanation in job.explanations]
+    async with leading(cluster) as services:
+        await asyncio.sleep(1)
+        again = services.admission.get("acme", created.id)
+        assert [explanation.summary for explanation in again.explanations] == told
+
+
 async def test_the_leader_forgets_old_history_again_and_again() -> None:
     cluster = MemoryCluster()
     async with leading(cluster) as services:
@@ -117,7 +134,7 @@ async def test_the_leader_forgets_old_history_again_and_again() -> None:
         assert cluster.history("/mumian/", created)
         await asyncio.sleep(HISTORY_S + 1)
         await services.admission.create("acme", "request-2", spec_of())
-        await asyncio.sleep(2 * HISTORY_S)
+        await asyncio.sleep(3 * HISTORY_S)
         with pytest.raises(CompactedError):
             cluster.history("/mumian/", created)
         assert len(services.admission.list("acme", [])) == 2

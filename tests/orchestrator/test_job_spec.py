@@ -8,7 +8,7 @@ import pytest
 from mumian.api.v1 import job_pb2
 from mumian.api.v1.job_pb2 import CommandCheck, HealthCheck, JobSpec, Port
 from mumian_orchestrator.domain.errors import RequestRefusedError
-from mumian_orchestrator.domain.job_spec import normalise
+from mumian_orchestrator.domain.job_spec import _GROUP_RULES, _JOB_RULES, normalise
 
 
 def _spec() -> JobSpec:
@@ -154,3 +154,8 @@ def test_an_image_is_the_name_of_one(command: job_pb2.Command, field: str) -> No
     spec.task_groups[0].resources.accelerators.milli = 1000
     with pytest.raises(RequestRefusedError, match="cannot have accelerators yet"):
         normalise(spec, {"tianhe", "nansha"})
+
+
+def test_every_rule_is_about_a_field_that_there_is() -> None:
+    assert set(_JOB_RULES) <= set(JobSpec.DESCRIPTOR.fields_by_name)
+    assert set(_GROUP_RULES) <= set(job_pb2.TaskGroup.DESCRIPTOR.fields_by_name)

@@ -12,9 +12,8 @@ class SystemClock:
 
     def now(self) -> Timestamp:
         """Now, to the nanosecond."""
-        now = Timestamp()
-        now.FromNanoseconds(time.time_ns())
-        return now
+        seconds, nanos = divmod(time.time_ns(), 1_000_000_000)
+        return Timestamp(seconds=seconds, nanos=nanos)
 
     def monotonic_s(self) -> float:
         """Seconds since some point in the past; never runs backwards."""

@@ -20,18 +20,8 @@ TOPOLOGIES = {
 _TOPOLOGY_ADVICE = f"use {', '.join(TOPOLOGIES.values())}"
 
 
-def coupling_faults(group: TaskGroup, spec: JobSpec) -> Iterator[FieldFault]:
-    """What is wrong with the constraints of a group of this job; fields are named from the group on."""
-    names = [other.name for other in spec.task_groups]
-    yield from _spread_faults(group)
-    yield from _apart_faults(group, names)
-    if group.together and group.together not in TOPOLOGIES:
-        yield FieldFault("together", f"({group.together}) is no topology; {_TOPOLOGY_ADVICE}")
-    yield from _latency_faults(group, names)
-    yield from _traffic_faults(group)
-
-
-def _spread_faults(group: TaskGroup) -> Iterator[FieldFault]:
+def spread_faults(group: TaskGroup, _: JobSpec) -> Iterator[FieldFault]:
+    """What is wrong with `spreads`; here and below, fields are named from the group on."""
     seen = set()
     for number, spread in enumerate(group.spreads):
         field = f"spreads[{number}]"
@@ -45,8 +35,9 @@ def _spread_faults(group: TaskGroup) -> Iterator[FieldFault]:
             yield FieldFault(f"{field}.max_tasks", "(0) must be positive; no task could go anywhere")
 
 
-def _apart_faults(group: TaskGroup, names: list[str]) -> Iterator[FieldFault]:
-    seen = set()
+def apart_faults(group: TaskGroup, spec: JobSpec) -> Iterator[FieldFault]:
+    """What is wrong with `apart_from`."""
+    names, seen = _names(spec), set()
     for number, apart in enumerate(group.apart_from):
         field = f"apart_from[{number}]"
         if apart.topology not in TOPOLOGIES:
@@ -62,7 +53,15 @@ def _apart_faults(group: TaskGroup, names: list[str]) -> Iterator[FieldFault]:
         seen.add(apart.task_group)
 
 
-def _latency_faults(group: TaskGroup, names: list[str]) -> Iterator[FieldFault]:
+def together_faults(group: TaskGroup, _: JobSpec) -> Iterator[FieldFault]:
+    """What is wrong with `together`."""
+    if group.together not in TOPOLOGIES:
+        yield FieldFault("together", f"({group.together}) is no topology; {_TOPOLOGY_ADVICE}")
+
+
+def latency_faults(group: TaskGroup, spec: JobSpec) -> Iterator[FieldFault]:
+    """What is wrong with `group_latencies`."""
+    names = _names(spec)
     times = group.compute_time
     by_kind = [*times.by_accelerator_model_us.values(), *times.by_arch_us.values()]
     least_us = min([times.default_us, *by_kind])
@@ -85,7 +84,8 @@ def _latency_faults(group: TaskGroup, names: list[str]) -> Iterator[FieldFault]:
             )
 
 
-def _traffic_faults(group: TaskGroup) -> Iterator[FieldFault]:
+def traffic_faults(group: TaskGroup, _: JobSpec) -> Iterator[FieldFault]:
+    """What is wrong with `zone_traffic`, but for zones that nobody knows."""
     seen = set()
     for number, traffic in enumerate(group.zone_traffic):
         field = f"zone_traffic[{number}]"
@@ -98,6 +98,10 @@ def _traffic_faults(group: TaskGroup) -> Iterator[FieldFault]:
             yield FieldFault(
                 f"{field}.bandwidth_kbps", f"({traffic.bandwidth_kbps}) must be at most {QUANTITY_MAX}"
             )
+
+
+def _names(spec: JobSpec) -> list[str]:
+    return [group.name for group in spec.task_groups]
 
 
 def _unknown_group(field: str, name: str, names: list[str]) -> FieldFault:

@@ -38,8 +38,9 @@ def fill(contract: OnDisconnect, kind: JobKind.ValueType) -> None:
         )
 
 
-def faults(contract: OnDisconnect) -> Iterator[FieldFault]:
-    """What is wrong with it."""
+def faults(spec: JobSpec) -> Iterator[FieldFault]:
+    """What is wrong with a job's contract."""
+    contract = spec.on_disconnect
     for field in ("lost_after_s", "stop_after_s"):
         value = getattr(contract, field)
         if value > QUANTITY_MAX:

@@ -46,16 +46,14 @@ def event_of(
     spec in turn 0. So the newest `kept` events are always enough to make the job from them.
     """
     sequence = int(job.etag)
-    event = JobEvent(
-        sequence=sequence,
-        kind=kind,
-        reason=reason,
-        changed_allocation_ids=[allocation.id for allocation in changed],
-    )
+    event = JobEvent(sequence=sequence, kind=kind, reason=reason)
     turn = sequence % kept
     tells_spec = sequence == 1 or turn == 0 or kind == job_event_pb2.JOB_EVENT_KIND_UPDATED
     left_out = ("explanations", "allocations") if tells_spec else ("spec", "explanations", "allocations")
     copy_without(job, event.job, *left_out)
+    if not job.allocations:
+        return event
+    event.changed_allocation_ids.extend(allocation.id for allocation in changed)
     is_new = kind == job_event_pb2.JOB_EVENT_KIND_PLACED
     repeated = {a.id: a for a in job.allocations if zlib.crc32(a.id.encode()) % kept == turn}
     event.job.allocations.extend(repeated.values())

@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from typing import Any, TypeVar
 
+from google.protobuf.message import Message
 from mumian.api.v1 import error_pb2, job_pb2
 from mumian.api.v1.job_pb2 import JobSpec, TaskGroup
 from mumian.api.v1.resources_pb2 import AcceleratorRequest
 
 from mumian_orchestrator.domain import disconnect
-from mumian_orchestrator.domain.coupling import QUANTITY_MAX, coupling_faults
+from mumian_orchestrator.domain.coupling import (
+    QUANTITY_MAX,
+    apart_faults,
+    latency_faults,
+    spread_faults,
+    together_faults,
+    traffic_faults,
+)
 from mumian_orchestrator.domain.errors import FieldFault, RequestRefusedError, invalid
 from mumian_orchestrator.domain.job_state import task_count
 from mumian_orchestrator.domain.names import NAME_ADVICE, is_name
-from mumian_orchestrator.domain.task_run import run_faults
+from mumian_orchestrator.domain.task_run import (
+    folder_faults,
+    health_faults,
+    port_faults,
+    restart_faults,
+)
 
 GROUPS_MAX = 16
 TASKS_MAX = 1000
@@ -28,6 +42,8 @@ ARCHS = ("x86_64", "arm64")
 WHOLE_DEVICE_MILLI = 1000
 PUE_LEAST_PERMILLE = 1000
 SHARE_ALL_PERMILLE = 1000
+
+Rule = TypeVar("Rule", bound=Callable[..., Any])
 
 _ENTRY_POINT = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 # A reference of the OCI distribution specification; with - in front an engine would take it for a flag.
@@ -57,12 +73,7 @@ def normalise(spec: JobSpec, zone_ids: Collection[str]) -> JobSpec:
         _fill(group, full.kind)
     if len(full.task_groups) == 1:
         full.task_groups[0].name = full.task_groups[0].name or "main"
-    faults = [*_job_faults(full)]
-    for number, group in enumerate(full.task_groups):
-        path = f"task_groups[{number}]"
-        of_group = [*_group_faults(group, full.kind), *coupling_faults(group, full)]
-        faults += [FieldFault(f"{path}.{fault.field}", fault.description) for fault in of_group]
-    if faults:
+    if faults := list(_job_faults(full)):
         raise invalid(faults)
     _refuse_unknown_zones(full, zone_ids)
     return full
@@ -79,25 +90,66 @@ def _fill(group: TaskGroup, kind: job_pb2.JobKind.ValueType) -> None:
 
 
 def _job_faults(spec: JobSpec) -> Iterator[FieldFault]:
+    yield from _essential_faults(spec)
+    for faults_of in _asked(spec, _JOB_RULES):
+        yield from faults_of(spec)
+    for number, group in enumerate(spec.task_groups):
+        for fault in _group_faults(group, spec):
+            yield FieldFault(f"task_groups[{number}].{fault.field}", fault.description)
+
+
+def _group_faults(group: TaskGroup, spec: JobSpec) -> Iterator[FieldFault]:
+    if not is_name(group.name):
+        yield FieldFault("name", f"({group.name!r}) is no valid name; {NAME_ADVICE}")
+    yield from _command_faults(group)
+    yield from folder_faults(group)
+    for faults_of in _asked(group, _GROUP_RULES):
+        yield from faults_of(group, spec)
+
+
+def _asked(message: Message, rules: Mapping[str, Rule]) -> Iterable[Rule]:
+    """The rules for the fields that a message says something in, each once."""
+    return dict.fromkeys([rules[field.name] for field, _ in message.ListFields() if field.name in rules])
+
+
+def _essential_faults(spec: JobSpec) -> Iterator[FieldFault]:
     if not is_name(spec.name):
         yield FieldFault("name", f"({spec.name!r}) is no valid name; {NAME_ADVICE}")
-    if spec.project and not is_name(spec.project):
-        yield FieldFault("project", f"({spec.project!r}) is no valid name; {NAME_ADVICE}")
-    if spec.contract and not (
-        len(spec.contract) <= CONTRACT_LENGTH_MAX
-        and spec.contract.isprintable()
-        and spec.contract == spec.contract.strip()
-    ):
-        yield FieldFault(
-            "contract",
-            f"({spec.contract[:CONTRACT_LENGTH_MAX]!r}) must be one line of 1 to {CONTRACT_LENGTH_MAX} "
-            "characters, without space around it",
-        )
     if spec.kind not in RESTARTS_DEFAULT:
         yield FieldFault("kind", f"({spec.kind}) is unknown; use batch, service or gang")
     if spec.priority > PRIORITY_MAX:
         yield FieldFault("priority", f"({spec.priority}) must be 0 to {PRIORITY_MAX}")
-    if spec.pue_max_permille and spec.pue_max_permille < PUE_LEAST_PERMILLE:
+    groups = spec.task_groups
+    if not groups:
+        yield FieldFault("task_groups", "is empty; add a group with a command or an entry_point")
+    if len(groups) > GROUPS_MAX:
+        yield FieldFault("task_groups", f"({len(groups)} groups) must be at most {GROUPS_MAX}")
+    tasks = task_count(spec)
+    if tasks > TASKS_MAX:
+        yield FieldFault("task_groups", f"({tasks} tasks together) must be at most {TASKS_MAX} a job")
+    names = [group.name for group in groups]
+    for number, name in enumerate(names):
+        if name in names[:number]:
+            yield FieldFault(f"task_groups[{number}].name", f"({name!r}) is taken by an earlier group")
+
+
+def _project_faults(spec: JobSpec) -> Iterator[FieldFault]:
+    if not is_name(spec.project):
+        yield FieldFault("project", f"({spec.project!r}) is no valid name; {NAME_ADVICE}")
+
+
+def _contract_faults(spec: JobSpec) -> Iterator[FieldFault]:
+    contract = spec.contract
+    if not (len(contract) <= CONTRACT_LENGTH_MAX and contract.isprintable() and contract == contract.strip()):
+        yield FieldFault(
+            "contract",
+            f"({contract[:CONTRACT_LENGTH_MAX]!r}) must be one line of 1 to {CONTRACT_LENGTH_MAX} "
+            "characters, without space around it",
+        )
+
+
+def _site_faults(spec: JobSpec) -> Iterator[FieldFault]:
+    if 0 < spec.pue_max_permille < PUE_LEAST_PERMILLE:
         yield FieldFault(
             "pue_max_permille",
             f"({spec.pue_max_permille}) is below 1000: no site can use less than its IT; 1250 means 1.25",
@@ -109,22 +161,6 @@ def _job_faults(spec: JobSpec) -> Iterator[FieldFault]:
         yield FieldFault(
             "operators_denied", f"({min(both)}) is also in operators_allowed; remove it from one"
         )
-    if spec.HasField("deferral"):
-        yield from _deferral_faults(spec)
-    if spec.HasField("update"):
-        yield from _update_faults(spec)
-    yield from disconnect.faults(spec.on_disconnect)
-    if not spec.task_groups:
-        yield FieldFault("task_groups", "is empty; add a group with a command or an entry_point")
-    if len(spec.task_groups) > GROUPS_MAX:
-        yield FieldFault("task_groups", f"({len(spec.task_groups)} groups) must be at most {GROUPS_MAX}")
-    tasks = task_count(spec)
-    if tasks > TASKS_MAX:
-        yield FieldFault("task_groups", f"({tasks} tasks together) must be at most {TASKS_MAX} a job")
-    names = [group.name for group in spec.task_groups]
-    for number, name in enumerate(names):
-        if name in names[:number]:
-            yield FieldFault(f"task_groups[{number}].name", f"({name!r}) is taken by an earlier group")
 
 
 def _deferral_faults(spec: JobSpec) -> Iterator[FieldFault]:
@@ -154,33 +190,40 @@ def _update_faults(spec: JobSpec) -> Iterator[FieldFault]:
         yield FieldFault("update.well_for_ms", f"({spec.update.well_for_ms}) must be at most {QUANTITY_MAX}")
 
 
-def _group_faults(group: TaskGroup, kind: job_pb2.JobKind.ValueType) -> Iterator[FieldFault]:
-    if not is_name(group.name):
-        yield FieldFault("name", f"({group.name!r}) is no valid name; {NAME_ADVICE}")
-    yield from _command_faults(group.command)
-    yield from _resource_faults(group)
-    if group.command.image and group.resources.HasField("accelerators"):
-        yield FieldFault("command.image", "cannot have accelerators yet; run a command of the node instead")
+def _arch_faults(group: TaskGroup, _: JobSpec) -> Iterator[FieldFault]:
     for arch in group.archs:
         if arch not in ARCHS:
             yield FieldFault("archs", f"({arch!r}) is unknown; use {' or '.join(ARCHS)}")
+
+
+def _label_faults(group: TaskGroup, _: JobSpec) -> Iterator[FieldFault]:
     if "" in group.labels:
         yield FieldFault("labels", "has an empty name; remove it, or name the label")
-    yield from run_faults(group, kind)
-    if group.HasField("latency_slo"):
-        yield from _slo_faults(group.latency_slo)
 
 
-def _command_faults(command: job_pb2.Command) -> Iterator[FieldFault]:
-    if command.image:
+def _command_faults(group: TaskGroup) -> Iterator[FieldFault]:
+    command = group.command
+    said, argv = {field.name for field, _ in command.ListFields()}, command.argv
+    if "image" in said:
         yield from _image_faults(command)
-    elif bool(command.argv) == bool(command.entry_point):
-        both = "both argv and entry_point are" if command.argv else "neither argv nor entry_point is"
+        if group.resources.HasField("accelerators"):
+            yield FieldFault(
+                "command.image", "cannot have accelerators yet; run a command of the node instead"
+            )
+    elif ("argv" in said) == ("entry_point" in said):
+        both = "both argv and entry_point are" if argv else "neither argv nor entry_point is"
         yield FieldFault("command", f"is unclear: {both} set; set exactly one")
-    if command.argv and not command.argv[0]:
+    if argv and not argv[0]:
         yield FieldFault("command.argv[0]", "is empty; name the program to run")
-    if command.entry_point and not _ENTRY_POINT.fullmatch(command.entry_point):
+    if "entry_point" in said and not _ENTRY_POINT.fullmatch(command.entry_point):
         yield FieldFault("command.entry_point", f"({command.entry_point!r}) must be package.module:function")
+    if "environment" in said or "secrets" in said:
+        yield from _environment_faults(command)
+    if any("\0" in part for part in [*argv, command.working_directory]):
+        yield FieldFault("command", "holds a zero byte; remove it")
+
+
+def _environment_faults(command: job_pb2.Command) -> Iterator[FieldFault]:
     for name, value in command.environment.items():
         if not _ENVIRONMENT_NAME.fullmatch(name):
             yield FieldFault(
@@ -195,8 +238,6 @@ def _command_faults(command: job_pb2.Command) -> Iterator[FieldFault]:
             yield FieldFault(f"command.secrets[{name}]", "is in the environment as well; keep one of them")
         if not is_name(secret):
             yield FieldFault(f"command.secrets[{name}]", f"({secret!r}) can be no secret's name")
-    if any("\0" in part for part in [*command.argv, command.working_directory]):
-        yield FieldFault("command", "holds a zero byte; remove it")
 
 
 def _image_faults(command: job_pb2.Command) -> Iterator[FieldFault]:
@@ -209,7 +250,7 @@ def _image_faults(command: job_pb2.Command) -> Iterator[FieldFault]:
         yield FieldFault("command.entry_point", "is set beside image; write a command, or leave both out")
 
 
-def _resource_faults(group: TaskGroup) -> Iterator[FieldFault]:
+def _resource_faults(group: TaskGroup, _: JobSpec) -> Iterator[FieldFault]:
     resources = group.resources
     for name in ("cpu_milli", "memory_mib"):
         value = getattr(resources, name)
@@ -234,7 +275,8 @@ def _accelerator_faults(request: AcceleratorRequest) -> Iterator[FieldFault]:
         )
 
 
-def _slo_faults(slo: job_pb2.LatencySlo) -> Iterator[FieldFault]:
+def _slo_faults(group: TaskGroup, _: JobSpec) -> Iterator[FieldFault]:
+    slo = group.latency_slo
     if not slo.zone_ids:
         yield FieldFault("latency_slo.zone_ids", "is empty; name the zones where the users are")
     if not slo.budget_us:
@@ -262,11 +304,41 @@ def _slo_faults(slo: job_pb2.LatencySlo) -> Iterator[FieldFault]:
         )
 
 
+# Looked at when a spec says something in the field: where it is silent it is right, as most are about most.
+_JOB_RULES: Mapping[str, Callable[[JobSpec], Iterator[FieldFault]]] = {
+    "project": _project_faults,
+    "contract": _contract_faults,
+    "pue_max_permille": _site_faults,
+    "jurisdictions": _site_faults,
+    "operators_allowed": _site_faults,
+    "operators_denied": _site_faults,
+    "deferral": _deferral_faults,
+    "update": _update_faults,
+    "on_disconnect": disconnect.faults,
+}
+_GROUP_RULES: Mapping[str, Callable[[TaskGroup, JobSpec], Iterator[FieldFault]]] = {
+    "resources": _resource_faults,
+    "archs": _arch_faults,
+    "labels": _label_faults,
+    "ports": port_faults,
+    "health_check": health_faults,
+    "restart_delay_ms": restart_faults,
+    "restart_delay_max_ms": restart_faults,
+    "latency_slo": _slo_faults,
+    "spreads": spread_faults,
+    "apart_from": apart_faults,
+    "together": together_faults,
+    "group_latencies": latency_faults,
+    "zone_traffic": traffic_faults,
+}
+
+
 def _refuse_unknown_zones(spec: JobSpec, zone_ids: Collection[str]) -> None:
     named = [
         *(
             (f"task_groups[{number}].latency_slo.zone_ids", zone)
             for number, group in enumerate(spec.task_groups)
+            if group.HasField("latency_slo")
             for zone in group.latency_slo.zone_ids
         ),
         *(

@@ -113,10 +113,9 @@ def is_doomed(job: Job) -> bool:
 
 def derive(job: Job) -> tuple[JobState.ValueType, str]:
     """The job's state and the sentence that goes with it."""
-    is_new = not (job.allocations or job.explanations or job.cancel_requested or job.HasField("shortage"))
-    if is_new:
+    if not (job.allocations or job.cancel_requested):
         total = task_count(job.spec)
-        return job_pb2.JOB_STATE_PENDING, f"{total} of {_count(total, 'task')} without a place"
+        return job_pb2.JOB_STATE_PENDING, _why_it_waits(job, total, total, 0)
     failed = _failed(job)
     doomed = job.cancel_requested or failed is not None
     live = [allocation for allocation in job.allocations if _is_awaited(job, allocation, doomed)]
@@ -132,21 +131,9 @@ def derive(job: Job) -> tuple[JobState.ValueType, str]:
             f"task {task} on {failed.node_id}: {failed.state_message or 'failed'}",
         )
     unplaced = unplaced_tasks(job)
-    if waiting := len(unplaced):
-        total = task_count(job.spec)
-        deferred = min(waiting, sum(explanation.deferred_task_count for explanation in job.explanations))
-        told = [f"{deferred} of {_count(total, 'task')} deferred to a cheaper hour"] if deferred else []
+    if unplaced:
         lost = len(lost_tasks(job) & set(unplaced))
-        if lost:
-            told.append(f"{_count(lost, 'task')} lost with a silent site")
-        displaced = sum(explanation.evicted_allocation_count for explanation in job.explanations)
-        if displaced:
-            told.append(f"waits for {_count(displaced, 'allocation')} of lower priority to stop")
-        elif job.HasField("shortage"):
-            told.append(job.shortage.summary)
-        elif waiting > deferred:
-            told.append(f"{waiting - deferred} of {_count(total, 'task')} without a place")
-        return job_pb2.JOB_STATE_PENDING, ", ".join(told)
+        return job_pb2.JOB_STATE_PENDING, _why_it_waits(job, task_count(job.spec), len(unplaced), lost)
     if not live:
         return job_pb2.JOB_STATE_SUCCEEDED, ""
     silent = [allocation for allocation in live if allocation.state in SILENT_ALLOCATION_STATES]
@@ -156,6 +143,25 @@ def derive(job: Job) -> tuple[JobState.ValueType, str]:
     if job.HasField("shortage"):
         told.append(f"stops when the time that is paid for is over: {job.shortage.summary}")
     return state, ", ".join(told)
+
+
+def _why_it_waits(job: Job, total: int, waiting: int, lost: int) -> str:
+    """In words, why so many of all its tasks have no place; of them, so many are lost with a silent site."""
+    deferred = displaced = 0
+    for explanation in job.explanations:
+        deferred += explanation.deferred_task_count
+        displaced += explanation.evicted_allocation_count
+    deferred = min(waiting, deferred)
+    told = [f"{deferred} of {_count(total, 'task')} deferred to a cheaper hour"] if deferred else []
+    if lost:
+        told.append(f"{_count(lost, 'task')} lost with a silent site")
+    if displaced:
+        told.append(f"waits for {_count(displaced, 'allocation')} of lower priority to stop")
+    elif job.HasField("shortage"):
+        told.append(job.shortage.summary)
+    elif waiting > deferred:
+        told.append(f"{waiting - deferred} of {_count(total, 'task')} without a place")
+    return ", ".join(told)
 
 
 def _is_awaited(job: Job, allocation: Allocation, doomed: bool) -> bool:

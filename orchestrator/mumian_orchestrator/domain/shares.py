@@ -32,7 +32,12 @@ class Amount(NamedTuple):
 
     def plus(self, other: Amount, times: int = 1) -> Amount:
         """Both together, the other so many times (or less by it, where that is negative)."""
-        return Amount(*(mine + times * theirs for mine, theirs in zip(self, other, strict=True)))
+        return Amount(
+            self.cpu_milli + times * other.cpu_milli,
+            self.memory_mib + times * other.memory_mib,
+            self.accelerator_milli + times * other.accelerator_milli,
+            self.tasks + times * other.tasks,
+        )
 
 
 NOTHING = Amount()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mumian.api.v1 import job_pb2
-from mumian.api.v1.job_pb2 import HealthCheck, TaskGroup
+from mumian.api.v1.job_pb2 import HealthCheck, JobSpec, TaskGroup
 
 from mumian_orchestrator.domain.coupling import QUANTITY_MAX
 from mumian_orchestrator.domain.errors import FieldFault
@@ -17,30 +17,15 @@ PORT_NUMBER_MAX = 65535
 INTERVAL_LEAST_MS = 200
 
 
-def run_faults(group: TaskGroup, kind: job_pb2.JobKind.ValueType) -> Iterator[FieldFault]:
-    """What is wrong with it, each field by its path in the group."""
-    yield from _port_faults(group)
-    yield from _folder_faults(group)
-    if group.HasField("health_check"):
-        for fault in _health_faults(group, kind):
-            path = f"health_check.{fault.field}" if fault.field else "health_check"
-            yield FieldFault(path, fault.description)
-    first_ms, most_ms = group.restart_delay_ms, group.restart_delay_max_ms
-    for field, value in (("restart_delay_ms", first_ms), ("restart_delay_max_ms", most_ms)):
-        if value > QUANTITY_MAX:
-            yield FieldFault(field, f"({value}) must be at most {QUANTITY_MAX}")
-    if 0 < most_ms < first_ms:
-        yield FieldFault(
-            "restart_delay_max_ms", f"({most_ms}) is less than restart_delay_ms ({first_ms}); make it longer"
-        )
-
-
 def has_own_folder(group: TaskGroup) -> bool:
     """Whether each of its tasks runs in a folder of its own."""
     return group.command.HasField("bundle") or bool(group.outputs)
 
 
-def _folder_faults(group: TaskGroup) -> Iterator[FieldFault]:
+def folder_faults(group: TaskGroup) -> Iterator[FieldFault]:
+    """What is wrong with the folder of each task; here and below, fields are named from the group on."""
+    if not has_own_folder(group):
+        return
     if len(group.outputs) > OUTPUTS_MAX:
         yield FieldFault("outputs", f"({len(group.outputs)} patterns) must be at most {OUTPUTS_MAX}")
     for position, pattern in enumerate(group.outputs):
@@ -50,7 +35,7 @@ def _folder_faults(group: TaskGroup) -> Iterator[FieldFault]:
                 f"({pattern!r}) must be a path below the working directory, such as results/*.csv",
             )
     folder = group.command.working_directory
-    if has_own_folder(group) and not _stays_inside(folder):
+    if not _stays_inside(folder):
         yield FieldFault(
             "command.working_directory",
             f"({folder!r}) must be below the task's own folder, which it has for its bundle and outputs",
@@ -61,7 +46,8 @@ def _stays_inside(path: str) -> bool:
     return not path.startswith("/") and ".." not in path.split("/") and "\0" not in path
 
 
-def _port_faults(group: TaskGroup) -> Iterator[FieldFault]:
+def port_faults(group: TaskGroup, _: JobSpec) -> Iterator[FieldFault]:
+    """What is wrong with `ports`."""
     if len(group.ports) > PORTS_MAX:
         yield FieldFault("ports", f"({len(group.ports)} ports) must be at most {PORTS_MAX}")
     names: set[str] = set()
@@ -78,6 +64,25 @@ def _port_faults(group: TaskGroup) -> Iterator[FieldFault]:
             yield FieldFault(f"{path}.number", f"({port.number}) is taken by an earlier port")
         names.add(port.name)
         numbers.add(port.number)
+
+
+def health_faults(group: TaskGroup, spec: JobSpec) -> Iterator[FieldFault]:
+    """What is wrong with `health_check`."""
+    for fault in _health_faults(group, spec.kind):
+        path = f"health_check.{fault.field}" if fault.field else "health_check"
+        yield FieldFault(path, fault.description)
+
+
+def restart_faults(group: TaskGroup, _: JobSpec) -> Iterator[FieldFault]:
+    """What is wrong with `restart_delay_ms` and `restart_delay_max_ms`."""
+    first_ms, most_ms = group.restart_delay_ms, group.restart_delay_max_ms
+    for field, value in (("restart_delay_ms", first_ms), ("restart_delay_max_ms", most_ms)):
+        if value > QUANTITY_MAX:
+            yield FieldFault(field, f"({value}) must be at most {QUANTITY_MAX}")
+    if 0 < most_ms < first_ms:
+        yield FieldFault(
+            "restart_delay_max_ms", f"({most_ms}) is less than restart_delay_ms ({first_ms}); make it longer"
+        )
 
 
 def _health_faults(group: TaskGroup, kind: job_pb2.JobKind.ValueType) -> Iterator[FieldFault]:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import click
+import uvloop
 
 from mumian_orchestrator.adapters.grpc.server import PortTakenError
 from mumian_orchestrator.adapters.telemetry.exporter import MetricsPortTakenError
@@ -35,7 +36,8 @@ def main(context: click.Context, path: Path | None, expose_metrics: bool) -> Non
     try:
         config = load(path)
         refuse_open_doors(config, exposes_metrics=expose_metrics)
-        asyncio.run(run(config))
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(run(config))
     except (ConfigError, PortTakenError, MetricsPortTakenError) as error:
         print(f"mumian-coordinator: {error}", file=sys.stderr)
         raise SystemExit(2) from None

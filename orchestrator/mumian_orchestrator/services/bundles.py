@@ -26,6 +26,11 @@ _TIDY_EVERY_S = 3600
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
+def names_bundles(spec: JobSpec) -> bool:
+    """Whether there is anything to `require`."""
+    return any(group.command.HasField("bundle") for group in spec.task_groups)
+
+
 class Bundles:
     """Everything about bundles but where their bytes are.
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, OrderedDict, deque
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -14,6 +13,9 @@ from mumian_orchestrator.domain.errors import overloaded
 _RETRY_FIRST_S, _RETRY_LAST_S, _HELD_TIMES = 0.1, 5.0, 2
 # The requests by which it is told how fast they are done.
 _TIMED = 256
+# Let in between two turns of the event loop: requests are taken up by it as well, and those that are not yet
+# are in no tenant's line. Fewer, and what each turn costs anyway is shared by fewer.
+_IN_A_LOOP_TURN = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +59,15 @@ class FairQueue:
         self._held_of: Counter[str] = Counter()  # refusals that are held back
         # What each may still have in this round; below 0 it has had some of the next. Others have none.
         self._left: dict[str, int] = {}
-        self._has_admitted = False  # since the event loop has turned
+        self._admitted = 0  # requests, since the event loop has turned
         self.under_way = 0
         self.waiting = 0
         self.refused = 0
         self.done = 0
         self._done_at_s: deque[tuple[float, int]] = deque(maxlen=_TIMED)
 
-    @asynccontextmanager
-    async def turn(self, tenant_id: str, count: int = 1) -> AsyncIterator[None]:
-        """Wait for one's turn; others have theirs when this ends.
+    def turn(self, tenant_id: str, count: int = 1) -> Turn:
+        """Wait for one's turn with `async with`; others have theirs when it ends.
 
         Args:
             count: requests that have this turn together.
@@ -74,15 +75,12 @@ class FairQueue:
         Raises:
             RequestRefusedError: OVERLOADED; too many wait.
         """
-        await self._enter(tenant_id, count)
-        try:
-            yield
-        finally:
-            self._leave(count)
+        return Turn(self, tenant_id, count)
 
-    async def _enter(self, tenant_id: str, count: int) -> None:
+    async def enter(self, tenant_id: str, count: int) -> None:
+        """What `turn` begins with."""
         if not self.waiting and self._may_admit():
-            self._admit()
+            self._admit(count)
             return
         admitted_soon = self._at_once_max - self.under_way  # they wait for the event loop to turn only
         if (
@@ -100,7 +98,7 @@ class FairQueue:
             await request.admitted
         except asyncio.CancelledError:
             if request.admitted.done() and not request.admitted.cancelled():
-                self._leave(count)  # it was admitted in the very moment in which it went away
+                self.leave(count)  # it was admitted in the very moment in which it went away
             raise
 
     async def _refuse(self, tenant_id: str, count: int) -> NoReturn:
@@ -118,25 +116,24 @@ class FairQueue:
             retry_after_s = _RETRY_FIRST_S
         raise overloaded(self._name, retry_after_s)
 
-    def _leave(self, count: int) -> None:
+    def leave(self, count: int) -> None:
+        """What `turn` ends with."""
         self.done += count
         self._done_at_s.append((asyncio.get_running_loop().time(), count))
         self.under_way -= 1
         self._admit_next()
 
     def _may_admit(self) -> bool:
-        return self.under_way < self._at_once_max and not self._has_admitted
+        return self.under_way < self._at_once_max and self._admitted < _IN_A_LOOP_TURN
 
-    def _admit(self) -> None:
-        """Let one in. Between two the event loop turns once: requests are taken up by it as well, and those
-        that are not yet are in no tenant's line.
-        """
+    def _admit(self, count: int) -> None:
         self.under_way += 1
-        self._has_admitted = True
-        asyncio.get_running_loop().call_soon(self._loop_has_turned)
+        if not self._admitted:
+            asyncio.get_running_loop().call_soon(self._loop_has_turned)
+        self._admitted += count
 
     def _loop_has_turned(self) -> None:
-        self._has_admitted = False
+        self._admitted = 0
         self._admit_next()
 
     def _admit_next(self) -> None:
@@ -148,7 +145,7 @@ class FairQueue:
             elif self._may_admit():
                 self._take(tenant_id)
                 self._left[tenant_id] -= request.count
-                self._admit()
+                self._admit(request.count)
                 request.admitted.set_result(None)
             else:
                 return
@@ -180,3 +177,18 @@ class FairQueue:
         took_s = asyncio.get_running_loop().time() - self._done_at_s[0][0]
         expected_s = self.waiting * took_s / sum(count for _, count in self._done_at_s)
         return min(max(expected_s, _RETRY_FIRST_S), _RETRY_LAST_S)
+
+
+class Turn:
+    """One turn of a `FairQueue`."""
+
+    __slots__ = ("_count", "_queue", "_tenant_id")
+
+    def __init__(self, queue: FairQueue, tenant_id: str, count: int) -> None:
+        self._queue, self._tenant_id, self._count = queue, tenant_id, count
+
+    async def __aenter__(self) -> None:
+        await self._queue.enter(self._tenant_id, self._count)
+
+    async def __aexit__(self, *_: object) -> None:
+        self._queue.leave(self._count)

@@ -287,42 +287,31 @@ class JobTable:
                 if allocation.id in changed:
                     allocation.CopyFrom(changed[allocation.id])
 
-        self._show(job, apply)
+        self._show([(job, apply)])
 
-    def publish_explanations(self, job: Job, explanations: Sequence[Explanation]) -> None:
-        """Show newer reasons of a waiting job. Found again after a failover, so nothing is written."""
-
-        def apply(shown: Job) -> None:
-            del shown.explanations[:]
-            shown.explanations.extend(explanations)
-
-        apply(job)
-        self._show(job, apply)
+    def publish_outlooks(self, outlooks: Iterable[tuple[Job, Sequence[Explanation]]]) -> None:
+        """Show why jobs wait: the newest reasons, and what money they lack. Found again after a failover, so
+        nothing is written.
+        """
+        self._show([(job, _outlook(job, explanations)) for job, explanations in outlooks])
 
     def publish_shortage(self, job: Job) -> None:
         """Show what money a job lacks. Found again after a failover, so nothing is written."""
-        shortage = Shortage()
-        shortage.CopyFrom(job.shortage)
-        is_short = job.HasField("shortage")
+        self._show([(job, _shortage(job))])
 
-        def apply(shown: Job) -> None:
-            if is_short:
-                shown.shortage.CopyFrom(shortage)
-            else:
-                shown.ClearField("shortage")
-
-        self._show(job, apply)
-
-    def _show(self, job: Job, apply: Callable[[Job], None]) -> None:
-        _, job.state_message = derive(job)
+    def _show(self, news: Sequence[tuple[Job, Callable[[Job], None]]]) -> None:
+        shown: list[tuple[str, str, Callable[[Job], None]]] = []
+        for job, apply in news:
+            _, job.state_message = derive(job)
+            shown.append((job.id, job.state_message, apply))
 
         def publish() -> None:
-            published = self._published.get(job.id)
-            if published is not None:
-                newer = _copy(published)
-                apply(newer)
-                _, newer.state_message = derive(newer)
-                self._publish(newer)
+            for job_id, state_message, apply in shown:
+                published = self._published.get(job_id)
+                if published is not None:
+                    apply(published)
+                    published.state_message = state_message
+                    self._publish(published)
 
         # Behind what is still to be stored, which would be shown over it later.
         self._log.append([], publish)
@@ -400,6 +389,27 @@ class JobTable:
     def _wake_watchers(self, job_id: str) -> None:
         for event in self._watchers.get(job_id, ()):
             event.set()
+
+
+def _outlook(job: Job, explanations: Sequence[Explanation]) -> Callable[[Job], None]:
+    del job.explanations[:]
+    job.explanations.extend(explanations)
+    apply_shortage = _shortage(job)
+
+    def apply(shown: Job) -> None:
+        del shown.explanations[:]
+        shown.explanations.extend(explanations)
+        apply_shortage(shown)
+
+    return apply
+
+
+def _shortage(job: Job) -> Callable[[Job], None]:
+    if not job.HasField("shortage"):
+        return lambda shown: shown.ClearField("shortage")
+    shortage = Shortage()
+    shortage.CopyFrom(job.shortage)
+    return lambda shown: shown.shortage.CopyFrom(shortage)
 
 
 def _copy(job: Job) -> Job:

@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from mumian.api.v1 import job_event_pb2, job_pb2
+from mumian.api.v1.explanation_pb2 import Explanation
 from mumian.api.v1.job_pb2 import Allocation, Job, JobSpec
 
 from mumian_orchestrator.domain.allocation import allocation_of
@@ -63,7 +64,9 @@ class PlanApplier:
 
     def apply(self, decision: Decision, pending: Sequence[PendingJob]) -> Applied:
         """Commit what still holds."""
-        verified = self._engine.verify(decision, pending)
+        verified = decision
+        if decision.placements or decision.evictions:
+            verified = self._engine.verify(decision, pending)
         # What has room beside the victims is committed now; the rest waits for their end.
         at_once = verified
         if verified.evictions:
@@ -74,6 +77,7 @@ class PlanApplier:
             victims[eviction.by_job_id].append(eviction.allocation_id)
         planned = Counter(placement.job_id for placement in decision.placements)
         again, infeasible, unpaid = [], [], set[str]()
+        waiting: list[tuple[Job, Sequence[Explanation]]] = []
         for asked in pending:
             job = self._table.get(asked.job_id)
             still = set(tasks_to_place(job)) if job else ()
@@ -98,34 +102,34 @@ class PlanApplier:
                     self.conflicts += 1
                 if job.spec.kind == job_pb2.JOB_KIND_GANG:
                     wanted = []
-            if not self._commit(job, wanted, decision):
+            paid = self._funding.reserve(job, [self._allocation(job, placement) for placement in wanted])
+            if len(paid) < len(wanted):
                 unpaid.add(job.id)
+            explanations = decision.explanations.get(job.id, ())
+            for explanation in explanations:
+                del explanation.sites[SITES_EXPLAINED_MAX:]
+            if paid:
+                self._commit(job, paid, explanations)
+            else:
+                waiting.append((job, explanations))
+        if waiting:
+            self._table.publish_outlooks(waiting)
         return Applied(again, infeasible, unpaid)
 
-    def _commit(self, job: Job, placements: Sequence[Placement], decision: Decision) -> bool:
-        """Commit what is paid for; whether that is all."""
-        explanations = decision.explanations.get(job.id, ())
-        for explanation in explanations:
-            del explanation.sites[SITES_EXPLAINED_MAX:]
-        first_decision = not job.explanations
-        wanted = [self._allocation(job, placement) for placement in placements]
-        allocations = self._funding.reserve(job, wanted)
-        is_paid = len(allocations) == len(wanted)
-        if not allocations and not first_decision:
-            self._table.publish_explanations(job, explanations)
-            self._table.publish_shortage(job)
-            return is_paid
+    def _commit(
+        self, job: Job, allocations: Sequence[Allocation], explanations: Sequence[Explanation]
+    ) -> None:
+        """Commit places that are paid for."""
         del job.explanations[:]
         job.explanations.extend(explanations)
         self._engine.update(booked=[(job, allocation) for allocation in allocations])
         job.allocations.extend(allocations)
         added = job.allocations[len(job.allocations) - len(allocations) :]
         # A gang is never longer than one commit (admission sees to it), so it is durable whole or not at all.
-        for start in range(0, max(1, len(added)), ALLOCATIONS_PER_COMMIT):
+        for start in range(0, len(added), ALLOCATIONS_PER_COMMIT):
             part = added[start : start + ALLOCATIONS_PER_COMMIT]
-            kind = job_event_pb2.JOB_EVENT_KIND_PLACED if part else job_event_pb2.JOB_EVENT_KIND_CONSIDERED
-            self._dispatches.start(self._dispatch(self._table.commit(job, part, kind), job, part))
-        return is_paid
+            durable = self._table.commit(job, part, job_event_pb2.JOB_EVENT_KIND_PLACED)
+            self._dispatches.start(self._dispatch(durable, job, part))
 
     def propose(self, job: Job, placements: Sequence[Placement]) -> list[Allocation]:
         """The allocations that would be made of placements; nothing is kept."""

@@ -123,7 +123,7 @@ class Scheduler:
                 if tasks:
                     pending.append(PendingJob(job.id, job.spec, tasks, job.create_time.seconds))
                 elif (why := turns.held_only(job)) != list(job.explanations):
-                    self._table.publish_explanations(job, why)
+                    self._table.publish_outlooks([(job, why)])
             if len(pending) == EVALUATION_JOBS_MAX or left_tasks <= 0:
                 break
         if not pending:

@@ -101,6 +101,7 @@ class Secrets:
         faults = [
             FieldFault(f"task_groups[{number}].command.secrets[{variable}]", _missing(name))
             for number, group in enumerate(spec.task_groups)
+            if group.command.secrets
             for variable, name in sorted(group.command.secrets.items())
             if (tenant_id, name) not in self._stored
         ]

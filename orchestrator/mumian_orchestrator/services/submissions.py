@@ -15,7 +15,7 @@ from mumian_orchestrator.domain.errors import FieldFault, RequestRefusedError, i
 from mumian_orchestrator.domain.job_spec import normalise
 from mumian_orchestrator.domain.job_state import task_count
 from mumian_orchestrator.ports.clock import Clock
-from mumian_orchestrator.services.bundles import Bundles
+from mumian_orchestrator.services.bundles import Bundles, names_bundles
 from mumian_orchestrator.services.durability import Durability
 from mumian_orchestrator.services.fair_queue import FairQueue
 from mumian_orchestrator.services.fleet import Fleet
@@ -96,7 +96,7 @@ class Submissions:
             return [refused] * len(part)
 
     async def _store(self, tenant_id: str, part: Sequence[Submission]) -> Sequence[str | RequestRefusedError]:
-        lacking = [await self._lacks(tenant_id, each) for each in part]
+        lacking = [await self._lacks(tenant_id, each) if names_bundles(each.spec) else None for each in part]
         # From here on nothing waits, so whatever another call takes up is either known here or comes later.
         new = _Part()
         outcomes = [

@@ -36,6 +36,7 @@ _ROOM = frozenset(
 
 # Tasks that are not considered, by group, and why.
 Held = Mapping[str, tuple[int, str]]
+_NONE_LATER = Counter[str]()
 
 
 class Turns:
@@ -100,7 +101,7 @@ class Turns:
             job = self._table.get(whole.job_id)
             if job is None:
                 continue
-            later = Counter(task.group for task in whole.tasks) - Counter(task.group for task in claim.tasks)
+            later = _by_count(whole.tasks) - _by_count(claim.tasks) if whole is not claim else _NONE_LATER
             for explanation in decision.explanations.get(job.id, ()):
                 count, reason = self._held[job.id].get(explanation.task_group, (0, ""))
                 explanation.task_count += count + later[explanation.task_group]
@@ -136,6 +137,10 @@ class Turns:
             planned = self._planned_projects[job.tenant_id, project]
             quotas.append(Quota(f"project {project}", rules.projects[project], held.plus(planned)))
         return quotas
+
+
+def _by_count(tasks: Sequence[TaskId]) -> Counter[str]:
+    return Counter(task.group for task in tasks)
 
 
 def _by_group(tasks: Sequence[TaskId]) -> dict[str, list[TaskId]]:

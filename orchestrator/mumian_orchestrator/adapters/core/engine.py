@@ -12,7 +12,7 @@ from mumian_core import Engine as NativeEngine
 from mumian_core.v1 import engine_pb2
 
 from mumian_orchestrator.adapters.core.view import CoreView
-from mumian_orchestrator.adapters.core.wire import decision_of, pending_job, refusals_named, used
+from mumian_orchestrator.adapters.core.wire import decision_of, put_pending_job, refusals_named, used
 from mumian_orchestrator.domain.decision import Decision, PendingJob
 from mumian_orchestrator.ports.decision_log import DecisionLog
 
@@ -80,15 +80,12 @@ class CoreEngine:
         self, evaluation_id: str, jobs: Sequence[PendingJob], now_unix_s: int, *, may_evict: bool = False
     ) -> Decision:
         """Where the pending tasks would go; books nothing. Runs beside the event loop."""
-        policy = engine_pb2.Policy()
-        policy.CopyFrom(self._policy)
-        policy.preempt = policy.preempt and may_evict
         request = engine_pb2.PlaceRequest(
-            evaluation_id=evaluation_id,
-            jobs=[pending_job(job) for job in jobs],
-            policy=policy,
-            now_unix_s=now_unix_s,
+            evaluation_id=evaluation_id, policy=self._policy, now_unix_s=now_unix_s
         )
+        request.policy.preempt = self._policy.preempt and may_evict
+        for job in jobs:
+            put_pending_job(job, request.jobs.add())
         snapshot, data = self._native.snapshot(), request.SerializeToString()
         number = self._decisions.asked(data) if self._decisions else 0
         answer = await asyncio.to_thread(refusals_named, snapshot.place, data)
@@ -102,7 +99,8 @@ class CoreEngine:
 
     async def explain(self, job: PendingJob, now_unix_s: int) -> list[Explanation]:
         """Why the job's tasks would go where they would, or wait, on the state as it is now."""
-        request = engine_pb2.ExplainRequest(job=pending_job(job), policy=self._policy, now_unix_s=now_unix_s)
+        request = engine_pb2.ExplainRequest(policy=self._policy, now_unix_s=now_unix_s)
+        put_pending_job(job, request.job)
         snapshot = self._native.snapshot()
         answer = await asyncio.to_thread(refusals_named, snapshot.explain, request.SerializeToString())
         return list(engine_pb2.ExplainResponse.FromString(answer).explanations)

@@ -14,8 +14,8 @@ from mumian_core.v1 import assess_pb2, engine_pb2, optimize_pb2
 
 from mumian_orchestrator.adapters.core.wire import (
     assessment_of,
-    pending_job,
     plan_of,
+    put_pending_job,
     refusals_named,
     running_task,
     solution_of,
@@ -63,7 +63,9 @@ class CoreView:
 
     def verify(self, decision: Decision, jobs: Sequence[PendingJob]) -> Decision:
         """The placements that hold here, with their evictions."""
-        request = engine_pb2.VerifyRequest(plan=plan_of(decision), jobs=[pending_job(job) for job in jobs])
+        request = engine_pb2.VerifyRequest(plan=plan_of(decision))
+        for job in jobs:
+            put_pending_job(job, request.jobs.add())
         answer = refusals_named(self._native.verify, request.SerializeToString())
         response = engine_pb2.VerifyResponse.FromString(answer)
         kept = [p for p, v in zip(decision.placements, response.verdicts, strict=True) if v.accepted]
@@ -78,11 +80,10 @@ class CoreView:
     ) -> list[Assessment]:
         """How each running task stands here, in their order."""
         request = assess_pb2.AssessRequest(
-            jobs=[pending_job(job, explain=False) for job in jobs],
-            running=[running_task(task) for task in running],
-            policy=self._policy,
-            now_unix_s=now_unix_s,
+            running=[running_task(task) for task in running], policy=self._policy, now_unix_s=now_unix_s
         )
+        for job in jobs:
+            put_pending_job(job, request.jobs.add(), explain=False)
         answer = await asyncio.to_thread(refusals_named, self._native.assess, request.SerializeToString())
         return [assessment_of(a) for a in assess_pb2.AssessResponse.FromString(answer).assessments]
 
@@ -92,7 +93,6 @@ class CoreView:
         """The best arrangement that is found in time."""
         request = optimize_pb2.OptimizeRequest(
             evaluation_id=evaluation_id,
-            jobs=[pending_job(job, explain=False) for job in problem.jobs],
             running=[running_task(task) for task in problem.movable],
             policy=self._policy,
             stop=optimize_pb2.Stop(
@@ -103,6 +103,8 @@ class CoreView:
             moves_max=limits.moves_max,
             now_unix_s=now_unix_s,
         )
+        for job in problem.jobs:
+            put_pending_job(job, request.jobs.add(), explain=False)
         cancel = CancelToken()
 
         def search(data: bytes) -> bytes:

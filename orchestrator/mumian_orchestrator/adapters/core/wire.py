@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from mumian.api.v1 import job_pb2
 from mumian.api.v1.explanation_pb2 import Explanation
-from mumian.api.v1.job_pb2 import Allocation, Job, JobSpec
+from mumian.api.v1.job_pb2 import Allocation, Job
 from mumian.api.v1.planning_pb2 import SitePrice
 from mumian_core import CoreError
 from mumian_core.v1 import assess_pb2, engine_pb2, optimize_pb2
@@ -67,29 +67,22 @@ def used(job: Job, allocation: Allocation, *, is_shielded: bool = False) -> engi
     )
 
 
-def pending_job(job: PendingJob, *, explain: bool = True) -> engine_pb2.PendingJob:
-    """A job with exactly its pending tasks, be they none."""
+def put_pending_job(job: PendingJob, message: engine_pb2.PendingJob, *, explain: bool = True) -> None:
+    """A job with exactly its pending tasks, be they none; put into the empty message, where its spec is
+    copied once.
+    """
     indexes: dict[str, list[int]] = defaultdict(list)
     for task in job.tasks:
         indexes[task.group].append(task.index)
     if not indexes and job.spec.task_groups:
         # No entry at all would mean all tasks.
         indexes[job.spec.task_groups[0].name] = []
-    spec = job.spec
+    message.job_id, message.explain, message.created_unix_s = job.job_id, explain, job.created_unix_s
+    message.spec.CopyFrom(job.spec)
     if job.is_guaranteed:
-        spec = JobSpec()
-        spec.CopyFrom(job.spec)
-        spec.priority += _GUARANTEED
-    pending = [
-        engine_pb2.PendingTasks(task_group=group, task_indexes=numbers) for group, numbers in indexes.items()
-    ]
-    return engine_pb2.PendingJob(
-        job_id=job.job_id,
-        spec=spec,
-        pending=pending,
-        explain=explain,
-        created_unix_s=job.created_unix_s,
-    )
+        message.spec.priority += _GUARANTEED
+    for group, numbers in indexes.items():
+        message.pending.add(task_group=group, task_indexes=numbers)
 
 
 def running_task(running: RunningTask) -> optimize_pb2.RunningTask:

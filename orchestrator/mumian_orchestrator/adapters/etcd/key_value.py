@@ -74,11 +74,11 @@ class EtcdKeyValue:
         failure: Sequence[Operation] = (),
     ) -> Outcome:
         """One attempt of a transaction."""
-        request = rpc.TxnRequest(
-            compare=[_compare(condition) for condition in conditions],
-            success=[_operation(operation) for operation in success],
-            failure=[_operation(operation) for operation in failure],
-        )
+        request = rpc.TxnRequest(compare=[_compare(condition) for condition in conditions])
+        for operation in success:
+            _put_operation(operation, request.success.add())
+        for operation in failure:
+            _put_operation(operation, request.failure.add())
         try:
             answer = await self._client.ask(lambda member: member.kv.Txn, request)
         except grpc.aio.AioRpcError as error:
@@ -209,14 +209,15 @@ def _compare(condition: Condition) -> Any:
     )
 
 
-def _operation(operation: Operation) -> Any:
-    key = operation.key.encode()
+def _put_operation(operation: Operation, message: Any) -> None:
+    """Into a `RequestOp`, where a value is copied once."""
     match operation:
         case Put():
-            put = rpc.PutRequest(key=key, value=operation.value, lease=operation.lease_id)
-            return rpc.RequestOp(request_put=put)
+            put = message.request_put
+            put.key, put.value, put.lease = operation.key.encode(), operation.value, operation.lease_id
         case Delete():
-            end = _end_of_prefix(operation.key) if operation.is_prefix else b""
-            return rpc.RequestOp(request_delete_range=rpc.DeleteRangeRequest(key=key, range_end=end))
+            message.request_delete_range.key = operation.key.encode()
+            if operation.is_prefix:
+                message.request_delete_range.range_end = _end_of_prefix(operation.key)
         case Get():
-            return rpc.RequestOp(request_range=rpc.RangeRequest(key=key))
+            message.request_range.key = operation.key.encode()

@@ -29,7 +29,7 @@ class _JobEventKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobEvent
     JOB_EVENT_KIND_UNSPECIFIED: _JobEventKind.ValueType  # 0
     JOB_EVENT_KIND_SUBMITTED: _JobEventKind.ValueType  # 1
     JOB_EVENT_KIND_CONSIDERED: _JobEventKind.ValueType  # 2
-    """the first decision, when it places nothing"""
+    """The first decision, when it places nothing; in logs of before 2026-11-26: it is not stored any more."""
     JOB_EVENT_KIND_PLACED: _JobEventKind.ValueType  # 3
     """allocations were committed"""
     JOB_EVENT_KIND_REPORTED: _JobEventKind.ValueType  # 4
@@ -58,7 +58,7 @@ class JobEventKind(_JobEventKind, metaclass=_JobEventKindEnumTypeWrapper): ...
 JOB_EVENT_KIND_UNSPECIFIED: JobEventKind.ValueType  # 0
 JOB_EVENT_KIND_SUBMITTED: JobEventKind.ValueType  # 1
 JOB_EVENT_KIND_CONSIDERED: JobEventKind.ValueType  # 2
-"""the first decision, when it places nothing"""
+"""The first decision, when it places nothing; in logs of before 2026-11-26: it is not stored any more."""
 JOB_EVENT_KIND_PLACED: JobEventKind.ValueType  # 3
 """allocations were committed"""
 JOB_EVENT_KIND_REPORTED: JobEventKind.ValueType  # 4

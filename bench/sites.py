@@ -1,16 +1,18 @@
 """A thousand sites of a hundred nodes each that report to one coordinator: `python -m bench.sites`.
 
 A real coordinator on a real etcd, and agents without machines that say over real gRPC, each by a connection
-of its own, what real ones say: every second that they live, every other second their power, and now and then
-all of their nodes, because a real agent tells of its nodes only when something has changed. Measured are the
-coordinator's processor time and memory, how long it takes to answer a heartbeat, and how long all sites need
-to join.
+of its own, what real ones say: every second that they live, every other second their power, every ten seconds
+the round trips of what they are told to probe, and now and then all of their nodes, because a real agent tells
+of its nodes only when something has changed. Measured are the coordinator's processor time and memory, how long
+it takes to answer a heartbeat, and how long all sites need to join.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
+import math
 import multiprocessing
 import os
 import random
@@ -33,7 +35,7 @@ from bench.report import Report
 from bench.store import private_etcd
 from tests.orchestrator.conftest import Coordinator
 
-_BEAT_S, _POWER_EVERY = 1.0, 2
+_BEAT_S, _POWER_EVERY, _LINK_EVERY = 1.0, 2, 10
 _JOIN_WITHIN_S = 20.0
 
 
@@ -57,6 +59,7 @@ class _Site:
             )
             for n in range(nodes)
         ]
+        self.targets: list[str] = []
         self.welcomed = asyncio.Event()
         self.took_s: list[float] = []
         self.breaks = 0
@@ -89,6 +92,10 @@ class _Site:
                     if beat % _POWER_EVERY == 0:
                         power = 100_000 * len(self._nodes) + self._chance.randrange(10_000)
                         await self._tell(call, power=pb.PowerReport(pue=self._site.pue, it_power_mw=power))
+                    if links := [
+                        self._link(target) for target in self.targets[beat % _LINK_EVERY :: _LINK_EVERY]
+                    ]:
+                        await self._tell(call, links=pb.LinksReport(links=links))
                     if beat % self._nodes_every == 0:
                         await self._tell(call, nodes=pb.NodesReport(nodes=self._nodes))
                     await asyncio.sleep(_BEAT_S)
@@ -101,12 +108,34 @@ class _Site:
             async for command in call:
                 if command.HasField("welcome"):
                     self.welcomed.set()
+                elif command.HasField("probe_targets"):
+                    self.targets = [target.id for target in command.probe_targets.targets]
                 elif command.HasField("heartbeat_seen"):
                     self.took_s.append((time.monotonic_ns() - command.heartbeat_seen.sent_ns) / 1e9)
+
+    def _link(self, from_id: str) -> fleet_pb2.Link:
+        """What it has measured: ends lie in a plane of 20 ms, and no two measurements are the same."""
+        rtt_us = (1000 + math.dist(_place(from_id), _place(self.id))) * self._chance.uniform(1, 1.05)
+        return fleet_pb2.Link(
+            from_id=from_id,
+            to_site_id=self.id,
+            rtt_p50_us=round(rtt_us),
+            rtt_p99_us=round(rtt_us * self._chance.uniform(1.1, 1.3)),
+            source=fleet_pb2.FIGURE_SOURCE_MEASURED,
+            sample_count=256,
+            sample_time=_now(),
+            probe_method=fleet_pb2.PROBE_METHOD_UDP,
+        )
 
     async def _tell(self, call: Any, **what: Any) -> None:
         self._sequence += 1
         await call.write(pb.AgentReport(agent_epoch=1, sequence=self._sequence, **what))
+
+
+@functools.cache
+def _place(end_id: str) -> tuple[float, float]:
+    chance = random.Random(end_id)
+    return chance.uniform(0, 20_000), chance.uniform(0, 20_000)
 
 
 async def _sites(address: str, numbers: range, nodes: int, nodes_every_s: float, pipe: Any) -> None:
@@ -118,7 +147,8 @@ async def _sites(address: str, numbers: range, nodes: int, nodes_every_s: float,
     for site in sites:
         site.took_s.clear()
     await asyncio.to_thread(pipe.recv)  # until now
-    pipe.send(([took_s for site in sites for took_s in site.took_s], sum(site.breaks for site in sites)))
+    took_s = [took_s for site in sites for took_s in site.took_s]
+    pipe.send((took_s, sum(site.breaks for site in sites), sum(len(site.targets) for site in sites)))
     for task in living:
         task.cancel()
     await asyncio.wait(living)
@@ -131,16 +161,23 @@ def _process(address: str, numbers: range, nodes: int, nodes_every_s: float, pip
 @click.command()
 @click.option("--sites", type=click.IntRange(1, 10_000), default=1000, show_default=True)
 @click.option("--nodes", type=click.IntRange(1, 1000), default=100, show_default=True, help="Of each site.")
+@click.option("--zones", type=click.IntRange(0, 1000), default=10, show_default=True, help="That all probe.")
 @click.option("--nodes-every", type=click.FloatRange(1), default=60.0, show_default=True, help="Seconds.")
 @click.option("--seconds", type=click.FloatRange(1), default=30.0, show_default=True, help="Measured.")
 @click.option("--processes", type=click.IntRange(1, 64), default=4, show_default=True, help="Of sites.")
-def main(sites: int, nodes: int, nodes_every: float, seconds: float, processes: int) -> None:
+def main(sites: int, nodes: int, zones: int, nodes_every: float, seconds: float, processes: int) -> None:
     """Cores and MiB of a coordinator to which many sites report."""
     report = Report("sites")
     context = multiprocessing.get_context("spawn")  # gRPC does not survive a fork
     with tempfile.TemporaryDirectory() as folder, private_etcd() as endpoint:
         metrics = f"127.0.0.1:{free_port()}"
-        coordinator = Coordinator(Path(folder), endpoint, metrics=metrics, unreachable_after_ms=60_000)
+        coordinator = Coordinator(
+            Path(folder),
+            endpoint,
+            metrics=metrics,
+            unreachable_after_ms=60_000,
+            zones=[{"id": f"z{n:03}", "reflector": "10.0.0.1:9100"} for n in range(zones)],
+        )
         process = psutil.Process(coordinator.running.process.pid)
         pipes, started = [], []
         try:
@@ -165,16 +202,25 @@ def main(sites: int, nodes: int, nodes_every: float, seconds: float, processes: 
             for pipe in pipes:
                 pipe.send("until now")
             told = [pipe.recv() for pipe in pipes]
-            heard_s = [took_s for of_process, _ in told for took_s in of_process]
+            heard_s = [took_s for of_process, _, _ in told for took_s in of_process]
             assert len(heard_s) > 0.2 * sites * seconds, f"{len(heard_s)} heartbeats answered: too few"
             report.line("sites_cpu", used_s / took_s, "cores")
             report.line("sites_memory", process.memory_info().rss / 2**20, "MiB")
+            report.line("sites_links_measured", sum(links for _, _, links in told), "links")
             report.line("sites_heartbeat_p50", percentile_ms(heard_s, 50), "ms")
             report.line("sites_heartbeat_p99", percentile_ms(heard_s, 99), "ms")
-            report.line("sites_streams_broken", sum(breaks for _, breaks in told), "streams")
+            report.line("sites_streams_broken", sum(breaks for _, breaks, _ in told), "streams")
             report.line("sites_loop_stall", 1000 * asyncio.run(loop_stall_s(metrics)), "ms")
             report.line("machine_load", os.getloadavg()[0], "processes")
-            report.write({"sites": sites, "nodes": nodes, "nodes_every_s": nodes_every, "seconds": seconds})
+            report.write(
+                {
+                    "sites": sites,
+                    "nodes": nodes,
+                    "zones": zones,
+                    "nodes_every_s": nodes_every,
+                    "seconds": seconds,
+                }
+            )
         finally:
             for each in started:
                 each.terminate()

@@ -2,9 +2,9 @@
 
 A real coordinator on a real etcd, and agents without machines that say over real gRPC, each by a connection
 of its own, what real ones say: every second that they live, every other second their power, every ten seconds
-the round trips of what they are told to probe, and now and then all of their nodes, because a real agent tells
-of its nodes only when something has changed. Measured are the coordinator's processor time and memory, how long
-it takes to answer a heartbeat, and how long all sites need to join.
+the round trips of what they are told to probe, and now and then all nodes, because a real agent tells of its
+nodes only when something has changed. Measured are the coordinator's processor time and memory, how long it
+takes to answer a heartbeat, and how long all sites need to join.
 """
 
 from __future__ import annotations

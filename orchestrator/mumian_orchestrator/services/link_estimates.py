@@ -23,8 +23,8 @@ _REFRESH_EVERY_S = 5.0
 _KEPT_S = 3600.0
 # Rounds of a fit at each refresh: what 10,000 pairs take in a tenth of a second, fewer of more pairs.
 _ROUNDS_MAX, _ROUNDS_MIN, _ROUNDS_TIMES_PAIRS = 100, 10, 1_000_000
-# Of so many pairs at a time; the others have their turn next.
-_PAIRS_AT_ONCE = 5000
+# Of so many pairs at a time, the others have their turn next; and of so many before others have theirs.
+_PAIRS_AT_ONCE, _PAIRS_IN_ONE_GO = 5000, 200
 # An estimate that moves by less than a tenth is not worth another look at all that waits.
 _CHANGE = 0.1
 
@@ -72,9 +72,17 @@ class LinkEstimates:
             return False
         await self._fit(self._p50)
         await self._fit(self._p99)
-        links = [link for pair in self._unmeasured(pairs) if (link := self._estimate(*pair)) is not None]
+        changed = False
+        for begin in range(0, len(pairs), _PAIRS_IN_ONE_GO):
+            changed |= self._tell(self._unmeasured(pairs[begin : begin + _PAIRS_IN_ONE_GO]))
+            await asyncio.sleep(0)
+        return changed
+
+    def _tell(self, pairs: Iterable[tuple[str, str]]) -> bool:
+        links = [link for pair in pairs if (link := self._estimate(*pair)) is not None]
         news = [link for link in links if self._is_news(link)]
-        self._fleet.set_links(news)
+        if news:
+            self._fleet.set_links(news)
         return bool(news)
 
     async def _fit(self, coordinates: NetworkCoordinates) -> None:

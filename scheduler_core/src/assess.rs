@@ -2,13 +2,16 @@
 //! of the fleet has broken.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use crate::cluster::At;
 use crate::cost;
+use crate::coupling::Coupling;
 use crate::error::CoreError;
 use crate::filter::{rejection, stage, STAGES};
 use crate::model::{models, Task};
-use crate::state::State;
+use crate::occupancy::Load;
+use crate::state::{Standing, State};
 use crate::trial::Trial;
 use crate::validate;
 use crate::wire::mumian::api::v1 as api;
@@ -23,15 +26,23 @@ pub fn assess(state: &State, request: &border::AssessRequest) -> Result<border::
     validate::jobs(&request.jobs)?;
     let jobs: HashMap<&str, &border::PendingJob> = request.jobs.iter().map(|j| (j.job_id.as_str(), j)).collect();
     let policy = request.policy.clone().unwrap_or_default();
+    let cluster = state.snapshot();
+    let mut trial = Trial::new(&cluster);
     let mut assessments = Vec::with_capacity(request.running.len());
     for (i, running) in request.running.iter().enumerate() {
         let (job, group) = job_of(&jobs, i, running)?;
         let assessment = match state.allocation(&running.allocation_id) {
             None => border::Assessment { gone: true, ..Default::default() },
-            Some((at, devices)) => {
+            Some(standing) => {
                 let Task { demand, coupling } = Task::of(&running.job_id, job, group);
                 let task = Task { demand: demand.starting(request.now_unix_s), coupling };
-                assessment(&without(state, &running.allocation_id)?, &running.job_id, job, &task, at, devices, &policy)
+                trial.enter(&running.job_id, job);
+                let all_there = trial.mark();
+                let model = vacate(&mut trial, state, &standing, running, &task);
+                let priced_by = (!request.promises_only).then_some(&policy);
+                let assessment = assessment(&trial, standing.at, &task, model, priced_by);
+                trial.undo_one(all_there);
+                assessment
             }
         };
         assessments.push(assessment);
@@ -56,37 +67,43 @@ fn job_of<'a>(
     }
 }
 
-/// The state as if this allocation were not there: it does not stand in its own way.
-fn without(state: &State, allocation_id: &str) -> Result<State, CoreError> {
-    let mut rest = state.fork();
-    rest.apply(border::Delta {
-        base_generation: state.generation(),
-        removed_allocation_ids: vec![allocation_id.to_string()],
-        ..Default::default()
-    })?;
-    Ok(rest)
+/// Takes the task away, so that it does not stand in its own way, and says which model of device it has.
+fn vacate(
+    trial: &mut Trial<'_>,
+    state: &State,
+    standing: &Standing<'_>,
+    running: &border::RunningTask,
+    task: &Task,
+) -> Option<usize> {
+    let Standing { at, held, zone_traffic } = *standing;
+    let node = trial.node(at);
+    let model = held.devices.first().and_then(|share| node.devices.get(share.device_index as usize)).map(|d| d.model);
+    let it_power_uw = node.it_power_of_uw(held);
+    let compute_us = trial.candidate(at, &task.demand, model).compute_us();
+    // What was booked is freed, which is not what the job asks for where its spec has changed since.
+    let coupling = task.coupling.as_deref().map(|now| {
+        let is_counted = state.is_task_of(&running.allocation_id, &running.job_id, &running.task_group);
+        let booked = if is_counted { now.clone() } else { Coupling::default() };
+        Arc::new(Coupling { zone_traffic: zone_traffic.to_vec(), ..booked })
+    });
+    trial.vacate(at, held, Load::of_running(coupling, compute_us, it_power_uw));
+    model
 }
 
 fn assessment(
-    rest: &State,
-    job_id: &str,
-    job: &api::JobSpec,
-    task: &Task,
+    trial: &Trial<'_>,
     at: At,
-    devices: &[api::DeviceShare],
-    policy: &border::Policy,
+    task: &Task,
+    held: Option<usize>,
+    priced_by: Option<&border::Policy>,
 ) -> border::Assessment {
-    let cluster = rest.snapshot();
-    let mut trial = Trial::new(&cluster);
-    trial.enter(job_id, job);
-    let held = devices.first().and_then(|share| cluster.node(at).devices.get(share.device_index as usize));
     // A node that has lost its devices is asked about the first model that it could offer instead.
-    let model = held.map(|device| device.model).or_else(|| models(cluster.node(at), &task.demand).next().flatten());
+    let model = held.or_else(|| models(trial.node(at), &task.demand).next().flatten());
     let candidate = trial.candidate_of(at, task, model);
     border::Assessment {
         gone: false,
-        cost: Some(cost::of(&candidate, policy)),
-        latency: candidate.latency(),
+        cost: priced_by.map(|policy| cost::of(&candidate, policy)),
+        latency: priced_by.and_then(|_| candidate.latency()),
         broken: STAGES.get(stage(&candidate)).map(|filter| rejection(*filter, &candidate)),
     }
 }

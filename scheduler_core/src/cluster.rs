@@ -101,6 +101,16 @@ impl NodeState {
         u128::from(self.used_cpu_milli) * u128::from(self.node.core_active_power_mw) + devices.sum::<u128>()
     }
 
+    /// IT power of what one allocation holds here, under full load, in microwatt.
+    pub(crate) fn it_power_of_uw(&self, held: &Holding) -> u128 {
+        let power_mw = |device: &Device| self.node.accelerators[device.model].active_power_mw;
+        let devices = held.devices.iter().filter_map(|share| {
+            let device = self.devices.get(share.device_index as usize)?;
+            Some(u128::from(share.milli) * u128::from(power_mw(device)))
+        });
+        u128::from(held.cpu_milli) * u128::from(self.node.core_active_power_mw) + devices.sum::<u128>()
+    }
+
     /// Whether what is free covers it, on the very devices that it names.
     pub(crate) fn has_room_for(&self, held: &Holding) -> bool {
         let free_milli = |share: &api::DeviceShare| {

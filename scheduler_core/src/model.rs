@@ -128,7 +128,8 @@ impl Demand {
     /// The same task started at that time.
     pub fn starting(mut self, unix_s: i64) -> Self {
         // Where only the hour counts, only the hour is kept, so that tasks of one hour are alike.
-        self.run.start_unix_s = if self.run.seconds == 0 { unix_s - unix_s.rem_euclid(3600) } else { unix_s };
+        self.run.start_unix_s =
+            if self.run.seconds == 0 { unix_s.div_euclid(3600).saturating_mul(3600) } else { unix_s };
         self
     }
 

@@ -81,14 +81,20 @@ impl Load {
     pub fn of(coupling: Option<&Arc<Coupling>>, candidate: &Candidate<'_>) -> Self {
         Self { coupling: coupling.cloned(), compute_us: candidate.compute_us(), it_power_uw: candidate.it_power_uw() }
     }
+
+    /// What a running task occupies, which need not be what its job asks for now.
+    pub fn of_running(coupling: Option<Arc<Coupling>>, compute_us: u64, it_power_uw: u128) -> Self {
+        Self { coupling, compute_us, it_power_uw }
+    }
 }
 
 /// The tasks of the jobs in question, and what is booked on top of a cluster.
 #[derive(Debug, Default)]
 pub struct Occupancy {
     jobs: BTreeMap<String, BTreeMap<String, GroupTasks>>,
-    booked_kbps: BTreeMap<u32, BTreeMap<String, u64>>,
-    booked_it_uw: BTreeMap<u32, u128>,
+    /// This and the power are below 0 where more of what runs was freed than is booked.
+    booked_kbps: BTreeMap<u32, BTreeMap<String, i64>>,
+    booked_it_uw: BTreeMap<u32, i128>,
 }
 
 impl Occupancy {
@@ -115,7 +121,7 @@ impl Occupancy {
     }
 
     pub fn add(&mut self, at: At, load: &Load) {
-        *self.booked_it_uw.entry(at.site).or_default() += load.it_power_uw;
+        *self.booked_it_uw.entry(at.site).or_default() += load.it_power_uw as i128;
         let Some(coupling) = &load.coupling else { return };
         if coupling.counts_tasks() {
             let groups = self.jobs.entry(coupling.job_id.clone()).or_default();
@@ -123,20 +129,20 @@ impl Occupancy {
         }
         for traffic in &coupling.zone_traffic {
             let of_site = self.booked_kbps.entry(at.site).or_default();
-            *of_site.entry(traffic.zone_id.clone()).or_default() += traffic.bandwidth_kbps;
+            *of_site.entry(traffic.zone_id.clone()).or_default() += traffic.bandwidth_kbps as i64;
         }
     }
 
     pub fn remove(&mut self, at: At, load: &Load) {
-        self.booked_it_uw.entry(at.site).and_modify(|uw| *uw -= load.it_power_uw);
+        *self.booked_it_uw.entry(at.site).or_default() -= load.it_power_uw as i128;
         let Some(coupling) = &load.coupling else { return };
         if coupling.counts_tasks() {
             let group = self.jobs.get_mut(&coupling.job_id).and_then(|groups| groups.get_mut(&coupling.task_group));
             group.into_iter().for_each(|tasks| tasks.remove(at, load.compute_us));
         }
         for traffic in &coupling.zone_traffic {
-            let booked = self.booked_kbps.get_mut(&at.site).and_then(|zones| zones.get_mut(&traffic.zone_id));
-            booked.into_iter().for_each(|kbps| *kbps -= traffic.bandwidth_kbps);
+            let of_site = self.booked_kbps.entry(at.site).or_default();
+            *of_site.entry(traffic.zone_id.clone()).or_default() -= traffic.bandwidth_kbps as i64;
         }
     }
 
@@ -162,11 +168,13 @@ impl<'a> Context<'a> {
     /// What is reserved of the link from a zone to a site.
     pub fn used_kbps(&self, site: u32, zone_id: &str) -> u64 {
         let held = self.cluster.sites[site as usize].used_kbps.get(zone_id).copied().unwrap_or(0);
-        held + self.occupancy.booked_kbps.get(&site).and_then(|zones| zones.get(zone_id)).copied().unwrap_or(0)
+        let booked = self.occupancy.booked_kbps.get(&site).and_then(|zones| zones.get(zone_id)).copied().unwrap_or(0);
+        held.saturating_add_signed(booked)
     }
 
     /// Modelled IT power of all that is held at a site, under full load, in microwatt.
     pub fn it_power_uw(&self, site: u32) -> u128 {
-        self.cluster.sites[site as usize].it_power_uw + self.occupancy.booked_it_uw.get(&site).copied().unwrap_or(0)
+        let booked_uw = self.occupancy.booked_it_uw.get(&site).copied().unwrap_or(0);
+        self.cluster.sites[site as usize].it_power_uw.saturating_add_signed(booked_uw)
     }
 }

@@ -31,6 +31,14 @@ pub struct State {
     allocations_of_node: ById<OrdSet<String>>,
 }
 
+/// A running allocation as it was booked.
+#[derive(Debug, Clone, Copy)]
+pub struct Standing<'a> {
+    pub at: At,
+    pub held: &'a Holding,
+    pub zone_traffic: &'a [api::ZoneTraffic],
+}
+
 #[derive(Debug)]
 struct Allocation {
     node_id: String,
@@ -61,11 +69,17 @@ impl State {
         }
     }
 
-    /// The node of an allocation, and the devices that it holds there.
-    pub fn allocation(&self, allocation_id: &str) -> Option<(At, &[api::DeviceShare])> {
-        let allocation = self.allocations.get(allocation_id)?;
-        let at = self.cluster.at(self.site_of_node.get(&allocation.node_id)?, &allocation.node_id)?;
-        Some((at, &allocation.held.devices))
+    /// Where an allocation is, and what it takes there.
+    pub fn allocation(&self, allocation_id: &str) -> Option<Standing<'_>> {
+        let Allocation { node_id, held, zone_traffic, .. } = self.allocations.get(allocation_id)?.as_ref();
+        let at = self.cluster.at(self.site_of_node.get(node_id)?, node_id)?;
+        Some(Standing { at, held, zone_traffic })
+    }
+
+    /// Whether an allocation was booked as a task of that job and group.
+    pub fn is_task_of(&self, allocation_id: &str, job_id: &str, task_group: &str) -> bool {
+        let task = self.cluster.tasks.get(&(job_id.into(), allocation_id.into()));
+        task.is_some_and(|task| task.task_group == task_group)
     }
 
     /// Applies a delta whole or not at all and returns the new generation.

@@ -19,14 +19,14 @@ pub struct Trial<'a> {
     occupancy: Occupancy,
 }
 
-/// What one task took.
+/// What one task took, or gave back.
 pub struct Booking {
     pub at: At,
     held: Holding,
     /// Unset where no coupling constraint counts it.
     load: Option<Box<Load>>,
-    /// It is what an evicted allocation gave back, and not what a task took.
-    is_evicted: bool,
+    /// It is what a running allocation gave back, and not what a task took.
+    is_freed: bool,
 }
 
 impl<'a> Trial<'a> {
@@ -70,13 +70,18 @@ impl<'a> Trial<'a> {
         let load = || Box::new(Load::of(task.coupling.as_ref(), &self.candidate(at, demand, model)));
         let load = self.is_coupled(task).then(load);
         let held = Holding { cpu_milli: demand.cpu_milli, memory_mib: demand.memory_mib, devices: devices.to_vec() };
-        self.hold(Booking { at, held, load, is_evicted: false });
+        self.hold(Booking { at, held, load, is_freed: false });
+    }
+
+    /// Frees all that a running task takes, as if it were not there. Its job has been entered.
+    pub fn vacate(&mut self, at: At, held: &Holding, load: Load) {
+        self.hold(Booking { at, held: held.clone(), load: Some(Box::new(load)), is_freed: true });
     }
 
     /// Frees what a running allocation holds on its node. What coupling constraints count stays
     /// counted, until it has really ended.
     pub fn evict(&mut self, at: At, held: &Holding) {
-        self.hold(Booking { at, held: held.clone(), load: None, is_evicted: true });
+        self.hold(Booking { at, held: held.clone(), load: None, is_freed: true });
     }
 
     /// Gives evicted allocations back what they held, if there is room for all of them beside
@@ -88,31 +93,31 @@ impl<'a> Trial<'a> {
                 while self.undo_one(mark).is_some() {}
                 return false;
             }
-            self.hold(Booking { at: *at, held: allocation.held.clone(), load: None, is_evicted: false });
+            self.hold(Booking { at: *at, held: allocation.held.clone(), load: None, is_freed: false });
         }
         true
     }
 
     fn hold(&mut self, booking: Booking) {
-        let Booking { at, held, load, is_evicted } = &booking;
-        let node = self.booked.entry(*at).or_insert_with(|| self.cluster.node(*at).clone());
-        if *is_evicted {
-            node.release(held);
-        } else {
-            node.hold(held);
-        }
-        load.iter().for_each(|load| self.occupancy.add(*at, load));
+        self.change(&booking, booking.is_freed);
         self.bookings.push(booking);
     }
 
     fn release(&mut self, booking: &Booking) {
-        let Booking { at, held, load, is_evicted } = booking;
-        match self.booked.get_mut(at) {
-            Some(node) if *is_evicted => node.hold(held),
-            Some(node) => node.release(held),
-            None => {}
+        self.change(booking, !booking.is_freed);
+    }
+
+    /// Takes what a booking is about from its node and all that counts it, or gives it there.
+    fn change(&mut self, booking: &Booking, is_freed: bool) {
+        let Booking { at, held, load, .. } = booking;
+        let node = self.booked.entry(*at).or_insert_with(|| self.cluster.node(*at).clone());
+        if is_freed {
+            node.release(held);
+            load.iter().for_each(|load| self.occupancy.remove(*at, load));
+        } else {
+            node.hold(held);
+            load.iter().for_each(|load| self.occupancy.add(*at, load));
         }
-        load.iter().for_each(|load| self.occupancy.remove(*at, load));
     }
 
     /// Takes back all bookings and says on which nodes they were.

@@ -13,6 +13,7 @@ from mumian_orchestrator.bench.sim.report.figures import figures
 from mumian_orchestrator.bench.sim.runner import Run
 from mumian_orchestrator.bench.sim.scenario import Scenario, read
 from mumian_orchestrator.bench.sim.simulation import Simulation
+from mumian_orchestrator.services import drift
 
 SMALL = yaml.safe_load((Path(__file__).parents[2] / "bench/scenarios/small.yaml").read_text())
 
@@ -104,6 +105,18 @@ def test_a_price_that_changes_for_good_takes_services_to_where_they_cost_less() 
         assert [p.site_id for p in made.placements] == ["gz-nansha", "hub"], mode
     raw["sites"][2]["energy_kwh_cny"] = 9.0
     assert figures(in_both_modes(read(raw)))["moves"] == 0
+
+
+@pytest.mark.parametrize("at_once", [1, 4])
+def test_what_moves_does_not_depend_on_how_many_are_looked_at_at_once(
+    monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    scenario = read(one_session(arrivals={"at_s": [0, 0, 30, 60, 60, 90, 600, 1800, 3000, 3700]}))
+    expected = in_both_modes(scenario)
+    assert int(str(figures(expected)["moves"])) > 4
+    monkeypatch.setattr(drift, "_ASSESSED_AT_ONCE", at_once)
+    found = in_both_modes(scenario)
+    assert (found.placements, figures(found)) == (expected.placements, figures(expected))
 
 
 def test_gangs_are_not_movable() -> None:

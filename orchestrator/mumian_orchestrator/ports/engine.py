@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Protocol
 
-from mumian.api.v1.explanation_pb2 import Explanation
+from mumian.api.v1.explanation_pb2 import Explanation, Rejection
 from mumian.api.v1.fleet_pb2 import Link, Node, Site
 from mumian.api.v1.job_pb2 import Allocation, Job
 
@@ -81,6 +81,13 @@ class View(Protocol):
     ) -> list[Assessment]:
         """How each running task stands here, in their order, at the prices of that time's hour. Runs beside
         the event loop.
+        """
+
+    async def rejections(
+        self, jobs: Sequence[PendingJob], running: Sequence[RunningTask], now_unix_s: int
+    ) -> list[Rejection | None]:
+        """The constraint that would keep each running task from its place if it came anew, in their order.
+        None: there is none, or the task is not here. Runs beside the event loop.
         """
 
     async def optimize(

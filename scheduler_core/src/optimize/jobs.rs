@@ -17,7 +17,7 @@ use crate::model::Task;
 use crate::place::place_while;
 use crate::score::Scorer;
 use crate::seed::seed;
-use crate::state::State;
+use crate::state::{Standing, State};
 use crate::threads::shared;
 use crate::validate;
 use crate::verify::verify;
@@ -120,7 +120,7 @@ fn running<'a>(
         if !seen.insert(id) {
             return refuse("allocation_id", format!("({id}) is sent twice; send it once"));
         }
-        let Some((at, devices)) = state.allocation(id) else {
+        let Some(Standing { at, held, .. }) = state.allocation(id) else {
             return refuse("allocation_id", format!("({id}) is not in the state; send what the state holds"));
         };
         let job = jobs.get(task.job_id.as_str());
@@ -135,7 +135,7 @@ fn running<'a>(
             continue; // it stays where it is
         }
         let demand = demand.starting(request.now_unix_s);
-        let home = Home { allocation_id: id, at, devices: devices.to_vec() };
+        let home = Home { allocation_id: id, at, devices: held.devices.clone() };
         let stays = is_seat(&cluster, &demand, &home);
         running.push(InPlay {
             job,

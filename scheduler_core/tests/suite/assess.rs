@@ -3,8 +3,12 @@
 use crate::common;
 use proptest::prelude::*;
 use scheduler_core::assess::assess;
+use scheduler_core::cost;
+use scheduler_core::filter::{rejection, STAGES};
+use scheduler_core::model::{models, Task};
 use scheduler_core::place::place;
 use scheduler_core::state::State;
+use scheduler_core::trial::Trial;
 use scheduler_core::wire::mumian::api::v1 as api;
 use scheduler_core::wire::mumian_core::v1 as border;
 
@@ -46,6 +50,33 @@ fn booked(fleet: &border::Delta, request: &border::PlaceRequest) -> (State, bord
     (state, plan, asked)
 }
 
+/// What is said of a task that comes anew to where it runs, once it has ended there.
+fn newcomer(state: &State, running: &border::RunningTask, asked: &border::AssessRequest) -> border::Assessment {
+    let Some(standing) = state.allocation(&running.allocation_id) else {
+        return border::Assessment { gone: true, ..Default::default() };
+    };
+    let mut rest = state.fork();
+    let (base_generation, removed_allocation_ids) = (rest.generation(), vec![running.allocation_id.clone()]);
+    rest.apply(border::Delta { base_generation, removed_allocation_ids, ..Default::default() }).expect("it is there");
+    let cluster = rest.snapshot();
+    let job = asked.jobs.iter().find(|j| j.job_id == running.job_id).and_then(|j| j.spec.as_ref()).expect("sent");
+    let group = job.task_groups.iter().find(|g| g.name == running.task_group).expect("of this job");
+    let mut task = Task::of(&running.job_id, job, group);
+    task.demand = task.demand.starting(asked.now_unix_s);
+    let mut trial = Trial::new(&cluster);
+    trial.enter(&running.job_id, job);
+    let devices = &cluster.node(standing.at).devices;
+    let held = standing.held.devices.first().and_then(|share| devices.get(share.device_index as usize));
+    let offered = || models(cluster.node(standing.at), &task.demand).next().flatten();
+    let candidate = trial.candidate_of(standing.at, &task, held.map(|device| device.model).or_else(offered));
+    border::Assessment {
+        gone: false,
+        cost: Some(cost::of(&candidate, &asked.policy.clone().unwrap_or_default())),
+        latency: candidate.latency(),
+        broken: STAGES.iter().find(|filter| !filter.admits(&candidate)).map(|filter| rejection(*filter, &candidate)),
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
@@ -69,6 +100,31 @@ proptest! {
             prop_assert_eq!(&assessment.cost, &placement.cost);
             prop_assert_eq!(&assessment.latency, &placement.latency);
         }
+    }
+
+    /// Against the dumb way: a state of its own for each, in which the task has really ended. Since they were placed,
+    /// sites, nodes and links have become others, and what some jobs ask for too.
+    #[test]
+    fn each_stands_as_in_a_state_without_it(
+        fleet in common::fleet(3, 3),
+        later in common::fleet(3, 3),
+        request in common::request(3, 3, 4),
+        asks_more in any::<bool>(),
+    ) {
+        let (mut state, _, mut asked) = booked(&fleet, &request);
+        let base_generation = state.generation();
+        state.apply(border::Delta { reset: false, base_generation, ..later }).expect("it is whole");
+        for group in asked.jobs.iter_mut().flat_map(|job| job.spec.as_mut()).flat_map(|spec| &mut spec.task_groups) {
+            group.resources.iter_mut().for_each(|asked| asked.cpu_milli += if asks_more { 250 } else { 0 });
+            group.zone_traffic.iter_mut().for_each(|asked| asked.bandwidth_kbps *= if asks_more { 2 } else { 1 });
+        }
+        let together = assess(&state, &asked).expect("all is known").assessments;
+        let alone: Vec<_> = asked.running.iter().map(|running| newcomer(&state, running, &asked)).collect();
+        prop_assert_eq!(&together, &alone);
+        let promises = border::AssessRequest { promises_only: true, ..asked };
+        let told = |a: &border::Assessment| border::Assessment { cost: None, latency: None, ..a.clone() };
+        let expected: Vec<_> = alone.iter().map(told).collect();
+        prop_assert_eq!(assess(&state, &promises).expect("all is known").assessments, expected);
     }
 
     /// A drained site keeps what runs there, and says of each task that it could not come anew.

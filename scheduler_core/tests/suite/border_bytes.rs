@@ -174,6 +174,7 @@ proptest! {
             running: asked.running,
             policy: asked.policy,
             now_unix_s: asked.now_unix_s,
+            promises_only: false,
         };
         match scheduler_core::assess::assess(&state, &assessed) {
             Ok(answer) => prop_assert_eq!(answer.assessments.len(), assessed.running.len()),

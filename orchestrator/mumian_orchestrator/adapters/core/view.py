@@ -7,6 +7,7 @@ import dataclasses
 import os
 from collections.abc import Sequence
 
+from mumian.api.v1.explanation_pb2 import Rejection
 from mumian.api.v1.fleet_pb2 import Link, Node, Site
 from mumian.api.v1.job_pb2 import Allocation, Job
 from mumian_core import CancelToken, Snapshot
@@ -79,13 +80,38 @@ class CoreView:
         self, jobs: Sequence[PendingJob], running: Sequence[RunningTask], now_unix_s: int
     ) -> list[Assessment]:
         """How each running task stands here, in their order."""
+        return [
+            assessment_of(a) for a in await self._assessed(jobs, running, now_unix_s, promises_only=False)
+        ]
+
+    async def rejections(
+        self, jobs: Sequence[PendingJob], running: Sequence[RunningTask], now_unix_s: int
+    ) -> list[Rejection | None]:
+        """What would keep each running task from its place if it came anew, in their order."""
+        assessed = await self._assessed(jobs, running, now_unix_s, promises_only=True)
+        return [a.broken if a.HasField("broken") else None for a in assessed]
+
+    async def _assessed(
+        self,
+        jobs: Sequence[PendingJob],
+        running: Sequence[RunningTask],
+        now_unix_s: int,
+        *,
+        promises_only: bool,
+    ) -> Sequence[assess_pb2.Assessment]:
         request = assess_pb2.AssessRequest(
-            running=[running_task(task) for task in running], policy=self._policy, now_unix_s=now_unix_s
+            policy=self._policy, now_unix_s=now_unix_s, promises_only=promises_only
         )
+        # Filled in place: there may be very many, and each list given to a message is copied.
         for job in jobs:
-            put_pending_job(job, request.jobs.add(), explain=False)
+            request.jobs.add(job_id=job.job_id, spec=job.spec)
+        for one in running:
+            group, index = one.task
+            request.running.add(
+                allocation_id=one.allocation_id, job_id=one.job_id, task_group=group, task_index=index
+            )
         answer = await asyncio.to_thread(refusals_named, self._native.assess, request.SerializeToString())
-        return [assessment_of(a) for a in assess_pb2.AssessResponse.FromString(answer).assessments]
+        return assess_pb2.AssessResponse.FromString(answer).assessments
 
     async def optimize(
         self, evaluation_id: str, problem: Problem, limits: SearchLimits, now_unix_s: int

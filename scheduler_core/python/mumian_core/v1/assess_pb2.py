@@ -27,7 +27,7 @@ from mumian_core.v1 import engine_pb2 as mumian__core_dot_v1_dot_engine__pb2
 from mumian_core.v1 import optimize_pb2 as mumian__core_dot_v1_dot_optimize__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bmumian_core/v1/assess.proto\x12\x0emumian_core.v1\x1a\x1fmumian/api/v1/explanation.proto\x1a\x1bmumian_core/v1/engine.proto\x1a\x1dmumian_core/v1/optimize.proto\"\xa3\x01\n\rAssessRequest\x12(\n\x04jobs\x18\x01 \x03(\x0b\x32\x1a.mumian_core.v1.PendingJob\x12,\n\x07running\x18\x02 \x03(\x0b\x32\x1b.mumian_core.v1.RunningTask\x12&\n\x06policy\x18\x03 \x01(\x0b\x32\x16.mumian_core.v1.Policy\x12\x12\n\nnow_unix_s\x18\x04 \x01(\x03\"A\n\x0e\x41ssessResponse\x12/\n\x0b\x61ssessments\x18\x01 \x03(\x0b\x32\x1a.mumian_core.v1.Assessment\"\xa2\x01\n\nAssessment\x12\x0c\n\x04gone\x18\x01 \x01(\x08\x12*\n\x04\x63ost\x18\x02 \x01(\x0b\x32\x1c.mumian.api.v1.CostBreakdown\x12\x30\n\x07latency\x18\x03 \x01(\x0b\x32\x1f.mumian.api.v1.LatencyBreakdown\x12(\n\x06\x62roken\x18\x04 \x01(\x0b\x32\x18.mumian.api.v1.Rejectionb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bmumian_core/v1/assess.proto\x12\x0emumian_core.v1\x1a\x1fmumian/api/v1/explanation.proto\x1a\x1bmumian_core/v1/engine.proto\x1a\x1dmumian_core/v1/optimize.proto\"\xba\x01\n\rAssessRequest\x12(\n\x04jobs\x18\x01 \x03(\x0b\x32\x1a.mumian_core.v1.PendingJob\x12,\n\x07running\x18\x02 \x03(\x0b\x32\x1b.mumian_core.v1.RunningTask\x12&\n\x06policy\x18\x03 \x01(\x0b\x32\x16.mumian_core.v1.Policy\x12\x12\n\nnow_unix_s\x18\x04 \x01(\x03\x12\x15\n\rpromises_only\x18\x05 \x01(\x08\"A\n\x0e\x41ssessResponse\x12/\n\x0b\x61ssessments\x18\x01 \x03(\x0b\x32\x1a.mumian_core.v1.Assessment\"\xa2\x01\n\nAssessment\x12\x0c\n\x04gone\x18\x01 \x01(\x08\x12*\n\x04\x63ost\x18\x02 \x01(\x0b\x32\x1c.mumian.api.v1.CostBreakdown\x12\x30\n\x07latency\x18\x03 \x01(\x0b\x32\x1f.mumian.api.v1.LatencyBreakdown\x12(\n\x06\x62roken\x18\x04 \x01(\x0b\x32\x18.mumian.api.v1.Rejectionb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,9 +35,9 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'mumian_core.v1.assess_pb2',
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ASSESSREQUEST']._serialized_start=141
-  _globals['_ASSESSREQUEST']._serialized_end=304
-  _globals['_ASSESSRESPONSE']._serialized_start=306
-  _globals['_ASSESSRESPONSE']._serialized_end=371
-  _globals['_ASSESSMENT']._serialized_start=374
-  _globals['_ASSESSMENT']._serialized_end=536
+  _globals['_ASSESSREQUEST']._serialized_end=327
+  _globals['_ASSESSRESPONSE']._serialized_start=329
+  _globals['_ASSESSRESPONSE']._serialized_end=394
+  _globals['_ASSESSMENT']._serialized_start=397
+  _globals['_ASSESSMENT']._serialized_end=559
 # @@protoc_insertion_point(module_scope)

@@ -29,8 +29,11 @@ class AssessRequest(_message.Message):
     RUNNING_FIELD_NUMBER: _builtins.int
     POLICY_FIELD_NUMBER: _builtins.int
     NOW_UNIX_S_FIELD_NUMBER: _builtins.int
+    PROMISES_ONLY_FIELD_NUMBER: _builtins.int
     now_unix_s: _builtins.int
     """Tasks cost what the hour of this time costs by the forecasts of their sites; 0: their flat figures."""
+    promises_only: _builtins.bool
+    """Only what is gone or broken is told: cost and latency are unset."""
     @_builtins.property
     def jobs(self) -> _containers.RepeatedCompositeFieldContainer[_engine_pb2.PendingJob]:
         """The jobs of the running tasks."""
@@ -46,10 +49,11 @@ class AssessRequest(_message.Message):
         running: _abc.Iterable[_optimize_pb2.RunningTask] | None = ...,
         policy: _engine_pb2.Policy | None = ...,
         now_unix_s: _builtins.int = ...,
+        promises_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["jobs", b"jobs", "now_unix_s", b"now_unix_s", "policy", b"policy", "running", b"running"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["jobs", b"jobs", "now_unix_s", b"now_unix_s", "policy", b"policy", "promises_only", b"promises_only", "running", b"running"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -113,6 +113,16 @@ def test_without_prices_the_fleet_is_said_to_be_large_enough_only_where_nobody_w
     assert told in mumian("what-if", "--lose", "gz-tianhe").out
 
 
+@pytest.mark.parametrize("left_out", [{}, {"broken_promise_count": 1}, {"unplaced": 1}])
+def test_nothing_is_said_to_be_proven_where_the_bound_counts_more_than_money(
+    mumian: Any, coordinator: ScriptedCoordinator, left_out: dict[str, int]
+) -> None:
+    best = arrangement(12, left_out.pop("unplaced", 0), 8.5, gap_ppm=0, **left_out)
+    coordinator.supposed.best_after.CopyFrom(best)
+    is_money = not (best.unplaced_task_count or best.broken_promise_count)
+    assert ("proven: no arrangement" in mumian("what-if", "--lose", "gz-tianhe").out) == is_money
+
+
 def test_every_change_has_its_option(mumian: Any, coordinator: ScriptedCoordinator) -> None:
     run = mumian(
         *("what-if", "-o", "json", "--drain", "a", "--drain", "b", "--lose", "c", "--add-nodes", "a/n1=4"),

@@ -253,8 +253,9 @@ def _totals(arrangements: dict[str, Arrangement]) -> Table:
 
 
 def _is_proved(arrangement: Arrangement) -> bool:
-    """With tasks left out, the bound counts more than money."""
-    return arrangement.HasField("proof") and not arrangement.unplaced_task_count
+    """With tasks left out, or with promises that hold nowhere, the bound counts more than money."""
+    left_out = arrangement.unplaced_task_count or arrangement.broken_promise_count
+    return arrangement.HasField("proof") and not left_out
 
 
 def _gap(arrangement: Arrangement) -> str:

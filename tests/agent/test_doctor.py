@@ -11,7 +11,7 @@ import pytest
 import yaml
 from mumian.api.v1.ops_service_pb2 import FINDING_STATE_FAIL, FINDING_STATE_OK, FINDING_STATE_WARN
 from mumian_agent.domain.config import NodeConfig
-from mumian_agent.main.cli import load
+from mumian_agent.main.config_file import load
 from mumian_agent.main.doctor import command, devices, machine, site
 from mumian_agent.runtime.accelerators.inspector import Inspector
 from mumian_orchestrator.main.free_ports import free_port

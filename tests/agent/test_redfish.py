@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import trustme
-from mumian_agent.main.cli import load
+from mumian_agent.main.config_file import load
 from mumian_agent.runtime.power.http_meters import RedfishMeter
 from mumian_agent.runtime.power.meter import MeterError
 from mumian_agent.runtime.power.site_meters import power_of_site

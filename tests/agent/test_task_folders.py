@@ -75,6 +75,25 @@ async def test_each_task_starts_in_a_copy_of_its_own_that_is_gone_with_it(
     assert list((tmp_path / "work").iterdir()) == []
 
 
+@pytest.mark.parametrize("is_one_bundle", [True, False])
+async def test_tasks_that_start_together_get_their_folders_and_one_bundle_is_fetched_once(
+    tmp_path: Path, source: GivenBundles, is_one_bundle: bool
+) -> None:
+    site, runs = Site(tmp_path, source=source), []
+    for number in range(12):
+        folder = tmp_path / f"tenant-{number}"
+        folder.mkdir()
+        packed = bundle_of(folder, data="42" if is_one_bundle else str(number))
+        runs.append(run_in(packed, f"own-{number}.main.0", "cat data"))
+        source.of[runs[-1].allocation.id] = packed
+    for run in runs:
+        site.allocations.run(run)
+    for number, run in enumerate(runs):
+        await site.until(run, SUCCEEDED)
+        assert output(site, run) == ("42" if is_one_bundle else str(number))
+    assert source.reads == (2 if is_one_bundle else 24)
+
+
 async def test_a_task_that_is_restarted_finds_its_folder_as_it_left_it(
     tmp_path: Path, packed: bytes, source: GivenBundles
 ) -> None:

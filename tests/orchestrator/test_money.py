@@ -214,6 +214,7 @@ async def test_receipts_statements_and_the_citys_report_are_the_same_and_are_wha
         assert report["money", "all", word] == f"{paid[part] / CNY:.6f}"
     kwh = sum(allocation.it_energy_uj for allocation in allocations) / 3.6e12
     assert report["compute", "real", "IT energy"] == f"{kwh:.6f}"
+    assert report["compute of all sites", "all", "IT energy"] == f"{kwh:.6f}"
     funds = [*(await user.ask("budget", "show"))["funds"], *(await user.ask("voucher", "funds"))["funds"]]
     spent = [int(fund["spent_microcny"]) for fund in funds]
     assert spent == [paid["tenant_microcny"]] * 2 + [paid["voucher_microcny"]] * 2

@@ -18,7 +18,7 @@ from mumian_agent.adapters.grpc.enrolment import JoinError
 from mumian_agent.domain.config import AgentConfig
 from mumian_agent.domain.fields import ConfigError
 from mumian_agent.domain.site_token import parse_site_token
-from mumian_agent.main.cli import load
+from mumian_agent.main.config_file import load
 from mumian_agent.main.joining import join, keep_certificate_fresh, refuse_the_open_network
 from mumian_agent.runtime.certificates import Certificates
 from mumian_orchestrator.adapters.clock import SystemClock

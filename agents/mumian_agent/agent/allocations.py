@@ -43,6 +43,8 @@ _BUNDLE_AGAIN_FIRST_S, _BUNDLE_AGAIN_LAST_S = 0.5, 10.0
 # Half of what the coordinator takes in one message.
 HELLO_STATUSES_BYTES_MAX = 2 * 1024 * 1024
 _STATUS_OVERHEAD_BYTES = 8
+# For the job; what Ray says of it is in the agent's log.
+_RUNNER_ENDED = "the process that ran it at its site has ended"
 
 
 def now() -> Timestamp:
@@ -260,7 +262,8 @@ class Allocations:
                 self._held_by.pop(entry.key, None)
                 if lost is not None:
                     self._runners.discard(lost)
-                if not await self._recover(entry, f"its runner was lost ({error})"):
+                is_lost = isinstance(error, RunnerLostError)
+                if not await self._recover(entry, _RUNNER_ENDED if is_lost else str(error)):
                     return
 
     async def _begin(self, entry: Entry) -> RunnerHandle | None:

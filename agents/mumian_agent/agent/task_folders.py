@@ -6,6 +6,7 @@ import asyncio
 import logging
 import shutil
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 from mumian.agent.v1.agent_pb2 import AgentReport, LogChunk, ReadOutput, RunAllocation
 from mumian.archives import ArchiveError
@@ -26,6 +27,7 @@ class TaskFolders:
 
     def __init__(self, state_dir: Path, journal: Journal, source: BundleSource) -> None:
         self._bundles, self._journal, self._source = Bundles(state_dir / "bundles"), journal, source
+        self._fetching: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # by hash
 
     async def make(self, run: RunAllocation) -> str:
         """The folder of a task, filled; empty where it wants none.
@@ -76,6 +78,11 @@ class TaskFolders:
 
     async def _bundle(self, run: RunAllocation) -> Path:
         wanted = run.task_group.command.bundle.sha256
+        # Of a job's tasks that start together the first fetches it.
+        async with self._fetching.setdefault(wanted, asyncio.Lock()):
+            return await self._found_or_fetched(run, wanted)
+
+    async def _found_or_fetched(self, run: RunAllocation, wanted: str) -> Path:
         if (known := await asyncio.to_thread(self._bundles.find, wanted)) is not None:
             return known
         part = await asyncio.to_thread(self._bundles.begin, wanted, str(key_of(run)))

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import NoReturn
 
 import click
-import yaml
 from mumian.api.v1.ops_service_pb2 import DiagnoseResponse, Finding
 from mumian.cli.json_output import print_json
 from mumian.findings import has_failed, told
@@ -24,6 +23,7 @@ from mumian_agent.domain.config import NOWHERE, RACK_VARIABLE, SWITCH_VARIABLE, 
 from mumian_agent.domain.fields import ConfigError, Fields, checked_address
 from mumian_agent.domain.site_token import parse_site_token
 from mumian_agent.main import local_cli
+from mumian_agent.main.config_file import load, read_yaml
 from mumian_agent.runtime.identity import Identity, StateInUseError
 from mumian_agent.runtime.kubernetes_node import (
     RACK_LABELS,
@@ -224,32 +224,6 @@ def _answer_calls(listen: str, is_asked: bool) -> None:
         if is_asked:
             raise
         log.warning("who is not reached by UDP cannot measure how far this is: %s", error)
-
-
-def load(path: Path) -> AgentConfig:
-    """Read a configuration file.
-
-    Raises:
-        ConfigError: it cannot be read, or a field is missing, unknown or wrong.
-    """
-    try:
-        return site_config.parse(read_yaml(path))
-    except ConfigError as error:
-        raise ConfigError(f"config {path}: {error}") from None
-
-
-def read_yaml(path: Path) -> object:
-    """What a YAML file holds.
-
-    Raises:
-        ConfigError: it cannot be read, or is none.
-    """
-    try:
-        return yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
 
 
 async def _run_until_signal(config: AgentConfig, identity: Identity) -> None:

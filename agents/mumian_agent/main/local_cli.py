@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -13,19 +14,35 @@ import click
 from mumian.api.v1.job_service_pb2 import LOG_STREAM_STDERR
 
 from mumian_agent.adapters.local.client import NoAgentError, RefusedError, ask
+from mumian_agent.domain.fields import ConfigError
+from mumian_agent.main.config_file import load
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-_NO_AGENT, _REFUSED = 3, 1
+_BAD_INPUT, _NO_AGENT, _REFUSED = 2, 3, 1
 
 
 def _state_dir(function: Function) -> Function:
-    return click.option(
+    """Either of two options, as the folder in which the agent is asked."""
+
+    @click.option("--config", type=click.Path(path_type=Path), help="The site, in YAML: it names the folder.")
+    @click.option(
         "--state-dir",
         type=click.Path(path_type=Path, file_okay=False, exists=True),
-        required=True,
         envvar="MUMIAN_AGENT_STATE_DIR",
         help="The agent's state folder. [env MUMIAN_AGENT_STATE_DIR]",
-    )(function)
+    )
+    @functools.wraps(function)
+    def with_folder(config: Path | None, state_dir: Path | None, **others: object) -> object:
+        try:
+            if config is not None:
+                state_dir = load(config).state_dir
+        except ConfigError as error:
+            _leave(str(error), _BAD_INPUT)
+        if state_dir is None:
+            _leave("say which agent: --config FILE, or --state-dir FOLDER", _BAD_INPUT)
+        return function(state_dir, **others)
+
+    return with_folder  # type: ignore[return-value]
 
 
 @click.command()

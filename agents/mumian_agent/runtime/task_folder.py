@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import shutil
 from collections.abc import Iterable
@@ -122,8 +123,12 @@ def _matching(here: Path, patterns: Iterable[str]) -> Iterable[Path]:
 
 
 def _keep_newest(folder: Path, bytes_max: int) -> None:
-    left_bytes = bytes_max
-    for path in sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime_ns, reverse=True):
-        left_bytes -= path.stat().st_size
+    left_bytes, found = bytes_max, []
+    for path in folder.iterdir():
+        with contextlib.suppress(FileNotFoundError):  # of another task, which has finished or dropped it
+            status = path.stat()
+            found.append((status.st_mtime_ns, path, status.st_size))
+    for _, path, size_bytes in sorted(found, reverse=True):
+        left_bytes -= size_bytes
         if left_bytes < 0 and path.suffix != ".part":
             path.unlink(missing_ok=True)

@@ -181,6 +181,8 @@ def _audit(options: Callable[[Any], Any]) -> click.Group:
         file.write_bytes(b"".join(line + b"\n" for response in responses for line in response.entries))
         head = f"{responses[-1].head_number}:{responses[-1].head_sha256}"
         click.echo(f"{responses[-1].head_number} entries in {file}; keep this elsewhere: --head {head}")
+        if not responses[-1].head_number:
+            click.echo("nothing is listed while access control is off")
 
     return audit
 

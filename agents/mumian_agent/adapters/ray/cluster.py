@@ -12,6 +12,7 @@ import shutil
 import signal
 import socket
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from mumian_agent.runtime import process_tree
 log = logging.getLogger(__name__)
 
 _START_WITHIN_S = 150.0  # a busy machine takes long
+_RAY_GIVES_UP_AFTER_S = 15.0
 # It holds nothing that is worth waiting for.
 _END_WITHIN_S = 1.0
 
@@ -123,6 +125,22 @@ class RayCluster:
             shutil.rmtree(self._temp_dir, ignore_errors=True)
 
     async def _start(self) -> _Record:
+        """A busy machine, or one that reads Ray from its disk at first, may need more than one attempt:
+        Ray gives up after 15 s without its own helpers, which nothing can change (ray-project/ray#65983).
+        """
+        deadline_s = time.monotonic() + _START_WITHIN_S
+        while True:
+            begun_s = time.monotonic()
+            if (record := await self._try_to_start()) is not None:
+                return record
+            now_s = time.monotonic()
+            if now_s - begun_s < _RAY_GIVES_UP_AFTER_S or now_s > deadline_s:
+                raise SiteRuntimeError(
+                    f"the site's Ray does not start; {self._log_file} and {self._temp_dir} say why"
+                )
+            log.warning("the site's Ray has not started within %.0f s; trying again", now_s - begun_s)
+
+    async def _try_to_start(self) -> _Record | None:
         shutil.rmtree(self._temp_dir, ignore_errors=True)
         begun_s = psutil.Process().create_time()
         with self._log_file.open("ab") as errors:
@@ -140,16 +158,17 @@ class RayCluster:
         try:
             async with asyncio.timeout(_START_WITHIN_S):
                 lines = iter((await starter.stdout.readline()).decode().split())
-        except (TimeoutError, asyncio.CancelledError):
+        except TimeoutError:
+            self._end(record)
+            return None
+        except asyncio.CancelledError:
             self._end(record)
             raise
         address = next(lines, "")
         await starter.wait()
         if not address:
             self._end(record)
-            raise SiteRuntimeError(
-                f"the site's Ray does not start; {self._log_file} and {self._temp_dir} say why"
-            )
+            return None
         record = dataclasses.replace(record, address=address)
         self._file.write_text(json.dumps(dataclasses.asdict(record)))
         return record

@@ -21,7 +21,7 @@ from mumian_orchestrator.domain.money.registry import Registry
 
 LARGE_CENTRE_PFLOPS = 500
 _MS_PER_HOUR = 3_600_000
-_UNKNOWN = "(unknown)"
+_UNKNOWN, _ALL_SITES = "(unknown)", "all"
 
 
 class Row(NamedTuple):
@@ -70,36 +70,35 @@ class CityReport:
         return [Row("money", "all", words[part], _cny(total[part]), "CNY") for part in words]
 
     def _compute(self) -> list[Row]:
-        device_ms: Counter[tuple[str, str]] = Counter()
+        device_ms: Counter[str] = Counter()  # by model
+        tflops_ms: Counter[str] = Counter()  # by site, as what follows
         core_ms: Counter[str] = Counter()
         it_uj: Counter[str] = Counter()
         for entry in self._entries:
             if entry.kind == ledger_pb2.LEDGER_ENTRY_KIND_POST:
-                about = entry.settlement
-                device_ms[about.site_id, about.accelerator_model] += about.receipt.accelerator_ms
+                about, model = entry.settlement, entry.settlement.accelerator_model
+                device_ms[model] += about.receipt.accelerator_ms
+                tflops_ms[about.site_id] += about.receipt.accelerator_ms * self._tflops.get(model, 0)
                 core_ms[about.site_id] += about.receipt.core_ms
                 it_uj[about.site_id] += about.receipt.it_energy_uj
         capacity = self._capacity_tflops()
+        sites = sorted({*core_ms, *capacity})
+        for amounts in (tflops_ms, core_ms, it_uj, capacity):
+            amounts[_ALL_SITES] = amounts.total()
         rows = []
-        for site_id in sorted({*core_ms, *capacity}):
-            used_tflops_ms = sum(
-                ms * self._tflops.get(model, 0) for (site, model), ms in device_ms.items() if site == site_id
-            )
+        # The whole has a section of its own, so that a sum over the sites counts nothing twice.
+        for section, site in (("compute of all sites", _ALL_SITES), *(("compute", site) for site in sites)):
+            delivered, possible = tflops_ms[site] / 1000, capacity[site] / 1000 * self._hours * _MS_PER_HOUR
             rows += [
-                Row(
-                    "compute", site_id, "delivered", _fixed(used_tflops_ms / 1000 / _MS_PER_HOUR), "PFLOPS-h"
-                ),
-                Row("compute", site_id, "cores", _fixed(core_ms[site_id] / _MS_PER_HOUR), "core-h"),
-                Row("compute", site_id, "IT energy", _fixed(it_uj[site_id] / 3.6e12), "kWh"),
-                Row("compute", site_id, "capacity now", _fixed(capacity[site_id] / 1000), "PFLOPS"),
+                Row(section, site, "delivered", _fixed(delivered / _MS_PER_HOUR), "PFLOPS-h"),
+                Row(section, site, "cores", _fixed(core_ms[site] / _MS_PER_HOUR), "core-h"),
+                Row(section, site, "IT energy", _fixed(it_uj[site] / 3.6e12), "kWh"),
+                Row(section, site, "capacity now", _fixed(capacity[site] / 1000), "PFLOPS"),
             ]
-            possible = capacity[site_id] * self._hours * _MS_PER_HOUR
             if possible:
-                share = f"{100 * used_tflops_ms / possible:.4f}"
-                rows.append(
-                    Row("compute", site_id, "use of today's capacity over the year so far", share, "%")
-                )
-        unknown = sorted({model for _, model in device_ms if model and model not in self._tflops})
+                share = f"{100 * delivered / possible:.4f}"
+                rows.append(Row(section, site, "use of today's capacity over the year so far", share, "%"))
+        unknown = sorted(model for model in device_ms if model and model not in self._tflops)
         rows += [Row("compute", model, "not in the table of TFLOPS", "0", "TFLOPS") for model in unknown]
         return rows
 

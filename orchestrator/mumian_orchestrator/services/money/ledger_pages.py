@@ -60,7 +60,7 @@ class LedgerPages:
 
     async def _in_file(self, month: str, after: str) -> AsyncIterator[SomePages]:
         in_month, _, sequence = after.partition("/")
-        last = int(sequence or 0) if in_month == month else 0
+        last = int(sequence) if in_month == month and sequence.isdecimal() else 0
         while found := await asyncio.to_thread(self._read, month, last):
             last = found[-1].sequence
             yield SomePages(page_key(month, last).removeprefix(PAGES), [page.data for page in found])

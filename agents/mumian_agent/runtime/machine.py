@@ -6,7 +6,7 @@ import contextlib
 import os
 import platform
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,10 +66,10 @@ class Machine:
         self._network_bytes, self._network_s = _network_bytes(), time.monotonic()
         psutil.cpu_percent()  # the first call only sets the mark
 
-    def usage(self, own: Iterable[psutil.Process]) -> Usage:
-        """The use since the last call: of all processes, or for a slice of the given `own`."""
+    def usage(self, own: Callable[[], Iterable[psutil.Process]]) -> Usage:
+        """The use since the last call: of all processes, or for a slice of those that `own` finds."""
         if self._is_slice:
-            cpu_milli, memory_mib = self._usage_of(own)
+            cpu_milli, memory_mib = self._usage_of(own())
         else:
             cpu_milli = round(psutil.cpu_percent() / 100 * self.cpu_milli)
             memory_mib = self._memory_used_mib()

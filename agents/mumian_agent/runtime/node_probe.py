@@ -90,7 +90,7 @@ class NodeProbe:
 
     def read(self) -> NodeReading:
         """The machine now."""
-        usage = self._machine.usage(self._own())
+        usage = self._machine.usage(self._own)
         offered, withheld = self._accelerators()
         cpu_permille = min(usage.cpu_milli * 1000 // self._machine.cpu_milli, 1000)
         node = Node(

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import time
+from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -85,6 +86,21 @@ def tree_of(root: ProcessId | None, allocation_id: str, attempt: int) -> list[ps
                 if pid not in found and os.getsid(pid) == root.pid:
                     found[pid] = psutil.Process(pid)
     return [process for process in found.values() if _is_alive(process)]
+
+
+def with_descendants(roots: Iterable[psutil.Process]) -> list[psutil.Process]:
+    """Processes with all that they and their children have started, by one look at the machine."""
+    children: dict[int, list[psutil.Process]] = defaultdict(list)
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            children[process.ppid()].append(process)
+    found = {process.pid: process for process in roots}
+    left = list(found)
+    while left:
+        new = {child.pid: child for child in children[left.pop()] if child.pid not in found}
+        found |= new
+        left += new
+    return list(found.values())
 
 
 def send(processes: Iterable[psutil.Process], number: signal.Signals) -> None:

@@ -100,11 +100,7 @@ class RayCluster:
     def processes(self) -> list[psutil.Process]:
         """Everything that runs on the site: Ray's own processes and the tasks below them."""
         assert self._record is not None
-        found: dict[int, psutil.Process] = {}
-        for process in self._record.processes():
-            with contextlib.suppress(psutil.NoSuchProcess):
-                found |= {each.pid: each for each in (process, *process.children(recursive=True))}
-        return list(found.values())
+        return process_tree.with_descendants(self._record.processes())
 
     @property
     def address(self) -> str:

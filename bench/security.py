@@ -87,7 +87,7 @@ def _process(door: Door, at_once: int, seconds: float, pipe: Any) -> None:
     pipe.send(asyncio.run(_submit(door, at_once, seconds)))
 
 
-def _submitted(door: Door, at_once: int, seconds: float) -> Acknowledged:
+def submitted_by(door: Door, at_once: int, seconds: float) -> Acknowledged:
     processes = multiprocessing.get_context("spawn")  # gRPC does not survive a fork
     mine, theirs = processes.Pipe()
     process = processes.Process(target=_process, args=(door, at_once, seconds, theirs), daemon=True)
@@ -124,7 +124,7 @@ def _doors(folder: Path, etcd: str) -> tuple[list[Coordinator], dict[str, Door],
     return started, doors, theirs
 
 
-def _cpu_ms(coordinator: Coordinator) -> float:
+def cpu_ms_of(coordinator: Coordinator) -> float:
     """Processor time that it has used."""
     used = psutil.Process(coordinator.running.process.pid).cpu_times()
     return 1000 * float(used.user + used.system)
@@ -182,9 +182,9 @@ def main(seconds: float, turns: int, at_once: int) -> None:
             submitted: dict[str, Counter[str]] = {name: Counter() for name in doors}
             for turn in range(turns + 1):
                 for (name, door), coordinator in zip(doors.items(), coordinators, strict=True):
-                    one, begun_ms = _submitted(door, 1, seconds), _cpu_ms(coordinator)
-                    many = _submitted(door, at_once, seconds)
-                    used_ms = _cpu_ms(coordinator) - begun_ms
+                    one, begun_ms = submitted_by(door, 1, seconds), cpu_ms_of(coordinator)
+                    many = submitted_by(door, at_once, seconds)
+                    used_ms = cpu_ms_of(coordinator) - begun_ms
                     submitted[name].update([*one.ids, *many.ids])
                     if turn:  # the first turn warms up
                         singles[name] += one.took_ms

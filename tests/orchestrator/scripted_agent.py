@@ -34,6 +34,7 @@ class ScriptedAgent:
         cpu_milli: int = 4000,
         site: fleet_pb2.Site | None = None,
         core_active_power_mw: int = 0,
+        memory_mib: int = 8192,
     ) -> None:
         self._channel, self.site_id, self.epoch = channel, site_id, epoch
         self._site = site or fleet_pb2.Site()
@@ -43,7 +44,7 @@ class ScriptedAgent:
             arch="x86_64",
             health=fleet_pb2.HEALTH_READY,
             cpu_milli=cpu_milli,
-            memory_mib=8192,
+            memory_mib=memory_mib,
             core_active_power_mw=core_active_power_mw,
         )
         self.commands: list[pb.CoordinatorCommand] = []

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 _BURST, _BURST_INTERVAL_S = 25, 0.01
 # All that is due within it is sent at once, and all that has come back is collected: what wakes this process
 # costs more than what it sends then.
-_ROUND_S = 0.05
+_ROUND_S = 0.1
 _RESOLVE_AGAIN_AFTER_S = 5.0
 # The longest that it sleeps: a target may be new.
 _SLEEP_MAX_S = 0.25

@@ -42,6 +42,7 @@ from mumian.calls import TERMINAL_STATES, Call, Item, Listing, Result
 from mumian.connection import Attempts, Connection, Endpoints, no_end_in_time
 from mumian.errors import MumianError
 from mumian.submissions import Submissions
+from mumian.submit_line import SubmitLine
 
 
 class AsyncClient:
@@ -77,6 +78,7 @@ class AsyncClient:
         )
         self._endpoints = Endpoints(self._connection, self._open)
         self._answered = False
+        self._submits = SubmitLine(self._unary, self._connection.timeout_s)
 
     @property
     def address(self) -> str:
@@ -97,8 +99,11 @@ class AsyncClient:
         await self.close()
 
     async def submit(self, spec: JobSpec, request_id: str | None = None) -> Job:
-        """Store a job; when this returns, it is durable. The same request_id gives the same job."""
-        return await self._unary(calls.submit(spec, request_id))
+        """Store a job; when this returns, it is durable. The same request_id gives the same job.
+
+        Jobs that are submitted while two requests are under way share the next one.
+        """
+        return await self._submits.submit(spec, request_id)
 
     async def submit_many(
         self, specs: Sequence[JobSpec], request_ids: Sequence[str] | None = None

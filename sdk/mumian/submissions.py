@@ -92,6 +92,11 @@ class Submissions:
         self._waiting.clear()
 
     @property
+    def so_far(self) -> Sequence[Job | MumianError | None]:
+        """For each spec, in order, what is known by now; None: nothing."""
+        return self._outcomes
+
+    @property
     def outcomes(self) -> Sequence[Job | MumianError]:
         """For each spec, in order, its job or why there is none."""
         return [outcome for outcome in self._outcomes if outcome is not None]

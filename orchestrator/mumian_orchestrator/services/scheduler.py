@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 
 # One call of the engine; the rest waits for the next, so that no single call keeps a newcomer waiting.
 EVALUATION_JOBS_MAX, EVALUATION_TASKS_MAX = 256, 512
+# The same while callers wait to be let in: what comes before and after the call keeps the event loop.
+_JOBS_BESIDE_CALLERS_MAX = 32
 _VERIFIED_AGAIN_AFTER_S = 5
 # A look costs more than a job of it: what comes in so soon after one is looked at together.
 _BETWEEN_S = 0.01
@@ -112,6 +114,7 @@ class Scheduler:
     async def _evaluate_batch(self) -> None:
         turns = self._shares.turns()
         pending: list[PendingJob] = []
+        jobs_max = _JOBS_BESIDE_CALLERS_MAX if self.gives_way() else EVALUATION_JOBS_MAX
         left_tasks = EVALUATION_TASKS_MAX
         for job_id in self._in_turn(turns):
             job = self._table.get(job_id)
@@ -124,7 +127,7 @@ class Scheduler:
                     pending.append(PendingJob(job.id, job.spec, tasks, job.create_time.seconds))
                 elif (why := turns.held_only(job)) != list(job.explanations):
                     self._table.publish_outlooks([(job, why)])
-            if len(pending) == EVALUATION_JOBS_MAX or left_tasks <= 0:
+            if len(pending) == jobs_max or left_tasks <= 0:
                 break
         if not pending:
             return

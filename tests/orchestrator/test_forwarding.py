@@ -42,12 +42,13 @@ async def leader_at(address: str) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def follower_of(incumbent: Incumbent) -> AsyncIterator[Callable[[bytes], Any]]:
-    """The method as a follower has it."""
+    """The method as a follower has it, who ends as one that takes over does."""
     address, forwarding = f"127.0.0.1:{free_port()}", Forwarding(incumbent, None)
     server = await start_following([Door(address)], ConnectionLimits(), forwarding)
     try:
         async with grpc.aio.insecure_channel(address) as channel:
             yield channel.unary_unary(METHOD, lambda request: request, lambda answer: answer)
+            await forwarding.release()
     finally:
         await server.stop(None)
         await forwarding.close()
@@ -72,6 +73,17 @@ async def test_who_has_waited_long_enough_is_told_that_nobody_leads(monkeypatch:
             await echo(b"")
         assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
         assert "a leader cannot be reached" in str(refused.value.details())
+
+
+async def test_who_waits_when_the_follower_takes_over_is_told_to_come_again() -> None:
+    async with follower_of(Incumbent()) as echo:
+        asked = asyncio.ensure_future(echo(b""))
+        await asyncio.sleep(0.1)
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await asked
+    # It has an answer of ours, not only a connection that broke.
+    assert "a leader cannot be reached" in str(refused.value.details())
+    assert refused.value.trailing_metadata()
 
 
 async def test_no_more_calls_wait_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:

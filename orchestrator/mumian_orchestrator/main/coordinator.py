@@ -106,6 +106,7 @@ async def _follow(config: Config, incumbent: Incumbent, security: Security | Non
     try:
         await server.wait_for_termination()
     finally:
+        await forwarding.release()
         await server.stop(None)
         await forwarding.close()
 

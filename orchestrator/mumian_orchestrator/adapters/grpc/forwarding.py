@@ -38,9 +38,10 @@ _OPTIONS = (
     ("grpc.enable_http_proxy", 0),
 )
 # While no leader can be reached, calls wait here for the next one, who then hears of all of them at once: so
-# long, about as long as a lease lasts, and so many.
-_HELD_S, _HELD_MAX = 6.0, 4000
+# long, which is less than a client waits that no coordinator has ever answered, and so many.
+_HELD_S, _HELD_MAX = 2.0, 4000
 _LOOK_EVERY_S = 0.02
+_LOOKS_WHILE_TOLD = 10
 # How a call ends that the leader has not answered. Its own answers carry more than a code.
 _BROKEN_OFF = frozenset(
     {
@@ -80,6 +81,8 @@ class Forwarding(grpc.GenericRpcHandler):
         self._channels: dict[str, tuple[KeyPair | None, grpc.aio.Channel]] = {}
         self._outdated: list[grpc.aio.Channel] = []  # calls are still under way on them
         self._held = 0
+        self._being_told = 0
+        self._is_over = False
         self._reaching: asyncio.Task[grpc.aio.Channel] | None = None  # on behalf of all that are held
 
     def service(
@@ -96,6 +99,16 @@ class Forwarding(grpc.GenericRpcHandler):
                 yield answer
 
         return grpc.stream_stream_rpc_method_handler(forward, None, None)
+
+    async def release(self) -> None:
+        """Tell those who are held to come again: this coordinator follows no more. A call that is broken off
+        instead has heard of nobody who is here.
+        """
+        self._is_over = True
+        for _ in range(_LOOKS_WHILE_TOLD):
+            if not (self._held or self._being_told):
+                return
+            await asyncio.sleep(_LOOK_EVERY_S)
 
     async def close(self) -> None:
         """Break off what is under way."""
@@ -121,7 +134,11 @@ class Forwarding(grpc.GenericRpcHandler):
             channel = await self._leader()
         except TimeoutError:
             leader = f"the leader, {self._incumbent.address}," if self._incumbent.address else "a leader"
-            await abort(context, _no_leader(f"{leader} cannot be reached"))
+            self._being_told += 1
+            try:
+                await abort(context, _no_leader(f"{leader} cannot be reached"))
+            finally:
+                self._being_told -= 1
         send: Any = channel.stream_stream(method)
         call = send(requests, timeout=context.time_remaining(), metadata=[*metadata, (FORWARDED, "1")])
         try:
@@ -143,7 +160,7 @@ class Forwarding(grpc.GenericRpcHandler):
         """
         if self._incumbent.address and _is_connected(channel := self._channel(self._incumbent.address)):
             return channel
-        if self._held >= _HELD_MAX:
+        if self._is_over or self._held >= _HELD_MAX:
             raise TimeoutError
         if self._reaching is None or self._reaching.done():
             self._reaching = asyncio.create_task(self._reach())
@@ -154,13 +171,18 @@ class Forwarding(grpc.GenericRpcHandler):
             self._held -= 1
 
     async def _reach(self) -> grpc.aio.Channel:
-        """Try to connect to whoever leads, until one is reached or nobody waits any more."""
-        while True:
+        """Try to connect to whoever leads, until one is reached or nobody waits any more.
+
+        Raises:
+            TimeoutError: this coordinator follows no more.
+        """
+        while not self._is_over:
             if self._incumbent.address:
                 channel = self._channel(self._incumbent.address)
                 if _is_connected(channel) or not self._held:
                     return channel
             await asyncio.sleep(_LOOK_EVERY_S)
+        raise TimeoutError
 
     def _channel(self, address: str) -> grpc.aio.Channel:
         shown = self._proof.newest() if self._proof else None

@@ -24,7 +24,7 @@ impl Ask {
 }
 
 /// What is free on a node, seen by a task that would be served by one model of its devices.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Room {
     cpu_milli: u64,
     memory_mib: u64,

@@ -37,9 +37,25 @@ impl Bits {
     }
 }
 
+/// The numbers of the bits that are set, from the lowest on.
+pub fn ones(mut word: u64) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let number = (word != 0).then(|| word.trailing_zeros() as usize);
+        word &= word.wrapping_sub(1);
+        number
+    })
+}
+
 #[cfg(test)]
 mod tests {
-    use super::Bits;
+    use super::{ones, Bits};
+
+    #[test]
+    fn tells_each_bit_that_is_set() {
+        assert_eq!(ones(0).count(), 0);
+        assert_eq!(ones(1 << 63 | 0b101).collect::<Vec<_>>(), [0, 2, 63]);
+        assert_eq!(ones(u64::MAX).collect::<Vec<_>>(), (0..64).collect::<Vec<_>>());
+    }
 
     #[test]
     fn finds_each_number_that_is_left() {

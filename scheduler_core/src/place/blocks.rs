@@ -2,22 +2,22 @@
 //! task costs is one answer for a whole block, and what is free on its nodes lies side by side, so
 //! that the best of them is found in some tens of nanoseconds.
 
-use std::collections::VecDeque;
-
+use super::bits::ones;
 use super::classes::Classes;
-use super::Found;
+use super::freed::{Freed, FreedLog};
 use crate::cluster::{At, Cluster, NodeState};
 use crate::room::{Ask, Room};
 
-/// Most nodes of a block: looking at all of them stays cheaper than keeping them sorted.
-const BLOCK_NODES_MAX: usize = 64;
-/// Nodes that were freed and are remembered one by one.
-const FREED_MAX: usize = 4096;
+/// Most nodes of a block: looking at all of them stays cheaper than keeping them sorted, and a set
+/// of them is one word.
+const BLOCK_NODES_MAX: usize = u64::BITS as usize;
 
 /// All nodes of a cluster.
 #[derive(Default)]
 pub struct Blocks {
     blocks: Vec<Block>,
+    /// How many shelves they have.
+    shelves: u32,
     classes: Classes,
     /// By class.
     of_class: Vec<Vec<usize>>,
@@ -35,52 +35,26 @@ struct Seat {
     index: u32,
 }
 
-/// A block, one of whose nodes has more room for one model of device than before.
-#[derive(Clone, Copy)]
-pub struct Freed {
-    pub block: u32,
-    pub room: Room,
-}
-
 pub struct Block {
     pub nodes: Vec<At>,
+    /// Number of its first shelf: a block has one for each of `models`.
+    first_shelf: u32,
     /// The models of device that the nodes have; one unset entry when they have none.
     models: Vec<Option<usize>>,
     /// For each model, what is free on each node.
-    rooms: Vec<Vec<Room>>,
+    spaces: Vec<Vec<Space>>,
     /// Counts the changes of the rooms.
     pub version: u64,
     /// Number of the newest change of facts.
     facts: u64,
 }
 
-/// The newest of those, oldest first.
-#[derive(Default)]
-pub struct FreedLog {
-    entries: VecDeque<Freed>,
-    /// How many there were before those.
-    forgotten: u64,
-}
-
-impl FreedLog {
-    /// How many there were in all.
-    pub fn count(&self) -> u64 {
-        self.forgotten + self.entries.len() as u64
-    }
-
-    /// All but the first so many; none when some of them are forgotten.
-    pub fn after(&self, count: u64) -> Option<impl Iterator<Item = &Freed> + '_> {
-        let first = count.checked_sub(self.forgotten)?;
-        Some(self.entries.range(first as usize..))
-    }
-
-    fn push(&mut self, freed: Freed) {
-        if self.entries.len() == FREED_MAX {
-            self.entries.pop_front();
-            self.forgotten += 1;
-        }
-        self.entries.push_back(freed);
-    }
+/// What is free on a node for one model of its devices.
+#[derive(Clone, Copy)]
+struct Space {
+    room: Room,
+    /// The number of the newest entry about it in the log, counted from 1; 0: none.
+    logged: u64,
 }
 
 impl Blocks {
@@ -109,9 +83,9 @@ impl Blocks {
         (0..).zip(&self.blocks).filter(move |(_, block)| block.facts > facts).map(|(number, _)| number)
     }
 
-    /// How many blocks there are.
-    pub fn len(&self) -> usize {
-        self.blocks.len()
+    /// How many shelves the blocks have: one for each model of device of each.
+    pub fn shelves(&self) -> usize {
+        self.shelves as usize
     }
 
     /// The load of a node has changed.
@@ -119,11 +93,13 @@ impl Blocks {
         let seat = self.seats[at.site as usize][at.node as usize];
         let block = &mut self.blocks[seat.block as usize];
         block.version += 1;
-        for (model, rooms) in block.models.iter().zip(&mut block.rooms) {
-            let room = Room::of(node, *model);
-            let before = std::mem::replace(&mut rooms[seat.index as usize], room);
+        for ((model, spaces), shelf) in block.models.iter().zip(&mut block.spaces).zip(block.first_shelf..) {
+            let (space, room) = (&mut spaces[seat.index as usize], Room::of(node, *model));
+            let before = std::mem::replace(&mut space.room, room);
             if before.is_below(&room) {
-                self.freed.push(Freed { block: seat.block, room });
+                self.freed.push(&mut space.logged, Freed { shelf, index: seat.index, room });
+            } else {
+                self.freed.correct(space.logged, room);
             }
         }
     }
@@ -146,8 +122,8 @@ impl Blocks {
         let Seat { block: number, index } = self.seats[at.site as usize][at.node as usize];
         let block = &mut self.blocks[number as usize];
         block.nodes.swap_remove(index as usize);
-        block.rooms.iter_mut().for_each(|rooms| {
-            rooms.swap_remove(index as usize);
+        block.spaces.iter_mut().for_each(|spaces| {
+            spaces.swap_remove(index as usize);
         });
         block.version += 1;
         block.facts = self.facts; // it may be empty now
@@ -165,14 +141,16 @@ impl Blocks {
         let has_seat = |number: &&usize| self.blocks[**number].nodes.len() < BLOCK_NODES_MAX;
         let number = of_class.iter().rev().find(has_seat).copied().unwrap_or_else(|| {
             of_class.push(self.blocks.len());
-            self.blocks.push(Block::new(node));
+            let block = Block::new(node, self.shelves);
+            self.shelves += block.models.len() as u32;
+            self.blocks.push(block);
             self.blocks.len() - 1
         });
         let block = &mut self.blocks[number];
         let seat = Seat { block: number as u32, index: block.nodes.len() as u32 };
         block.nodes.push(at);
-        for (model, rooms) in block.models.iter().zip(&mut block.rooms) {
-            rooms.push(Room::of(node, *model));
+        for (model, spaces) in block.models.iter().zip(&mut block.spaces) {
+            spaces.push(Space { room: Room::of(node, *model), logged: 0 });
         }
         block.version += 1;
         block.facts = self.facts;
@@ -181,23 +159,38 @@ impl Blocks {
 }
 
 impl Block {
-    fn new(node: &NodeState) -> Self {
+    fn new(node: &NodeState, first_shelf: u32) -> Self {
         let mut models: Vec<Option<usize>> = node.models().map(Some).collect();
         if models.is_empty() {
             models.push(None);
         }
-        let rooms = models.iter().map(|_| Vec::with_capacity(BLOCK_NODES_MAX)).collect();
-        Self { nodes: Vec::new(), models, rooms, version: 0, facts: 0 }
+        let spaces = models.iter().map(|_| Vec::with_capacity(BLOCK_NODES_MAX)).collect();
+        Self { nodes: Vec::new(), first_shelf, models, spaces, version: 0, facts: 0 }
     }
 
     /// A task that asks for no device is served by no model, and any will do.
-    fn rooms_of(&self, model: Option<usize>) -> &[Room] {
-        &self.rooms[self.models.iter().position(|m| *m == model).unwrap_or(0)]
+    fn slot(&self, model: Option<usize>) -> usize {
+        self.models.iter().position(|m| *m == model).unwrap_or(0)
     }
 
-    /// The nodes with room for the task on devices of the model, with what it would leave over.
-    pub fn roomy<'a>(&'a self, model: Option<usize>, ask: &'a Ask) -> impl Iterator<Item = (u64, Found)> + 'a {
-        let nodes = self.nodes.iter().zip(self.rooms_of(model)).filter(|(_, room)| room.fits(ask));
-        nodes.map(move |(at, room)| (room.left_over(ask), Found { at: *at, model }))
+    /// The number of the shelf for tasks that are served by the model.
+    pub fn shelf(&self, model: Option<usize>) -> usize {
+        self.first_shelf as usize + self.slot(model)
+    }
+
+    /// Of some of the nodes, as a set of their indexes, those with room for the task on devices of the model:
+    /// which they are, and what it would leave over.
+    pub fn roomy<'a>(
+        &'a self,
+        model: Option<usize>,
+        ask: &'a Ask,
+        among: u64,
+    ) -> impl Iterator<Item = (usize, u64, At)> + 'a {
+        let spaces = &self.spaces[self.slot(model)];
+        let all = u64::MAX >> (BLOCK_NODES_MAX - self.nodes.len().max(1));
+        ones(among & all)
+            .filter_map(move |index| spaces.get(index).map(|space| (index, &space.room)))
+            .filter(|(_, room)| room.fits(ask))
+            .map(|(index, room)| (index, room.left_over(ask), self.nodes[index]))
     }
 }

@@ -6,6 +6,7 @@ mod blocks;
 mod changes;
 mod classes;
 mod defer;
+mod freed;
 mod gang;
 mod index;
 pub(crate) mod memo;

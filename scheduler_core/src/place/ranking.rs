@@ -1,12 +1,12 @@
 //! The blocks that would do for one demand, cheapest first. The cheapest with room has the best
-//! node; blocks without are passed over by bit until something is freed there. So a decision
-//! looks at the few blocks that changed and are cheap enough to matter.
+//! node; blocks without are passed over by bit until something is freed there, and then only what was
+//! freed is looked at. So a decision looks at the few nodes that changed and are cheap enough to matter.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
 
 use super::bits::Bits;
-use super::blocks::{Blocks, Freed};
+use super::blocks::{Block, Blocks};
 use super::index::Order;
 use super::Found;
 use crate::cluster::{At, Cluster, NodeState};
@@ -20,14 +20,13 @@ pub struct Ranking {
     ask: Ask,
     /// In order.
     ranked: Vec<Ranked>,
-    /// For each of them, its best node when it was last looked at.
+    /// For each of them, what was found when it was last looked at.
     seen: Vec<Seen>,
-    /// Positions in `ranked` by block, and where those of each block begin.
-    positions: Vec<u32>,
-    firsts: Vec<u32>,
+    /// By shelf.
+    open_nodes: Vec<OpenNodes>,
     /// Positions of blocks that may have room.
     open: Bits,
-    /// How many changes of facts, and of freed blocks, have been noted.
+    /// How many changes of facts, and of freed nodes, have been noted.
     facts: u64,
     freed: u64,
 }
@@ -41,17 +40,42 @@ struct Ranked {
     model: Option<usize>,
 }
 
-/// The best node of a block with what it leaves over, when the block was at that version.
+/// The nodes of a shelf that may have room. Side by side with where the shelf is ranked, since all that a decision
+/// asks of most freed nodes is this, and memory that was not asked for long is what takes its time.
+#[derive(Clone, Copy)]
+struct OpenNodes {
+    /// In `ranked`, or UNRANKED.
+    position: u32,
+    /// As a set of indexes: all others had no room, and were not freed since.
+    set: u64,
+}
+
+const UNRANKED: u32 = u32::MAX;
+
+/// The best node of a block with what the task leaves over there, when the block was at that version.
 #[derive(Clone, Copy, Default)]
 struct Seen {
     version: u64,
-    best: Option<(u64, Found)>,
+    best: Option<(u64, At)>,
+}
+
+impl Seen {
+    /// Looks at the nodes of a block that may have room, and keeps those that have.
+    fn of(block: &Block, model: Option<usize>, ask: &Ask, nodes: &mut u64) -> Self {
+        let mut best = None;
+        for (index, left_over, at) in block.roomy(model, ask, std::mem::take(nodes)) {
+            *nodes |= 1 << index;
+            let one = (left_over, at);
+            best = Some(best.map_or(one, |other| one.min(other)));
+        }
+        Self { version: block.version, best }
+    }
 }
 
 impl Order for Blocks {
     /// A ranking, once the demand was asked.
     type Candidates = Option<Ranking>;
-    /// 88 bytes each.
+    /// 80 bytes each.
     const ENTRIES_MAX: usize = 4_000_000;
 
     fn of(cluster: &Cluster) -> Self {
@@ -91,8 +115,7 @@ impl Ranking {
             ask: Ask::of(demand),
             ranked: Vec::new(),
             seen: Vec::new(),
-            positions: Vec::new(),
-            firsts: Vec::new(),
+            open_nodes: Vec::new(),
             open: Bits::default(),
             facts: 0,
             freed: 0,
@@ -104,14 +127,24 @@ impl Ranking {
         if self.facts != blocks.facts() {
             self.rank(blocks, cluster, demand, scorer);
         } else if let Some(freed) = blocks.freed.after(self.freed) {
-            for &Freed { block, .. } in freed.filter(|freed| freed.room.fits(&self.ask)) {
-                let range = self.firsts[block as usize] as usize..self.firsts[block as usize + 1] as usize;
-                self.positions[range].iter().for_each(|position| self.open.insert(*position as usize));
+            for freed in freed.filter(|freed| freed.room.fits(&self.ask)) {
+                let nodes = &mut self.open_nodes[freed.shelf as usize];
+                if nodes.position != UNRANKED {
+                    nodes.set |= 1 << freed.index;
+                    self.open.insert(nodes.position as usize);
+                }
             }
         } else {
-            self.open = Bits::all(self.ranked.len());
+            self.forget();
         }
         self.freed = blocks.freed.count();
+    }
+
+    /// Every block is to be looked at anew.
+    fn forget(&mut self) {
+        self.open_nodes.iter_mut().for_each(|nodes| nodes.set = u64::MAX);
+        self.seen = vec![Seen::default(); self.ranked.len()];
+        self.open = Bits::all(self.ranked.len());
     }
 
     /// Asks the filters and the cost about each block with new facts.
@@ -129,13 +162,11 @@ impl Ranking {
             }
         }
         self.ranked.sort_unstable();
-        self.seen = vec![Seen::default(); self.ranked.len()];
-        self.positions = (0..self.ranked.len() as u32).collect();
-        self.positions.sort_unstable_by_key(|position| self.ranked[*position as usize].block);
-        self.firsts = vec![0; blocks.len() + 1];
-        self.ranked.iter().for_each(|r| self.firsts[r.block as usize + 1] += 1);
-        (0..blocks.len()).for_each(|block| self.firsts[block + 1] += self.firsts[block]);
-        self.open = Bits::all(self.ranked.len());
+        self.open_nodes = vec![OpenNodes { position: UNRANKED, set: 0 }; blocks.shelves()];
+        for (position, r) in (0..).zip(&self.ranked) {
+            self.open_nodes[blocks.block(r.block).shelf(r.model)].position = position;
+        }
+        self.forget();
         self.facts = blocks.facts();
     }
 
@@ -150,11 +181,11 @@ impl Ranking {
             }
             let (block, seen) = (blocks.block(block), &mut self.seen[position]);
             if seen.version != block.version {
-                *seen = Seen { version: block.version, best: block.roomy(model, &self.ask).min() };
+                *seen = Seen::of(block, model, &self.ask, &mut self.open_nodes[block.shelf(model)].set);
             }
             match seen.best {
-                Some((left_over, found)) => {
-                    let one = (fixed, left_over, found);
+                Some((left_over, at)) => {
+                    let one = (fixed, left_over, Found { at, model });
                     best = Some(best.map_or(one, |other| other.min(one)));
                 }
                 None => self.open.remove(position),
@@ -177,9 +208,10 @@ impl Ranking {
                 if candidates.peek().is_some_and(|Reverse((least, ..))| *least < fixed) {
                     break;
                 }
-                let roomy = blocks.block(block).roomy(model, &self.ask);
-                let roomy = roomy.filter(|(_, found)| !refused_sites.contains(&found.at.site));
-                candidates.extend(roomy.map(|(left_over, found)| Reverse((fixed, left_over, found))));
+                let block = blocks.block(block);
+                let roomy = block.roomy(model, &self.ask, self.open_nodes[block.shelf(model)].set);
+                let roomy = roomy.filter(|(_, _, at)| !refused_sites.contains(&at.site));
+                candidates.extend(roomy.map(|(_, left_over, at)| Reverse((fixed, left_over, Found { at, model }))));
                 next = self.open.next(position + 1);
             }
             let Reverse((_, _, found)) = candidates.pop()?;

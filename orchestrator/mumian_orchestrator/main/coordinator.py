@@ -79,8 +79,18 @@ async def run(config: Config) -> None:
                 ledger_files = DiskLedgerFiles(Path(config.ledger_dir)) if config.ledger_dir else None
                 clock = SystemClock()
                 await lead(
-                    *(config, kv, term, engine, clock, doors, stop, health, bundles, security, secret_box),
-                    ledger_files,
+                    config,
+                    kv,
+                    term,
+                    engine,
+                    clock,
+                    doors,
+                    stop,
+                    health,
+                    bundle_store=bundles,
+                    security=security,
+                    secret_box=secret_box,
+                    ledger_files=ledger_files,
                 )
             finally:
                 exporter.figures = metrics.of_the_process(loop_watch)

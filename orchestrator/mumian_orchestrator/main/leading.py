@@ -52,8 +52,16 @@ async def lead(
     try:
         store = FencedStore(kv, config.key_prefix, term)
         services = compose(
-            *(config, term.number, store, engine, clock, health, bundle_store, security, secret_box),
-            ledger_files,
+            config,
+            term.number,
+            store,
+            engine,
+            clock,
+            health,
+            bundle_store=bundle_store,
+            security=security,
+            secret_box=secret_box,
+            ledger_files=ledger_files,
         )
         services.load((await store.load()).entries)
         await doors.open(services)

@@ -16,8 +16,8 @@ from mumian.storage.v1.ledger_pb2 import LedgerPage, Settlement
 from mumian_orchestrator.adapters.clock import SystemClock
 from mumian_orchestrator.domain.money import ledger
 from mumian_orchestrator.domain.money.ledger import Balances, budget_of, page_hash
-from mumian_orchestrator.domain.money.periods import month_of
-from mumian_orchestrator.services.money.ledger_book import PAGES, BudgetLimits, Draft, LedgerBook
+from mumian_orchestrator.domain.periods import month_of
+from mumian_orchestrator.services.money.ledger_book import BudgetLimits, Draft, LedgerBook
 
 
 @click.command()
@@ -34,12 +34,12 @@ def main(entries: int) -> None:
         allocation.receipt.total_microcny = allocation.receipt.tenant_microcny = 700
         reserved = [ledger.reserve(owner, period, 1000) for period in (month, month[:4])]
         book.promise(allocation.id, Draft(ledger_pb2.LEDGER_ENTRY_KIND_RESERVE, ledger.merged(reserved)))
-        pages += [w.value or b"" for w in book.writes([allocation]) if w.key.startswith(PAGES)]
+        pages += [w.value or b"" for w in book.writes([allocation]) if w.key.startswith(ledger.LEDGER.pages)]
         posted = [ledger.post(owner, period, 1000, 700) for period in (month, month[:4])]
         changes = ledger.merged([*posted, {"owed/acme": 700, "earned/op": -700}])
         about = Settlement(tenant_id="acme", operator_id="op", site_id="gz")
         book.promise(allocation.id, Draft(ledger_pb2.LEDGER_ENTRY_KIND_POST, changes, settlement=about))
-        pages += [w.value or b"" for w in book.writes([allocation]) if w.key.startswith(PAGES)]
+        pages += [w.value or b"" for w in book.writes([allocation]) if w.key.startswith(ledger.LEDGER.pages)]
     entered_s = time.process_time() - begun_s
     begun_s = time.process_time()
     # The two grants of the budget were not kept above: they come first.

@@ -21,6 +21,7 @@ from mumian.api.v1.job_pb2 import (
     TaskGroup,
 )
 from mumian.api.v1.resources_pb2 import Resources
+from mumian_orchestrator.adapters.disk.backup_file import DiskBackupWriter
 from mumian_orchestrator.adapters.memory.key_value import MemoryCluster, MemoryKeyValue
 from mumian_orchestrator.adapters.memory.virtual_time import VirtualClock
 from mumian_orchestrator.bench.sim.fields import ScenarioError
@@ -181,7 +182,7 @@ async def test_jobs_of_a_backup_file_take_the_place_of_those_of_the_coordinator(
     writes = [Write(f"allocations/{a.id}", a.SerializeToString()) for a in stored.allocations]
     stored.ClearField("allocations")
     await store.commit([*writes, Write("jobs/j7", stored.SerializeToString())])
-    await back_up(kv, prefix, tmp_path / "backup", VirtualClock())
+    await back_up(kv, prefix, DiskBackupWriter(tmp_path / "backup"), VirtualClock())
     found = with_jobs_of_backup(recording([job(1, 0, [(0, 5)])]), tmp_path / "backup")
     assert [(j.id, len(j.allocations)) for j in found.jobs] == [("j7", 1)]
 

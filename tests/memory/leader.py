@@ -15,7 +15,7 @@ from mumian_orchestrator.main.composition import Services, compose
 from mumian_orchestrator.main.config import Config
 from mumian_orchestrator.ports.clock import Clock
 from mumian_orchestrator.ports.engine import Engine
-from mumian_orchestrator.ports.ledger_files import LedgerFiles
+from mumian_orchestrator.ports.log_files import LogFiles
 from mumian_orchestrator.ports.secret_box import SecretBox
 from mumian_orchestrator.services.leadership import campaign
 from mumian_orchestrator.services.store.fenced import FencedStore
@@ -30,7 +30,7 @@ async def leading(
     config: Config | None = None,
     engine: Engine | None = None,
     secret_box: SecretBox | None = None,
-    ledger_files: LedgerFiles | None = None,
+    log_files: LogFiles | None = None,
     clock: Clock | None = None,
 ) -> AsyncIterator[Services]:
     """A leader's services at work."""
@@ -41,7 +41,7 @@ async def leading(
     services = compose(
         *(config, term.number, store, engine, clock or VirtualClock()),
         secret_box=secret_box,
-        ledger_files=ledger_files,
+        log_files=log_files,
     )
     services.load((await store.load()).entries)
     running = asyncio.create_task(services.run())

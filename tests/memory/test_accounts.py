@@ -17,7 +17,8 @@ from mumian_orchestrator.domain.money.ledger import LedgerError
 from mumian_orchestrator.domain.money.ledger_audit import audit_of
 from mumian_orchestrator.main.composition import Services
 from mumian_orchestrator.main.config import Config
-from mumian_orchestrator.services.money import ledger_pages, treasury
+from mumian_orchestrator.services.money import treasury
+from mumian_orchestrator.services.store import log_pages
 
 from tests.memory.leader import leading
 from tests.memory.money import (
@@ -276,7 +277,7 @@ async def test_a_long_account_comes_in_pages_and_is_the_same(monkeypatch: pytest
             await asyncio.sleep(MOMENT_S)
         whole = await services.treasury.tenant_statement("acme", "2026")
         assert (len(whole.lines), whole.next_page_token) == (25, "")
-        monkeypatch.setattr(ledger_pages, "_PAGES_AT_ONCE", 2)
+        monkeypatch.setattr(log_pages, "_PAGES_AT_ONCE", 2)
         for size in (1, 3, 25, 26):
             monkeypatch.setattr(treasury, "LINES_MAX", size)
             page = await services.treasury.tenant_statement("acme", "2026")

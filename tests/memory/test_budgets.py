@@ -10,7 +10,7 @@ from mumian_orchestrator.adapters.memory.key_value import MemoryCluster
 from mumian_orchestrator.adapters.memory.virtual_time import VirtualClock
 from mumian_orchestrator.domain.errors import RequestRefusedError
 from mumian_orchestrator.domain.money.ledger_audit import audit_of
-from mumian_orchestrator.domain.money.periods import month_of
+from mumian_orchestrator.domain.periods import month_of
 from mumian_orchestrator.services.money.ledger_book import BudgetLimits, LedgerBook
 
 from tests.memory.leader import leading

@@ -20,8 +20,8 @@ from mumian.api.v1.job_event_pb2 import JobEvent
 from mumian.api.v1.job_pb2 import Allocation, Job
 from mumian_orchestrator.domain.job_events import replay, without
 from mumian_orchestrator.domain.job_state import TERMINAL_JOB_STATES
-from mumian_orchestrator.domain.money.ledger import LedgerError
-from mumian_orchestrator.domain.money.ledger_audit import PAGES, audit_of
+from mumian_orchestrator.domain.money.ledger import LEDGER, LedgerError
+from mumian_orchestrator.domain.money.ledger_audit import audit_of
 from mumian_orchestrator.ports.key_value import KeyEvent
 from mumian_orchestrator.services.leadership import leader_key
 
@@ -267,7 +267,7 @@ class Oracle:
         """
         stored: dict[str, bytes] = {}
         data = f"{self._prefix}data/"
-        for prefix in (data, f"{self._prefix}{PAGES}"):
+        for prefix in (data, f"{self._prefix}{LEDGER.pages}"):
             for event in await self._platform.history_of(prefix):
                 key = event.key.removeprefix(data if prefix == data else self._prefix)
                 if event.value is None:

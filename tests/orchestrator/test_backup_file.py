@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mumian_orchestrator.services.store.backup_file import BackupFileError, BackupReader, BackupWriter
+from mumian_orchestrator.adapters.disk.backup_file import DiskBackupReader, DiskBackupWriter
+from mumian_orchestrator.ports.backup_file import BackupFileError
 
 KEYS = st.text(st.characters(codec="utf-8"), min_size=1)
 RECORDS = st.dictionaries(KEYS, st.binary(max_size=300), max_size=20)
@@ -17,7 +18,7 @@ HEADER = {"revision": 7}
 def written(folder: Path, records: dict[str, bytes]) -> Path:
     """A whole file."""
     path = folder / "backup"
-    with BackupWriter(path) as file:
+    with DiskBackupWriter(path) as file:
         file.header(HEADER)
         for key, value in records.items():
             file.record(key, value)
@@ -29,7 +30,7 @@ def written(folder: Path, records: dict[str, bytes]) -> Path:
 def test_what_was_written_is_read(
     tmp_path_factory: pytest.TempPathFactory, records: dict[str, bytes]
 ) -> None:
-    file = BackupReader(written(tmp_path_factory.mktemp("backup"), records))
+    file = DiskBackupReader(written(tmp_path_factory.mktemp("backup"), records))
     assert file.check() == (HEADER, len(records))
     assert dict(file.records()) == records
 
@@ -46,11 +47,11 @@ def test_a_file_that_is_cut_or_changed_anywhere_is_refused(
     for broken in (whole[:place], bytes(changed), whole + whole[place:]):
         path.write_bytes(broken)
         with pytest.raises(BackupFileError):
-            BackupReader(path).check()
+            DiskBackupReader(path).check()
 
 
 def test_a_file_that_was_not_finished_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), BackupWriter(tmp_path / "backup") as file:
+    with pytest.raises(ZeroDivisionError), DiskBackupWriter(tmp_path / "backup") as file:
         file.header(HEADER)
         raise ZeroDivisionError
     assert list(tmp_path.iterdir()) == []
@@ -63,4 +64,4 @@ def test_a_file_that_was_not_finished_is_not_there(tmp_path: Path) -> None:
 def test_another_file_is_told_from_a_damaged_one(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "file").write_bytes(content)
     with pytest.raises(BackupFileError, match=message):
-        BackupReader(tmp_path / "file").check()
+        DiskBackupReader(tmp_path / "file").check()

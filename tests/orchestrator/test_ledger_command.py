@@ -43,7 +43,7 @@ async def test_what_is_put_away_leaves_etcd_and_is_verified_and_exported_as_befo
     with EtcdCluster(tmp_path) as cluster:
         [endpoint] = cluster.endpoints
         config = tmp_path / "coordinator.yaml"
-        files = {"ledger_dir": str(tmp_path / "ledger")}
+        files = {"records_dir": str(tmp_path / "records")}
         config.write_text(yaml.safe_dump({"listen": "127.0.0.1:1", "etcd": endpoint, **files}))
         client = EtcdClient([endpoint], attempt_s=30)
         kv = EtcdKeyValue(client)

@@ -20,6 +20,7 @@ from mumian.api.v1.job_service_pb2_grpc import JobServiceStub
 from mumian_orchestrator.adapters.memory.key_value import MemoryCluster
 from mumian_orchestrator.domain.audit import AuditBrokenError, Head, entry_after, verify
 from mumian_orchestrator.domain.identity import Role
+from mumian_orchestrator.domain.periods import month_of
 from mumian_orchestrator.main.log_lines import log_to_stderr
 
 from tests.orchestrator.tenant import spec_of
@@ -108,7 +109,9 @@ async def test_every_change_is_in_the_log_with_who_made_it_and_what_it_stored_an
     assert entries[1]["about"] == {"job_id": job.id}
     # In the very transaction of the change: the entry and the job have one revision.
     stored = {e.key.removeprefix("/mumian/"): e.mod_revision for e in cluster.entries.values()}
-    assert stored[f"log/audit/{1:020d}"] == stored["data/requests/acme/once"]
+    assert (
+        stored[f"log/audit/{month_of(time.time_ns() // 10**6)}/{1:015d}"] == stored["data/requests/acme/once"]
+    )
 
 
 async def test_of_many_jobs_that_one_call_creates_the_log_names_each_with_the_commit_that_stored_it(
@@ -130,7 +133,11 @@ async def test_of_many_jobs_that_one_call_creates_the_log_names_each_with_the_co
     for number, entry in enumerate(entries, start=1):
         revisions = {stored[key] for key in entry["stored"] if key.startswith("requests/")}
         assert len(revisions) == 1
-        in_log = {e.mod_revision for e in cluster.entries.values() if e.key.endswith(f"audit/{number:020d}")}
+        in_log = {
+            entry.mod_revision
+            for entry in cluster.entries.values()
+            if "/log/audit/" in entry.key and entry.key.endswith(f"/{number:015d}")
+        }
         assert in_log == revisions
     named = [key for entry in entries for key in entry["stored"] if key.startswith("jobs/")]
     assert sorted(named) == sorted(f"jobs/{result.job.id}" for result in answer.results)
@@ -153,10 +160,10 @@ async def test_a_long_log_is_read_whole_in_parts(tmp_path: Path) -> None:
         await listed
         head = await audit.stored_head()
         parts = [len(lines) async for lines in audit.stored_entries(head)]
-        assert parts == [999, 1000, 2]
+        assert sum(parts) == 2001 and max(parts) <= 100
         assert verify((await platform.log())[0], head).number == 2001
         earlier = Head(1500, head.sha256)
-        assert [len(lines) async for lines in audit.stored_entries(earlier)] == [999, 501]
+        assert sum([len(lines) async for lines in audit.stored_entries(earlier)]) == 1500
 
 
 async def test_who_is_refused_over_and_over_does_not_fill_the_log(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ that key is the platform's admin, and the first token needs no other.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,10 @@ from mumian.errors import MumianError
 from mumian_orchestrator.adapters.clock import SystemClock
 from mumian_orchestrator.adapters.x509.authority import AuthorityFileError
 from mumian_orchestrator.adapters.x509.serving import of_files
-from mumian_orchestrator.domain.audit import AuditBrokenError, Head, verify
+from mumian_orchestrator.domain.audit import AUDIT, AuditBrokenError, Head, compare, verify
 from mumian_orchestrator.main.config import Config, ConfigError, host_and_port, load
 from mumian_orchestrator.main.operations import ConfigOption, leave
+from mumian_orchestrator.main.put_away_command import put_away_command
 from mumian_orchestrator.main.security import authority_of, console_user
 
 _ANSWERED_WITHIN_S, _CONNECTED_WITHIN_S = 15.0, 3.0
@@ -94,27 +95,39 @@ token, site_token, site, audit = access_groups(_on_this_machine)
 def verify_log(file: Path | None, config_path: Path | None, noted: str | None) -> None:
     """Check that no entry was changed, removed or moved: in an exported FILE, or in the store."""
     path = config_path or click.get_current_context().find_root().params.get("path")
-    stored: Head | None = None
+    earlier = _head(noted) if noted is not None else None
     try:
         if file is not None:
-            lines: Sequence[bytes] = file.read_bytes().splitlines()
+            with file.open("rb") as lines:
+                head = verify((line.rstrip(b"\n") for line in lines), noted=earlier)
         elif path is not None:
             with _client(load(Path(str(path)))) as client:
-                answers = list(client.audit_log())
-            lines = [line for answer in answers for line in answer.entries]
-            stored = Head(answers[-1].head_number, answers[-1].head_sha256)
+                head = _verified(client, earlier)
         else:
             raise click.UsageError("give an exported FILE, or --config of the coordinator whose log is meant")
-        head = verify(lines, stored)
-        if noted is not None:
-            earlier = _head(noted)
-            # The log may have grown since.
-            verify(lines[: earlier.number], earlier)
     except AuditBrokenError as error:
         leave(1, f"the audit log is not what was written: {error}")
     except (ConfigError, AuthorityFileError, MumianError) as error:
         leave(2, str(error))
     click.echo(f"{head.number} entries, none changed, removed or moved; --head {head.number}:{head.sha256}")
+
+
+audit.add_command(put_away_command(AUDIT, "`verify` and `export`"))
+
+
+def _verified(client: Client, earlier: Head | None) -> Head:
+    """Of the log as it is stored, which ends with the head that is stored beside it."""
+    stored = Head()
+
+    def lines() -> Iterator[bytes]:
+        nonlocal stored
+        for answer in client.audit_log():
+            yield from answer.entries
+            stored = Head(answer.head_number, answer.head_sha256)
+
+    head = verify(lines(), noted=earlier)
+    compare(head, stored)
+    return head
 
 
 def _head(noted: str) -> Head:

@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from mumian_orchestrator.domain.audit import AUDIT
 from mumian_orchestrator.domain.holds import Holds
+from mumian_orchestrator.domain.money.ledger import LEDGER
 from mumian_orchestrator.main.config import Config
 from mumian_orchestrator.ports.bundle_store import BundleStore
 from mumian_orchestrator.ports.clock import Clock
 from mumian_orchestrator.ports.engine import Engine
-from mumian_orchestrator.ports.ledger_files import LedgerFiles
+from mumian_orchestrator.ports.log_files import LogFiles
 from mumian_orchestrator.ports.secret_box import SecretBox
 from mumian_orchestrator.ports.store import TermStore
 from mumian_orchestrator.ports.store_health import StoreHealth
@@ -40,7 +42,6 @@ from mumian_orchestrator.services.money.corrections import Corrections
 from mumian_orchestrator.services.money.documents import MoneyDocuments
 from mumian_orchestrator.services.money.funding import Funding
 from mumian_orchestrator.services.money.ledger_book import LedgerBook
-from mumian_orchestrator.services.money.ledger_pages import LedgerPages
 from mumian_orchestrator.services.money.quotes import Quotes
 from mumian_orchestrator.services.money.treasury import Treasury
 from mumian_orchestrator.services.plan_applier import PlanApplier
@@ -54,6 +55,7 @@ from mumian_orchestrator.services.secrets import Secrets
 from mumian_orchestrator.services.shares import Shares
 from mumian_orchestrator.services.solver import Solver
 from mumian_orchestrator.services.store.history import forget_old_history
+from mumian_orchestrator.services.store.log_pages import LogPages
 from mumian_orchestrator.services.what_if import WhatIf
 
 if TYPE_CHECKING:
@@ -173,7 +175,7 @@ def compose(
     bundle_store: BundleStore | None = None,
     security: Security | None = None,
     secret_box: SecretBox | None = None,
-    ledger_files: LedgerFiles | None = None,
+    log_files: LogFiles | None = None,
 ) -> Services:
     """Everything that a leader serves with; it does nothing until `load` and `run`."""
     commit_log = CommitLog(store)
@@ -198,12 +200,13 @@ def compose(
     handovers = Handovers(table, sessions, clock)
     bundle_max_bytes, bundles_max_bytes = config.bundle_max_mib * _MIB, config.bundles_max_mib * _MIB
     bundles = Bundles(bundle_store, table, clock, bundle_max_bytes, bundles_max_bytes)
-    access = _access(config, security, store, commit_log, clock)
+    audit = AuditLog(commit_log, store, LogPages(store, AUDIT, log_files), clock)
+    access = _access(config, security, audit, commit_log, clock)
     access.sites.on_revoked = sessions.close_site
     archive = Archive(table, store, commit_log, clock, config.archive)
     rollouts = Rollouts(table, solver, applier, scheduler, shares, clock)
     corrections = Corrections(fleet, book, commit_log)
-    pages = LedgerPages(store, ledger_files)
+    pages = LogPages(store, LEDGER, log_files)
     limits, interval_s = config.search_limits, config.reoptimize_interval_s
     holds = Holds()
     reoptimisation = Reoptimisation(
@@ -276,9 +279,8 @@ def compose(
 
 
 def _access(
-    config: Config, security: Security | None, store: TermStore, commit_log: CommitLog, clock: Clock
+    config: Config, security: Security | None, audit: AuditLog, commit_log: CommitLog, clock: Clock
 ) -> Access:
-    audit = AuditLog(commit_log, store, clock)
     authority = security.authority if security else None
     tokens = ApiTokens(commit_log, clock)
     sites = SiteEnrolment(authority, config.agents_door, audit, commit_log, clock)

@@ -85,8 +85,9 @@ class Config:
     bundles_dir: str = ""
     bundle_max_mib: int = 64  # of one, packed
     bundles_max_mib: int = 10_240  # of all together
-    # A folder for months of the ledger that were put away, which several coordinators share; empty: none are.
-    ledger_dir: str = ""
+    # A folder for months of the ledger and of the audit log that were put away, which several coordinators
+    # share; empty: none are.
+    records_dir: str = ""
     # A file: tenants' secrets are encrypted with its first key, the others still decrypt. The same for all
     # coordinators. Empty: a file in `state_dir`, made there; without either there are no secrets.
     secrets_key: str = ""

@@ -12,7 +12,7 @@ from pathlib import Path
 from mumian_orchestrator.adapters.clock import SystemClock
 from mumian_orchestrator.adapters.core.engine import CoreEngine
 from mumian_orchestrator.adapters.disk.bundle_store import DiskBundleStore
-from mumian_orchestrator.adapters.disk.ledger_files import DiskLedgerFiles
+from mumian_orchestrator.adapters.disk.log_files import DiskLogFiles
 from mumian_orchestrator.adapters.etcd.client import EtcdClient
 from mumian_orchestrator.adapters.etcd.health import EtcdHealth
 from mumian_orchestrator.adapters.etcd.key_value import EtcdKeyValue
@@ -76,7 +76,7 @@ async def run(config: Config) -> None:
                     _GrpcDoors(config, exporter, security),
                 )
                 bundles = DiskBundleStore(Path(config.bundles_dir)) if config.bundles_dir else None
-                ledger_files = DiskLedgerFiles(Path(config.ledger_dir)) if config.ledger_dir else None
+                log_files = DiskLogFiles(Path(config.records_dir)) if config.records_dir else None
                 clock = SystemClock()
                 await lead(
                     config,
@@ -90,7 +90,7 @@ async def run(config: Config) -> None:
                     bundle_store=bundles,
                     security=security,
                     secret_box=secret_box,
-                    ledger_files=ledger_files,
+                    log_files=log_files,
                 )
             finally:
                 exporter.figures = metrics.of_the_process(loop_watch)

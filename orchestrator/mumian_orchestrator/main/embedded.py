@@ -227,7 +227,7 @@ def _start_each(
         config = state_dir / f"{name}.yaml"
         kept = {
             "bundles_dir": str(state_dir / "bundles"),
-            "ledger_dir": str(state_dir / "ledger"),
+            "records_dir": str(state_dir / "records"),
             "secrets_key": str(secrets_key),
             "decisions_dir": str(state_dir / f"{name}-decisions"),
         }

@@ -13,7 +13,7 @@ from mumian_orchestrator.ports.bundle_store import BundleStore
 from mumian_orchestrator.ports.clock import Clock
 from mumian_orchestrator.ports.engine import Engine
 from mumian_orchestrator.ports.key_value import KeyValue
-from mumian_orchestrator.ports.ledger_files import LedgerFiles
+from mumian_orchestrator.ports.log_files import LogFiles
 from mumian_orchestrator.ports.secret_box import SecretBox
 from mumian_orchestrator.ports.store import SupersededError
 from mumian_orchestrator.ports.store_health import StoreHealth
@@ -45,7 +45,7 @@ async def lead(
     bundle_store: BundleStore | None = None,
     security: Security | None = None,
     secret_box: SecretBox | None = None,
-    ledger_files: LedgerFiles | None = None,
+    log_files: LogFiles | None = None,
 ) -> None:
     """Serve until the term ends or `stop` is set. Everything in memory lives as long as the term."""
     services: Services | None = None
@@ -61,7 +61,7 @@ async def lead(
             bundle_store=bundle_store,
             security=security,
             secret_box=secret_box,
-            ledger_files=ledger_files,
+            log_files=log_files,
         )
         services.load((await store.load()).entries)
         await doors.open(services)

@@ -9,13 +9,15 @@ from pathlib import Path
 
 import click
 from google.protobuf.json_format import MessageToDict
+from mumian.storage.v1.ledger_pb2 import LedgerPage
 
-from mumian_orchestrator.adapters.disk.ledger_files import DiskLedgerFiles
-from mumian_orchestrator.domain.money.ledger import LedgerError
+from mumian_orchestrator.adapters.disk.log_files import DiskLogFiles
+from mumian_orchestrator.domain.money.ledger import LEDGER, LedgerError
 from mumian_orchestrator.domain.money.ledger_audit import audit_of, files_of, pages_of
 from mumian_orchestrator.main.operations import ConfigOption, OpenedStore, leave, run_on_store
-from mumian_orchestrator.ports.ledger_files import LedgerFilesError
-from mumian_orchestrator.services.money.ledger_put_away import PutAwayRefusedError, pages_in, put_away
+from mumian_orchestrator.main.put_away_command import put_away_command
+from mumian_orchestrator.ports.log_files import LogFilesError
+from mumian_orchestrator.services.store.put_away import pages_in
 from mumian_orchestrator.services.store.reader import read_whole
 
 
@@ -36,10 +38,10 @@ def verify(config_path: Path) -> None:
     async def do(store: OpenedStore) -> str:
         stored = await read_whole(store.kv, store.config.key_prefix)
         try:
-            found = audit_of(stored, partial(pages_in, _files(store)))
+            found = audit_of(stored, partial(pages_in, _files(store), LEDGER))
         except LedgerError as error:
             leave(1, f"the ledger is wrong: {error}")
-        except LedgerFilesError as error:
+        except LogFilesError as error:
             leave(1, f"a month that was put away cannot be read: {error}")
         return (
             f"the ledger is whole: entries {found.entries}, pages {found.pages}, funds {found.funds}, "
@@ -56,47 +58,22 @@ def export(config_path: Path) -> None:
 
     async def do(store: OpenedStore) -> str:
         stored = await read_whole(store.kv, store.config.key_prefix)
-        in_files = (pages_in(_files(store), file.month) for file in files_of(stored))
+        in_files = (pages_in(_files(store), LEDGER, file.month) for file in files_of(stored))
         try:
-            for page in chain(chain.from_iterable(in_files), pages_of(stored)):
+            put_away = map(LedgerPage.FromString, chain.from_iterable(in_files))
+            for page in chain(put_away, pages_of(stored)):
                 for entry in page.entries:
                     shown = MessageToDict(entry, preserving_proto_field_name=True)
                     click.echo(json.dumps(shown, ensure_ascii=False))
-        except LedgerFilesError as error:
+        except LogFilesError as error:
             leave(1, f"a month that was put away cannot be read: {error}")
         return ""
 
     run_on_store(config_path, do)
 
 
-@ledger.command("put-away")
-@ConfigOption
-def put_away_(config_path: Path) -> None:
-    """Move the months that are over from the store to files in `ledger_dir`.
-
-    They stay a part of the ledger: statements, reports, `verify` and `export` read them there. Coordinators
-    need not stop. Broken off, it goes on the next time.
-    """
-
-    async def do(store: OpenedStore) -> str:
-        if not store.config.ledger_dir:
-            leave(2, f"{config_path} has no ledger_dir; give a folder that all coordinators share")
-        try:
-            made = await put_away(store.kv, store.config.key_prefix, _files(store))
-        except LedgerError as error:
-            leave(1, f"the ledger is wrong: {error}")
-        except (LedgerFilesError, PutAwayRefusedError) as error:
-            leave(1, str(error))
-        if not made:
-            return "nothing to put away: no month is over in which something was entered"
-        months = ", ".join(file.month for file in made)
-        return (
-            f"put away {months}: entries up to {made[-1].sequence} lie in {store.config.ledger_dir}; "
-            "back that folder up, too"
-        )
-
-    run_on_store(config_path, do)
+ledger.add_command(put_away_command(LEDGER, "statements, reports, `verify` and `export`"))
 
 
-def _files(store: OpenedStore) -> DiskLedgerFiles:
-    return DiskLedgerFiles(Path(store.config.ledger_dir))
+def _files(store: OpenedStore) -> DiskLogFiles:
+    return DiskLogFiles(Path(store.config.records_dir))

@@ -17,15 +17,16 @@ from mumian.cli.session import Session, output_option, pass_session
 from mumian.findings import fail, ok
 
 from mumian_orchestrator.adapters.clock import SystemClock
+from mumian_orchestrator.adapters.disk.backup_file import DiskBackupReader, DiskBackupWriter
 from mumian_orchestrator.adapters.etcd.client import EtcdClient
 from mumian_orchestrator.adapters.etcd.health import EtcdHealth
 from mumian_orchestrator.adapters.etcd.key_value import EtcdKeyValue
 from mumian_orchestrator.main.config import Config, ConfigError, etcd_credentials, load
+from mumian_orchestrator.ports.backup_file import BackupFileError
 from mumian_orchestrator.ports.key_value import NoAnswerError, NoSpaceError
 from mumian_orchestrator.services.diagnosis.store_servers import store_findings
 from mumian_orchestrator.services.leadership import leader_key
 from mumian_orchestrator.services.store import backup as backups
-from mumian_orchestrator.services.store.backup_file import BackupFileError
 from mumian_orchestrator.services.store.fenced import restoring_key
 
 # No service waits for these commands, so one attempt may take longer than a coordinator's.
@@ -66,7 +67,8 @@ def backup(file: Path, config_path: Path) -> None:
     """Write all that the platform has stored, as it is at one moment, to FILE. Work goes on meanwhile."""
 
     async def do(store: OpenedStore) -> str:
-        facts = await backups.back_up(store.kv, store.config.key_prefix, file, SystemClock())
+        writer = DiskBackupWriter(file)
+        facts = await backups.back_up(store.kv, store.config.key_prefix, writer, SystemClock())
         return f"backed up {facts.keys} keys at revision {facts.revision} to {file}"
 
     run_on_store(config_path, do)
@@ -80,8 +82,8 @@ def restore(file: Path, config_path: Path, replace: bool) -> None:
     """Put the backup FILE into an empty store. Stop every coordinator first; start them again after it."""
 
     async def do(store: OpenedStore) -> str:
-        prefix, clock = store.config.key_prefix, SystemClock()
-        facts = await backups.restore(store.kv, prefix, file, clock, replace=replace)
+        prefix, reader = store.config.key_prefix, DiskBackupReader(file)
+        facts = await backups.restore(store.kv, prefix, reader, SystemClock(), replace=replace)
         return f"restored {facts.keys} keys of {facts.created} below {prefix}; start the coordinators"
 
     run_on_store(config_path, do)

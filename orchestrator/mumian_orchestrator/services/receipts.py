@@ -14,7 +14,7 @@ from mumian_orchestrator.domain.job_state import is_live
 from mumian_orchestrator.domain.money import ledger
 from mumian_orchestrator.domain.money.holds import Amounts, amounts_of, charged, total_of
 from mumian_orchestrator.domain.money.ledger import budget_of, pool_of, share_of
-from mumian_orchestrator.domain.money.periods import year_of
+from mumian_orchestrator.domain.periods import year_of
 from mumian_orchestrator.domain.receipt import receipt_of
 from mumian_orchestrator.services.agent_sessions import CLOCK_SKEW_MAX_S
 from mumian_orchestrator.services.fleet import Fleet

@@ -14,7 +14,11 @@ import click
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from mumian.api.v1.access_pb2 import Role
-from mumian.api.v1.access_service_pb2 import ListApiTokensResponse, ListEnrolledSitesResponse
+from mumian.api.v1.access_service_pb2 import (
+    ListApiTokensResponse,
+    ListEnrolledSitesResponse,
+    ReadAuditLogResponse,
+)
 from mumian.cli import figures
 from mumian.cli.json_output import print_json
 from mumian.cli.session import Session, pass_session, shared_options
@@ -177,11 +181,18 @@ def _audit(options: Callable[[Any], Any]) -> click.Group:
     @pass_session
     def export(session: Session, file: Path) -> None:
         """Write the log to FILE, one entry a line, and print what its newest entry is known by."""
-        responses = list(session.client.audit_log())
-        file.write_bytes(b"".join(line + b"\n" for response in responses for line in response.entries))
-        head = f"{responses[-1].head_number}:{responses[-1].head_sha256}"
-        click.echo(f"{responses[-1].head_number} entries in {file}; keep this elsewhere: --head {head}")
-        if not responses[-1].head_number:
+        scratch = file.with_name(f"{file.name}.partial")
+        last = ReadAuditLogResponse()
+        try:
+            with scratch.open("wb") as entries:
+                for last in session.client.audit_log():
+                    entries.writelines(line + b"\n" for line in last.entries)
+            scratch.replace(file)
+        finally:
+            scratch.unlink(missing_ok=True)
+        head = f"{last.head_number}:{last.head_sha256}"
+        click.echo(f"{last.head_number} entries in {file}; keep this elsewhere: --head {head}")
+        if not last.head_number:
             click.echo("nothing is listed while access control is off")
 
     return audit

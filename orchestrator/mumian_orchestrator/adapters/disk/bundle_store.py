@@ -12,6 +12,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from mumian_orchestrator.adapters.disk.in_place import put_in_place
 from mumian_orchestrator.ports.bundle_store import BundleKey, StoredBundle
 
 _PART = ".part"
@@ -82,11 +83,10 @@ class DiskBundleStore:
         with part.open("rb") as file:
             while piece := file.read(_PIECE_BYTES):
                 digest.update(piece)
-            os.fsync(file.fileno())
         if digest.hexdigest() != key.sha256:
             part.unlink()
             return False
-        part.replace(self._whole(key))
+        put_in_place(part, self._whole(key))
         return True
 
     def _read(self, key: BundleKey, offset_bytes: int, length_bytes: int) -> bytes | None:

@@ -17,6 +17,8 @@ from google.protobuf.message import DecodeError
 from google.protobuf.proto import parse_length_prefixed, serialize_length_prefixed
 from mumian.storage.v1.decision_pb2 import DecisionRecord, SealedRecord
 
+from mumian_orchestrator.adapters.disk.in_place import put_in_place
+
 if TYPE_CHECKING:
     from io import BytesIO
 
@@ -65,7 +67,7 @@ def pack(path: Path) -> None:
     with path.open("rb") as plain, gzip.open(scratch, "wb", compresslevel=1) as file:
         while piece := plain.read(1 << 20):
             file.write(piece)
-    scratch.replace(packed)
+    put_in_place(scratch, packed)
     path.unlink()
 
 

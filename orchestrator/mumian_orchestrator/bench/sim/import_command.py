@@ -14,7 +14,7 @@ from mumian_orchestrator.bench.sim.fields import ScenarioError
 from mumian_orchestrator.bench.sim.importing import scenario_of
 from mumian_orchestrator.bench.sim.recording import from_coordinator, with_jobs_of_backup
 from mumian_orchestrator.bench.sim.scenario import read
-from mumian_orchestrator.services.store.backup_file import BackupFileError
+from mumian_orchestrator.ports.backup_file import BackupFileError
 
 
 @click.command("import")

@@ -12,7 +12,7 @@ from mumian.api.v1.fleet_pb2 import Link, Node, Site, Zone
 from mumian.api.v1.job_pb2 import Allocation, Job
 from mumian.client import Client
 
-from mumian_orchestrator.services.store.backup_file import BackupReader
+from mumian_orchestrator.adapters.disk.backup_file import DiskBackupReader
 from mumian_orchestrator.services.store.reader import DATA
 
 
@@ -62,7 +62,7 @@ def with_jobs_of_backup(recording: Recording, path: Path) -> Recording:
     Raises:
         BackupFileError: it is no backup, or damaged.
     """
-    reader = BackupReader(path)
+    reader = DiskBackupReader(path)
     reader.check()
     jobs: dict[str, Job] = {}
     allocations: dict[str, list[Allocation]] = defaultdict(list)

@@ -15,9 +15,9 @@ from mumian.storage.v1.ledger_pb2 import LedgerEntry
 
 from mumian_orchestrator.domain.money.accounts import lines_of
 from mumian_orchestrator.domain.money.compute_table import TFLOPS_FP16
-from mumian_orchestrator.domain.money.periods import end_ms, start_ms
 from mumian_orchestrator.domain.money.pue_policy import PuePolicy, retrofit_of
 from mumian_orchestrator.domain.money.registry import Registry
+from mumian_orchestrator.domain.periods import end_ms, start_ms
 
 LARGE_CENTRE_PFLOPS = 500
 _MS_PER_HOUR = 3_600_000

@@ -12,13 +12,15 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 
-from mumian.storage.v1.ledger_pb2 import LedgerEntry, LedgerLeg
+from mumian.storage.v1.ledger_pb2 import LedgerEntry, LedgerLeg, LedgerPage
+
+from mumian_orchestrator.domain.chained_log import ChainBrokenError, ChainedLog, ChainEnd
 
 AVAILABLE, RESERVED, SPENT, GRANTED = "available", "reserved", "spent", "granted"
 _GUARDED = (f":{AVAILABLE}", f":{RESERVED}", f":{SPENT}")  # never below zero
 
 
-class LedgerError(Exception):
+class LedgerError(ChainBrokenError):
     """Entries that cannot be a ledger: the first thing that is wrong with them."""
 
 
@@ -104,6 +106,18 @@ def page_hash(previous: bytes, entries: Sequence[bytes]) -> bytes:
         digest.update(len(entry).to_bytes(4))
         digest.update(entry)
     return digest.digest()
+
+
+def _behind(end: ChainEnd, data: bytes) -> ChainEnd:
+    page = LedgerPage.FromString(data)
+    first = page.entries[0].sequence if page.entries else 0
+    digest = page_hash(end.hash, [entry.SerializeToString() for entry in page.entries])
+    if first != end.sequence + 1 or digest != page.hash:
+        raise LedgerError(f"the page of entry {first} does not follow the one before")
+    return ChainEnd(page.entries[-1].sequence, digest)
+
+
+LEDGER = ChainedLog("ledger", "ledger", _behind)
 
 
 class Balances:

@@ -10,18 +10,18 @@ from mumian.api.v1.job_pb2 import Allocation
 from mumian.storage.v1 import ledger_pb2
 from mumian.storage.v1.ledger_pb2 import (
     LedgerEntry,
-    LedgerFile,
     LedgerHead,
     LedgerPage,
-    LedgerPutAway,
     StoredFund,
     StoredFunds,
 )
+from mumian.storage.v1.put_away_pb2 import MonthFile, PutAway
 
 from mumian_orchestrator.domain.money.holds import amounts_of
 from mumian_orchestrator.domain.money.ledger import (
     AVAILABLE,
     GRANTED,
+    LEDGER,
     RESERVED,
     SPENT,
     Balances,
@@ -31,10 +31,10 @@ from mumian_orchestrator.domain.money.ledger import (
     pool_of,
     share_of,
 )
-from mumian_orchestrator.domain.money.periods import year_of
+from mumian_orchestrator.domain.periods import year_of
 
 # Where what it reads is stored, relative to the store's prefix.
-HEAD, FUNDS, PAGES, PUT_AWAY = "ledger/head", "ledger/funds/", "log/ledger/", "log/ledger-put-away"
+HEAD, FUNDS = "ledger/head", "ledger/funds/"
 JOBS, ALLOCATIONS = "jobs/", "allocations/"
 
 
@@ -48,26 +48,24 @@ class Audit(NamedTuple):
     posted_microcny: int
 
 
-def files_of(stored: Mapping[str, bytes]) -> list[LedgerFile]:
+def files_of(stored: Mapping[str, bytes]) -> list[MonthFile]:
     """The months that were put away, oldest first: their pages come before those that are stored."""
-    return list(LedgerPutAway.FromString(stored.get(PUT_AWAY, b"")).files)
+    return list(PutAway.FromString(stored.get(LEDGER.note, b"")).files)
 
 
 def pages_of(stored: Mapping[str, bytes]) -> Iterator[LedgerPage]:
     """The stored pages in their order, which is that of their keys."""
     # Of a month that was put away some may be left, if that was broken off.
-    behind = max((f"{PAGES}{file.month}0" for file in files_of(stored)), default="")  # "0" follows "/"
-    for key in sorted(key for key in stored if key.startswith(PAGES) and key > behind):
+    behind = max((f"{LEDGER.pages}{file.month}0" for file in files_of(stored)), default="")  # "0" follows "/"
+    for key in sorted(key for key in stored if key.startswith(LEDGER.pages) and key > behind):
         yield LedgerPage.FromString(stored[key])
 
 
-def _no_files(month: str) -> Iterable[LedgerPage]:
+def _no_files(month: str) -> Iterable[bytes]:
     raise LedgerError(f"{month} was put away, and its file is needed")
 
 
-def audit_of(
-    stored: Mapping[str, bytes], put_away: Callable[[str], Iterable[LedgerPage]] = _no_files
-) -> Audit:
+def audit_of(stored: Mapping[str, bytes], put_away: Callable[[str], Iterable[bytes]] = _no_files) -> Audit:
     """Replay the ledger and compare it with all that is stored, by key.
 
     Args:
@@ -78,7 +76,7 @@ def audit_of(
     """
     replayed = Replay()
     for file in files_of(stored):
-        replayed.take_all(put_away(file.month))
+        replayed.take_all(map(LedgerPage.FromString, put_away(file.month)))
         if (replayed.balances.sequence, replayed.hash) != (file.sequence, file.hash):
             raise LedgerError(
                 f"the file of {file.month} ends with entry {replayed.balances.sequence}, and with entry "

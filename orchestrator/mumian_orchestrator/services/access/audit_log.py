@@ -5,22 +5,20 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field
 
-from mumian_orchestrator.domain.audit import Head, entry_after, shortened
+from mumian_orchestrator.domain.audit import AUDIT, Head, entry_after, shortened
 from mumian_orchestrator.domain.identity import Caller
+from mumian_orchestrator.domain.periods import month_of
 from mumian_orchestrator.ports.clock import Clock
 from mumian_orchestrator.ports.store import LOG, TermStore, Write
 from mumian_orchestrator.services.commit_log import CommitLog
+from mumian_orchestrator.services.store.log_pages import LogPages
 
-ENTRIES = f"{LOG}audit/"
 _HEAD = "access/audit_head"
 _KEYS_LISTED_MAX = 8
-# Entries are read a block at a time: by the digits that their numbers begin with.
-_DIGITS, _BLOCK_DIGITS = 20, 3
-_BLOCK = 10**_BLOCK_DIGITS
 # Whoever is refused again and again must not fill the store: so many are listed at once, then one a second.
 _REFUSALS_AT_ONCE, _REFUSALS_PER_S = 60, 1.0
 
@@ -46,9 +44,9 @@ class AuditLog:
     What a call commits first carries the call's entry, so neither is ever stored without the other.
     """
 
-    def __init__(self, commit_log: CommitLog, store: TermStore, clock: Clock) -> None:
-        self._commit_log, self._store, self._clock = commit_log, store, clock
-        self._head = Head()
+    def __init__(self, commit_log: CommitLog, store: TermStore, pages: LogPages, clock: Clock) -> None:
+        self._commit_log, self._store, self._pages, self._clock = commit_log, store, pages, clock
+        self._head, self._month = Head(), ""
         self._refusals_left, self._refilled_s = float(_REFUSALS_AT_ONCE), clock.monotonic_s()
         self._refusals_unlisted = 0
         commit_log.ride_along = self._ride_along
@@ -56,7 +54,7 @@ class AuditLog:
     def load(self, stored: Mapping[str, bytes]) -> None:
         """Go on behind what is stored."""
         if _HEAD in stored:
-            self._head = Head(**json.loads(stored[_HEAD]))
+            self._head, self._month = _head_in(stored[_HEAD])
 
     @property
     def head(self) -> Head:
@@ -66,14 +64,21 @@ class AuditLog:
     async def stored_head(self) -> Head:
         """As it is kept beside the entries, not from memory."""
         kept = await self._store.read_log(_HEAD)
-        return Head(**json.loads(kept[0])) if kept else Head()
+        return _head_in(kept[0])[0] if kept else Head()
 
     async def stored_entries(self, head: Head) -> AsyncIterator[Sequence[bytes]]:
-        """The entries up to a head, oldest first, in parts that fit into memory and into one answer."""
-        for block in range(head.number // _BLOCK + 1):
-            entries = await self._store.read_log(f"{ENTRIES}{block:0{_DIGITS - _BLOCK_DIGITS}d}")
-            # The first block begins with entry 1. What was added since the head was read comes last.
-            yield entries[: head.number - max(0, block * _BLOCK - 1)]
+        """The entries up to a head, oldest first, in parts that fit into memory and into one answer.
+
+        Raises:
+            RequestRefusedError: LOG_FILES_AWAY.
+        """
+        left = head.number
+        async with aclosing(self._pages.of("")) as parts:
+            async for part in parts:
+                yield part.pages[:left]  # what was added since the head was read comes last
+                left -= len(part.pages)
+                if left <= 0:
+                    return
 
     @contextmanager
     def changing(
@@ -130,8 +135,9 @@ class AuditLog:
         keys: Sequence[str] = (),
     ) -> list[Write]:
         """The next entry, to be appended to the commit log at once, with what it is about."""
+        now = self._clock.now()
         facts: dict[str, object] = {
-            "time": self._clock.now().ToJsonString(),
+            "time": now.ToJsonString(),
             "who": shortened(who),
             "from": shortened(origin),
             "action": action,
@@ -141,8 +147,10 @@ class AuditLog:
         if keys:
             facts["stored"] = [shortened(key) for key in keys]
         line, self._head = entry_after(self._head, facts)
-        head = json.dumps(asdict(self._head)).encode()
-        return [Write(f"{ENTRIES}{self._head.number:0{_DIGITS}d}", line), Write(_HEAD, head)]
+        # Never an earlier month than the last: if the clock goes back, what is over takes no more entries.
+        self._month = max(self._month, month_of(now.ToMilliseconds()))
+        head = json.dumps({**asdict(self._head), "month": self._month}).encode()
+        return [Write(AUDIT.key(self._month, self._head.number), line), Write(_HEAD, head)]
 
     def _ride_along(self, writes: Sequence[Write]) -> Sequence[Write]:
         change = _CHANGE.get()
@@ -153,3 +161,9 @@ class AuditLog:
         if not change.in_parts:
             keys = keys[:_KEYS_LISTED_MAX]
         return self.writes(change.who, change.origin, change.action, "done", change.about, keys)
+
+
+def _head_in(kept: bytes) -> tuple[Head, str]:
+    """A head as it is stored, and the month of its entry."""
+    fields = json.loads(kept)
+    return Head(fields["number"], fields["sha256"]), fields.get("month", "")

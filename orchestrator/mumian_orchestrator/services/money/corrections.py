@@ -16,8 +16,8 @@ from mumian_orchestrator.domain.errors import FieldFault, RequestRefusedError, i
 from mumian_orchestrator.domain.money import ledger
 from mumian_orchestrator.domain.money.holds import amounts_of
 from mumian_orchestrator.domain.money.ledger import budget_of, pool_of, share_of
-from mumian_orchestrator.domain.money.periods import year_of
 from mumian_orchestrator.domain.money.shortage import cny
+from mumian_orchestrator.domain.periods import year_of
 from mumian_orchestrator.ports.store import Write
 from mumian_orchestrator.services.commit_log import CommitLog
 from mumian_orchestrator.services.fleet import Fleet

@@ -13,10 +13,10 @@ from mumian_orchestrator.domain.fields import FieldError
 from mumian_orchestrator.domain.money import offers as price_lists
 from mumian_orchestrator.domain.money.document import kind_of, name_of, read
 from mumian_orchestrator.domain.money.offers import Offer, read_offers
-from mumian_orchestrator.domain.money.periods import moment_of
 from mumian_orchestrator.domain.money.pue_policy import PuePolicy, read_pue_policy
 from mumian_orchestrator.domain.money.registry import Registry, read_registry
 from mumian_orchestrator.domain.money.vouchers import Policy, read_policies
+from mumian_orchestrator.domain.periods import moment_of
 from mumian_orchestrator.ports.clock import Clock
 from mumian_orchestrator.ports.store import LOG, Write
 from mumian_orchestrator.services.commit_log import CommitLog

@@ -22,9 +22,9 @@ from mumian_orchestrator.domain.job_state import is_doomed, is_live, wants_place
 from mumian_orchestrator.domain.money import ledger, vouchers
 from mumian_orchestrator.domain.money.holds import Amounts, Price, add_hold
 from mumian_orchestrator.domain.money.ledger import budget_of, pool_of, share_of
-from mumian_orchestrator.domain.money.periods import date_of, month_of, year_of
 from mumian_orchestrator.domain.money.shortage import shortage_of
 from mumian_orchestrator.domain.money.vouchers import Terms, Work
+from mumian_orchestrator.domain.periods import date_of, month_of, year_of
 from mumian_orchestrator.services.agent_sessions import AgentSessions
 from mumian_orchestrator.services.fleet import Fleet
 from mumian_orchestrator.services.job_table import ALLOCATIONS_PER_COMMIT, JobTable

@@ -22,6 +22,7 @@ from mumian.storage.v1.ledger_pb2 import (
 
 from mumian_orchestrator.domain.money.ledger import (
     AVAILABLE,
+    LEDGER,
     RESERVED,
     SPENT,
     budget_of,
@@ -30,18 +31,12 @@ from mumian_orchestrator.domain.money.ledger import (
     legs_of,
     page_hash,
 )
-from mumian_orchestrator.domain.money.periods import month_of, start_ms
+from mumian_orchestrator.domain.periods import month_of, start_ms
 from mumian_orchestrator.ports.clock import Clock
-from mumian_orchestrator.ports.store import LOG, Write
+from mumian_orchestrator.ports.store import Write
 
 _HEAD, _FUNDS, _ENTERPRISE = "ledger/head", "ledger/funds/", "enterprise/"
-PAGES = f"{LOG}ledger/"
 FundKey = tuple[str, str]  # owner, period
-
-
-def page_key(month: str, sequence: int) -> str:
-    """Where a page is stored: in order of its first entry, and below its month."""
-    return f"{PAGES}{month}/{sequence:015d}"
 
 
 @dataclass(slots=True)
@@ -232,7 +227,7 @@ class LedgerBook:
             named[0] for entry in entries for leg in entry.legs if (named := fund_of(leg.account)) is not None
         }
         return [
-            Write(page_key(month, entries[0].sequence), page.SerializeToString()),
+            Write(LEDGER.key(month, entries[0].sequence), page.SerializeToString()),
             Write(_HEAD, self._head.SerializeToString()),
             *({write.key: write for write in map(self._group, sorted(touched))}.values()),
         ]

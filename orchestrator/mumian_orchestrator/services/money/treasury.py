@@ -13,10 +13,10 @@ from mumian_orchestrator.domain.errors import FieldFault, RequestRefusedError, i
 from mumian_orchestrator.domain.money.accounts import add_to_total, lines_of
 from mumian_orchestrator.domain.money.city_report import CityReport
 from mumian_orchestrator.domain.money.ledger import budget_of
-from mumian_orchestrator.domain.money.periods import is_period, month_of, year_of
 from mumian_orchestrator.domain.money.shortage import cny
 from mumian_orchestrator.domain.names import is_name
 from mumian_orchestrator.domain.pages import key_of, token_of
+from mumian_orchestrator.domain.periods import is_period, month_of, year_of
 from mumian_orchestrator.services.archive import Archive
 from mumian_orchestrator.services.commit_log import CommitLog
 from mumian_orchestrator.services.fleet import Fleet
@@ -24,8 +24,8 @@ from mumian_orchestrator.services.job_table import JobTable
 from mumian_orchestrator.services.money.corrections import Corrections
 from mumian_orchestrator.services.money.documents import MoneyDocuments
 from mumian_orchestrator.services.money.ledger_book import BudgetLimits, LedgerBook
-from mumian_orchestrator.services.money.ledger_pages import LedgerPages
 from mumian_orchestrator.services.scheduler import Scheduler
+from mumian_orchestrator.services.store.log_pages import LogPages
 
 _HOUR_S = 3600
 BUDGET_MICROCNY_MAX = 10**18
@@ -46,7 +46,7 @@ class Treasury:
         table: JobTable,
         archive: Archive,
         scheduler: Scheduler,
-        pages: LedgerPages,
+        pages: LogPages,
         commit_log: CommitLog,
     ) -> None:
         self._book, self._documents, self._corrections = book, documents, corrections

@@ -7,8 +7,8 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from pathlib import Path
 
+from mumian_orchestrator.ports.backup_file import BackupFileError, BackupReader, BackupWriter
 from mumian_orchestrator.ports.clock import Clock
 from mumian_orchestrator.ports.key_value import (
     OPERATIONS_MAX,
@@ -20,7 +20,6 @@ from mumian_orchestrator.ports.key_value import (
     Put,
 )
 from mumian_orchestrator.services.leadership import Term, campaign, leader_key, leader_name, term_base_key
-from mumian_orchestrator.services.store.backup_file import BackupFileError, BackupReader, BackupWriter
 from mumian_orchestrator.services.store.fenced import restoring_key
 from mumian_orchestrator.services.store.reader import FIRST_RETRY_S, LAST_RETRY_S
 
@@ -46,7 +45,7 @@ class BackupFacts:
     created: str  # RFC 3339
 
 
-async def back_up(kv: KeyValue, prefix: str, path: Path, clock: Clock) -> BackupFacts:
+async def back_up(kv: KeyValue, prefix: str, writer: BackupWriter, clock: Clock) -> BackupFacts:
     """Write everything below the prefix to a file, whole or not at all. Work goes on meanwhile.
 
     Raises:
@@ -55,7 +54,7 @@ async def back_up(kv: KeyValue, prefix: str, path: Path, clock: Clock) -> Backup
     """
     base = await _term_base(kv, prefix)
     created, revision = clock.now().ToJsonString(), 0
-    with BackupWriter(path) as file:
+    with writer as file:
         async with aclosing(kv.pages(prefix)) as pages:
             async for page in pages:
                 if not revision:
@@ -70,7 +69,7 @@ async def back_up(kv: KeyValue, prefix: str, path: Path, clock: Clock) -> Backup
 
 
 async def restore(
-    kv: KeyValue, prefix: str, path: Path, clock: Clock, *, replace: bool = False
+    kv: KeyValue, prefix: str, file: BackupReader, clock: Clock, *, replace: bool = False
 ) -> BackupFacts:
     """Put a backup below the prefix. Nobody can lead meanwhile, nor if it is broken off.
 
@@ -83,11 +82,10 @@ async def restore(
         NoAnswerError: the store does not answer; what was begun is half done, and nobody can lead with it.
         NoSpaceError: the store is full; likewise.
     """
-    file = BackupReader(path)
     header, keys = await asyncio.to_thread(file.check)
     revision, base = header.get("revision"), header.get("term_base")
     if not isinstance(revision, int) or not isinstance(base, int):
-        raise BackupFileError(f"{path} does not say its revision and term_base; use another backup")
+        raise BackupFileError(f"{file.name} does not say its revision and term_base; use another backup")
     await _refuse_unless_idle_and_empty(kv, prefix, replace)
     try:
         async with asyncio.timeout(_LEADING_WITHIN_S):
@@ -98,7 +96,7 @@ async def restore(
     now_base = clock.now().seconds << _REVISIONS_A_SECOND_BITS
     try:
         writer = _Writer(kv, term)
-        await writer.write([Put(restoring_key(prefix), path.name.encode())])
+        await writer.write([Put(restoring_key(prefix), file.name.encode())])
         if replace:
             kept = {restoring_key(prefix), term.key}
             stored = [entry.key for entry in (await kv.list(prefix)).entries if entry.key not in kept]

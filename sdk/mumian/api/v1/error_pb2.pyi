@@ -86,8 +86,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """made by the command line: tasks have a place, and wait for a budget"""
     ERROR_REASON_NOT_CHARGED: _ErrorReason.ValueType  # 51
     """FAILED_PRECONDITION; so much was not charged, or was given back before"""
-    ERROR_REASON_LEDGER_FILES_AWAY: _ErrorReason.ValueType  # 53
-    """FAILED_PRECONDITION; that month was put away, to files that are not there"""
+    ERROR_REASON_LOG_FILES_AWAY: _ErrorReason.ValueType  # 53
+    """FAILED_PRECONDITION; a month was put away, to a file that is not there"""
     ERROR_REASON_SECRET_NOT_FOUND: _ErrorReason.ValueType  # 60
     """NOT_FOUND"""
     ERROR_REASON_SECRET_IN_USE: _ErrorReason.ValueType  # 61
@@ -162,8 +162,8 @@ ERROR_REASON_NO_MONEY: ErrorReason.ValueType  # 52
 """made by the command line: tasks have a place, and wait for a budget"""
 ERROR_REASON_NOT_CHARGED: ErrorReason.ValueType  # 51
 """FAILED_PRECONDITION; so much was not charged, or was given back before"""
-ERROR_REASON_LEDGER_FILES_AWAY: ErrorReason.ValueType  # 53
-"""FAILED_PRECONDITION; that month was put away, to files that are not there"""
+ERROR_REASON_LOG_FILES_AWAY: ErrorReason.ValueType  # 53
+"""FAILED_PRECONDITION; a month was put away, to a file that is not there"""
 ERROR_REASON_SECRET_NOT_FOUND: ErrorReason.ValueType  # 60
 """NOT_FOUND"""
 ERROR_REASON_SECRET_IN_USE: ErrorReason.ValueType  # 61

@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from mumian.api.v1 import receipt_pb2 as mumian_dot_api_dot_v1_dot_receipt__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1emumian/storage/v1/ledger.proto\x12\x11mumian.storage.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bmumian/api/v1/receipt.proto\".\n\tLedgerLeg\x12\x0f\n\x07\x61\x63\x63ount\x18\x01 \x01(\t\x12\x10\n\x08microcny\x18\x02 \x01(\x12\"\xad\x02\n\x0bLedgerEntry\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x30\n\x04kind\x18\x02 \x01(\x0e\x32\".mumian.storage.v1.LedgerEntryKind\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x04legs\x18\x04 \x03(\x0b\x32\x1c.mumian.storage.v1.LedgerLeg\x12\x15\n\rallocation_id\x18\x05 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x06 \x01(\r\x12\x0e\n\x06reason\x18\x07 \x01(\t\x12\x19\n\x11\x63orrects_sequence\x18\x08 \x01(\x04\x12\x31\n\nsettlement\x18\t \x01(\x0b\x32\x1d.mumian.storage.v1.Settlement\"\xdd\x01\n\nSettlement\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x13\n\x0boperator_id\x18\x02 \x01(\t\x12\x0f\n\x07site_id\x18\x03 \x01(\t\x12\x19\n\x11\x61\x63\x63\x65lerator_model\x18\x04 \x01(\t\x12\x0e\n\x06sector\x18\x05 \x01(\t\x12\x10\n\x08\x64istrict\x18\x06 \x01(\t\x12\x19\n\x11voucher_policy_id\x18\x07 \x01(\t\x12\x15\n\renterprise_id\x18\x08 \x01(\t\x12\'\n\x07receipt\x18\t \x01(\x0b\x32\x16.mumian.api.v1.Receipt\"K\n\nLedgerPage\x12/\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x1e.mumian.storage.v1.LedgerEntry\x12\x0c\n\x04hash\x18\x02 \x01(\x0c\"V\n\nLedgerHead\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x0c\n\x04hash\x18\x02 \x01(\x0c\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"=\n\rLedgerPutAway\x12,\n\x05\x66iles\x18\x01 \x03(\x0b\x32\x1d.mumian.storage.v1.LedgerFile\";\n\nLedgerFile\x12\r\n\x05month\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12\x0c\n\x04hash\x18\x03 \x01(\x0c\"\xe6\x02\n\x0bStoredFunds\x12\x38\n\x05\x66unds\x18\x01 \x03(\x0b\x32).mumian.storage.v1.StoredFunds.FundsEntry\x12\x1b\n\x0emonth_microcny\x18\x02 \x01(\x04H\x00\x88\x01\x01\x12\x1a\n\ryear_microcny\x18\x03 \x01(\x04H\x01\x88\x01\x01\x12@\n\tcontracts\x18\x04 \x03(\x0b\x32-.mumian.storage.v1.StoredFunds.ContractsEntry\x1aK\n\nFundsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12,\n\x05value\x18\x02 \x01(\x0b\x32\x1d.mumian.storage.v1.StoredFund:\x02\x38\x01\x1a\x30\n\x0e\x43ontractsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x11\n\x0f_month_microcnyB\x10\n\x0e_year_microcny\"[\n\nStoredFund\x12\x1a\n\x12\x61vailable_microcny\x18\x01 \x01(\x04\x12\x19\n\x11reserved_microcny\x18\x02 \x01(\x04\x12\x16\n\x0espent_microcny\x18\x03 \x01(\x04\"\xd5\x01\n\x0b\x43orrections\x12\x17\n\x0ftenant_microcny\x18\x01 \x01(\x04\x12\x18\n\x10voucher_microcny\x18\x02 \x01(\x04\x12W\n\x16sequence_by_request_id\x18\x03 \x03(\x0b\x32\x37.mumian.storage.v1.Corrections.SequenceByRequestIdEntry\x1a:\n\x18SequenceByRequestIdEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01*\xe6\x01\n\x0fLedgerEntryKind\x12!\n\x1dLEDGER_ENTRY_KIND_UNSPECIFIED\x10\x00\x12\x1b\n\x17LEDGER_ENTRY_KIND_GRANT\x10\x01\x12\x1d\n\x19LEDGER_ENTRY_KIND_RESERVE\x10\x02\x12\x1a\n\x16LEDGER_ENTRY_KIND_POST\x10\x03\x12\x1a\n\x16LEDGER_ENTRY_KIND_VOID\x10\x04\x12\x1c\n\x18LEDGER_ENTRY_KIND_REFUND\x10\x05\x12\x1e\n\x1aLEDGER_ENTRY_KIND_CLAWBACK\x10\x06\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1emumian/storage/v1/ledger.proto\x12\x11mumian.storage.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bmumian/api/v1/receipt.proto\".\n\tLedgerLeg\x12\x0f\n\x07\x61\x63\x63ount\x18\x01 \x01(\t\x12\x10\n\x08microcny\x18\x02 \x01(\x12\"\xad\x02\n\x0bLedgerEntry\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x30\n\x04kind\x18\x02 \x01(\x0e\x32\".mumian.storage.v1.LedgerEntryKind\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x04legs\x18\x04 \x03(\x0b\x32\x1c.mumian.storage.v1.LedgerLeg\x12\x15\n\rallocation_id\x18\x05 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x06 \x01(\r\x12\x0e\n\x06reason\x18\x07 \x01(\t\x12\x19\n\x11\x63orrects_sequence\x18\x08 \x01(\x04\x12\x31\n\nsettlement\x18\t \x01(\x0b\x32\x1d.mumian.storage.v1.Settlement\"\xdd\x01\n\nSettlement\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x13\n\x0boperator_id\x18\x02 \x01(\t\x12\x0f\n\x07site_id\x18\x03 \x01(\t\x12\x19\n\x11\x61\x63\x63\x65lerator_model\x18\x04 \x01(\t\x12\x0e\n\x06sector\x18\x05 \x01(\t\x12\x10\n\x08\x64istrict\x18\x06 \x01(\t\x12\x19\n\x11voucher_policy_id\x18\x07 \x01(\t\x12\x15\n\renterprise_id\x18\x08 \x01(\t\x12\'\n\x07receipt\x18\t \x01(\x0b\x32\x16.mumian.api.v1.Receipt\"K\n\nLedgerPage\x12/\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x1e.mumian.storage.v1.LedgerEntry\x12\x0c\n\x04hash\x18\x02 \x01(\x0c\"V\n\nLedgerHead\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x0c\n\x04hash\x18\x02 \x01(\x0c\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xe6\x02\n\x0bStoredFunds\x12\x38\n\x05\x66unds\x18\x01 \x03(\x0b\x32).mumian.storage.v1.StoredFunds.FundsEntry\x12\x1b\n\x0emonth_microcny\x18\x02 \x01(\x04H\x00\x88\x01\x01\x12\x1a\n\ryear_microcny\x18\x03 \x01(\x04H\x01\x88\x01\x01\x12@\n\tcontracts\x18\x04 \x03(\x0b\x32-.mumian.storage.v1.StoredFunds.ContractsEntry\x1aK\n\nFundsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12,\n\x05value\x18\x02 \x01(\x0b\x32\x1d.mumian.storage.v1.StoredFund:\x02\x38\x01\x1a\x30\n\x0e\x43ontractsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x11\n\x0f_month_microcnyB\x10\n\x0e_year_microcny\"[\n\nStoredFund\x12\x1a\n\x12\x61vailable_microcny\x18\x01 \x01(\x04\x12\x19\n\x11reserved_microcny\x18\x02 \x01(\x04\x12\x16\n\x0espent_microcny\x18\x03 \x01(\x04\"\xd5\x01\n\x0b\x43orrections\x12\x17\n\x0ftenant_microcny\x18\x01 \x01(\x04\x12\x18\n\x10voucher_microcny\x18\x02 \x01(\x04\x12W\n\x16sequence_by_request_id\x18\x03 \x03(\x0b\x32\x37.mumian.storage.v1.Corrections.SequenceByRequestIdEntry\x1a:\n\x18SequenceByRequestIdEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01*\xe6\x01\n\x0fLedgerEntryKind\x12!\n\x1dLEDGER_ENTRY_KIND_UNSPECIFIED\x10\x00\x12\x1b\n\x17LEDGER_ENTRY_KIND_GRANT\x10\x01\x12\x1d\n\x19LEDGER_ENTRY_KIND_RESERVE\x10\x02\x12\x1a\n\x16LEDGER_ENTRY_KIND_POST\x10\x03\x12\x1a\n\x16LEDGER_ENTRY_KIND_VOID\x10\x04\x12\x1c\n\x18LEDGER_ENTRY_KIND_REFUND\x10\x05\x12\x1e\n\x1aLEDGER_ENTRY_KIND_CLAWBACK\x10\x06\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,8 +39,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STOREDFUNDS_CONTRACTSENTRY']._serialized_options = b'8\001'
   _globals['_CORRECTIONS_SEQUENCEBYREQUESTIDENTRY']._loaded_options = None
   _globals['_CORRECTIONS_SEQUENCEBYREQUESTIDENTRY']._serialized_options = b'8\001'
-  _globals['_LEDGERENTRYKIND']._serialized_start=1651
-  _globals['_LEDGERENTRYKIND']._serialized_end=1881
+  _globals['_LEDGERENTRYKIND']._serialized_start=1527
+  _globals['_LEDGERENTRYKIND']._serialized_end=1757
   _globals['_LEDGERLEG']._serialized_start=115
   _globals['_LEDGERLEG']._serialized_end=161
   _globals['_LEDGERENTRY']._serialized_start=164
@@ -51,20 +51,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LEDGERPAGE']._serialized_end=766
   _globals['_LEDGERHEAD']._serialized_start=768
   _globals['_LEDGERHEAD']._serialized_end=854
-  _globals['_LEDGERPUTAWAY']._serialized_start=856
-  _globals['_LEDGERPUTAWAY']._serialized_end=917
-  _globals['_LEDGERFILE']._serialized_start=919
-  _globals['_LEDGERFILE']._serialized_end=978
-  _globals['_STOREDFUNDS']._serialized_start=981
-  _globals['_STOREDFUNDS']._serialized_end=1339
-  _globals['_STOREDFUNDS_FUNDSENTRY']._serialized_start=1177
-  _globals['_STOREDFUNDS_FUNDSENTRY']._serialized_end=1252
-  _globals['_STOREDFUNDS_CONTRACTSENTRY']._serialized_start=1254
-  _globals['_STOREDFUNDS_CONTRACTSENTRY']._serialized_end=1302
-  _globals['_STOREDFUND']._serialized_start=1341
-  _globals['_STOREDFUND']._serialized_end=1432
-  _globals['_CORRECTIONS']._serialized_start=1435
-  _globals['_CORRECTIONS']._serialized_end=1648
-  _globals['_CORRECTIONS_SEQUENCEBYREQUESTIDENTRY']._serialized_start=1590
-  _globals['_CORRECTIONS_SEQUENCEBYREQUESTIDENTRY']._serialized_end=1648
+  _globals['_STOREDFUNDS']._serialized_start=857
+  _globals['_STOREDFUNDS']._serialized_end=1215
+  _globals['_STOREDFUNDS_FUNDSENTRY']._serialized_start=1053
+  _globals['_STOREDFUNDS_FUNDSENTRY']._serialized_end=1128
+  _globals['_STOREDFUNDS_CONTRACTSENTRY']._serialized_start=1130
+  _globals['_STOREDFUNDS_CONTRACTSENTRY']._serialized_end=1178
+  _globals['_STOREDFUND']._serialized_start=1217
+  _globals['_STOREDFUND']._serialized_end=1308
+  _globals['_CORRECTIONS']._serialized_start=1311
+  _globals['_CORRECTIONS']._serialized_end=1524
+  _globals['_CORRECTIONS_SEQUENCEBYREQUESTIDENTRY']._serialized_start=1466
+  _globals['_CORRECTIONS_SEQUENCEBYREQUESTIDENTRY']._serialized_end=1524
 # @@protoc_insertion_point(module_scope)

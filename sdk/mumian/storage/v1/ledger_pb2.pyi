@@ -240,58 +240,6 @@ class LedgerHead(_message.Message):
 Global___LedgerHead: _TypeAlias = LedgerHead  # noqa: Y015
 
 @_typing.final
-class LedgerPutAway(_message.Message):
-    """Which months of the ledger lie in files and no more in the store, oldest first."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    FILES_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def files(self) -> _containers.RepeatedCompositeFieldContainer[Global___LedgerFile]: ...
-    def __init__(
-        self,
-        *,
-        files: _abc.Iterable[Global___LedgerFile] | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["files", b"files"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___LedgerPutAway: _TypeAlias = LedgerPutAway  # noqa: Y015
-
-@_typing.final
-class LedgerFile(_message.Message):
-    """One month's pages, all of them."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    MONTH_FIELD_NUMBER: _builtins.int
-    SEQUENCE_FIELD_NUMBER: _builtins.int
-    HASH_FIELD_NUMBER: _builtins.int
-    month: _builtins.str
-    """such as "2026-11" """
-    sequence: _builtins.int
-    """of its last entry"""
-    hash: _builtins.bytes
-    """of its last page"""
-    def __init__(
-        self,
-        *,
-        month: _builtins.str = ...,
-        sequence: _builtins.int = ...,
-        hash: _builtins.bytes = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["hash", b"hash", "month", b"month", "sequence", b"sequence"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___LedgerFile: _TypeAlias = LedgerFile  # noqa: Y015
-
-@_typing.final
 class StoredFunds(_message.Message):
     """Some funds by "OWNER@PERIOD": those of one tenant's budget, all pools of vouchers, an enterprise's shares of them."""
 

@@ -19,6 +19,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
+from mumian_orchestrator.adapters.disk.in_place import put_in_place
+from mumian_orchestrator.ports.backup_file import BackupFileError
+
 FORMAT = b"mumian-backup 1\n"
 _HEADER_BYTES_MAX = 64 * 1024
 _KEY_BYTES_MAX, _VALUE_BYTES_MAX = 64 * 1024, 64 * 1024 * 1024
@@ -26,11 +29,7 @@ _LENGTHS = struct.Struct(">II")
 _END = struct.Struct(">IIQ")
 
 
-class BackupFileError(Exception):
-    """A file that is no backup, or not a whole one; says which and what to do."""
-
-
-class BackupWriter:
+class DiskBackupWriter:
     """Writes beside the file and moves it into place when it is whole; a context."""
 
     def __init__(self, path: Path) -> None:
@@ -38,8 +37,11 @@ class BackupWriter:
         self._digest = hashlib.sha256()
         self.keys = 0
 
-    def __enter__(self) -> BackupWriter:
-        self._file: IO[bytes] = self._scratch.open("wb")
+    def __enter__(self) -> DiskBackupWriter:
+        self._scratch.unlink(missing_ok=True)
+        # All tenants' jobs are in it.
+        scratch = os.open(self._scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        self._file: IO[bytes] = os.fdopen(scratch, "wb")
         return self
 
     def __exit__(
@@ -62,25 +64,19 @@ class BackupWriter:
         """The end; the file is there, whole and on the disk, when this returns."""
         self._write(_END.pack(0, 0, self.keys))
         self._file.write(self._digest.digest())
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._scratch.replace(self._path)
-        folder = os.open(self._path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        self._file.close()
+        put_in_place(self._scratch, self._path)
 
     def _write(self, data: bytes) -> None:
         self._digest.update(data)
         self._file.write(data)
 
 
-class BackupReader:
+class DiskBackupReader:
     """Reads a file twice: `check` before anything is believed, then `records`."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self._path, self.name = path, path.name
 
     def check(self) -> tuple[Mapping[str, object], int]:
         """The header, and the number of keys, of a file whose checksum is right.

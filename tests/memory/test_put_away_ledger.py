@@ -12,85 +12,26 @@ from pathlib import Path
 import pytest
 from mumian.api.v1.money_pb2 import StatementLine
 from mumian.storage.v1.ledger_pb2 import LedgerPage
-from mumian_orchestrator.adapters.disk import ledger_files
-from mumian_orchestrator.adapters.disk.ledger_files import DiskLedgerFiles
+from mumian_orchestrator.adapters.disk import log_files
+from mumian_orchestrator.adapters.disk.log_files import DiskLogFiles
 from mumian_orchestrator.adapters.memory.key_value import MemoryCluster, MemoryKeyValue
 from mumian_orchestrator.domain.errors import RequestRefusedError
-from mumian_orchestrator.domain.money.ledger import LedgerError
-from mumian_orchestrator.domain.money.ledger_audit import PAGES, Audit, audit_of
+from mumian_orchestrator.domain.money.ledger import LEDGER, LedgerError
+from mumian_orchestrator.domain.money.ledger_audit import Audit, audit_of
 from mumian_orchestrator.main.composition import Services
-from mumian_orchestrator.ports.ledger_files import LedgerFilesError, LedgerFileWriter, StoredPage
-from mumian_orchestrator.services.money import ledger_pages, treasury
-from mumian_orchestrator.services.money.ledger_pages import LedgerPages
-from mumian_orchestrator.services.money.ledger_put_away import PutAwayRefusedError, pages_in, put_away
+from mumian_orchestrator.ports.log_files import LogFilesError
+from mumian_orchestrator.services.money import treasury
+from mumian_orchestrator.services.store import log_pages
+from mumian_orchestrator.services.store.log_pages import LogPages
+from mumian_orchestrator.services.store.put_away import PutAwayRefusedError, pages_in
 from mumian_orchestrator.services.store.reader import StoreReader
 
 from tests.memory.leader import KEY_PREFIX, leading
 from tests.memory.money import CNY, HOUR_S, HOURLY, MOMENT_S, SUCCEEDED, created, joined, stored, timed
+from tests.memory.put_away import Fuse, KilledError, put_away_months
 from tests.memory.site import CLOCK
 
 _MONTH_S = 31 * 24 * HOUR_S
-
-
-class _KilledError(Exception):
-    """The command is killed here."""
-
-
-class _Fuse:
-    """Lets so many calls through."""
-
-    def __init__(self, calls: int) -> None:
-        self.left = calls
-
-    def burn(self) -> None:
-        """One call."""
-        if self.left == 0:
-            raise _KilledError
-        self.left -= 1
-
-
-class _KilledStore(MemoryKeyValue):
-    """One whose caller is killed before, or behind, a transaction."""
-
-    def __init__(self, cluster: MemoryCluster, fuse: _Fuse) -> None:
-        super().__init__(cluster)
-        self._fuse = fuse
-
-    async def transact(self, *args, **named):  # type: ignore[no-untyped-def]
-        """As of the store, with two moments to be killed at."""
-        self._fuse.burn()
-        done = await super().transact(*args, **named)
-        self._fuse.burn()
-        return done
-
-
-class _KilledFiles(DiskLedgerFiles):
-    """Whose writer is killed while it writes, before the file is in its place, or behind that."""
-
-    def __init__(self, folder: Path, fuse: _Fuse) -> None:
-        super().__init__(folder)
-        self._fuse = fuse
-
-    def begin(self, month: str) -> LedgerFileWriter:
-        """As on the disk."""
-        return _KilledWriter(super().begin(month), self._fuse)
-
-
-class _KilledWriter:
-    def __init__(self, writer: LedgerFileWriter, fuse: _Fuse) -> None:
-        self._writer, self._fuse = writer, fuse
-
-    def add(self, page: StoredPage) -> None:
-        self._fuse.burn()
-        self._writer.add(page)
-
-    def finish(self) -> None:
-        self._fuse.burn()
-        self._writer.finish()
-        self._fuse.burn()
-
-    def give_up(self) -> None:
-        """Nobody who is killed cleans up."""
 
 
 class _World:
@@ -98,12 +39,12 @@ class _World:
 
     def __init__(self, folder: Path) -> None:
         self.cluster, self.folder = MemoryCluster(), folder
-        self.files = DiskLedgerFiles(folder)
+        self.files = DiskLogFiles(folder)
 
     @asynccontextmanager
     async def leading(self) -> AsyncIterator[Services]:
         """A leader, at the newest time."""
-        async with leading(self.cluster, HOURLY, ledger_files=self.files, clock=CLOCK) as services:
+        async with leading(self.cluster, HOURLY, log_files=self.files, clock=CLOCK) as services:
             yield services
 
     async def fill(self, services: Services) -> None:
@@ -120,26 +61,24 @@ class _World:
                 await asyncio.sleep(MOMENT_S)
             await services.treasury.correct("acme", allocation.id, 1000, "late", f"c{month}", clawback=False)
 
-    async def put_away(self, fuse: _Fuse | None = None) -> list[str]:
+    async def put_away(self, fuse: Fuse | None = None) -> list[str]:
         """As the command does; the months that were put away now. A fuse kills it."""
-        fuse = fuse or _Fuse(-1)
-        kv, files = _KilledStore(self.cluster, fuse), _KilledFiles(self.folder, fuse)
-        return [file.month for file in await put_away(kv, KEY_PREFIX, files)]
+        return await put_away_months(MemoryKeyValue(self.cluster), LEDGER, self.folder, fuse)
 
     async def audited(self) -> Audit:
         """What the check of the ledger finds."""
-        return audit_of(await stored(self.cluster), partial(pages_in, self.files))
+        return audit_of(await stored(self.cluster), partial(pages_in, self.files, LEDGER))
 
     async def stored_months(self) -> list[str]:
         """Of which months the store has pages."""
-        keys = (key for key in await stored(self.cluster) if key.startswith(PAGES))
-        return sorted({key.removeprefix(PAGES).partition("/")[0] for key in keys})
+        keys = (key for key in await stored(self.cluster) if key.startswith(LEDGER.pages))
+        return sorted({key.removeprefix(LEDGER.pages).partition("/")[0] for key in keys})
 
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[_World]:
     """Whose files have several blocks."""
-    monkeypatch.setattr(ledger_files, "_BLOCK_BYTES", 600)
+    monkeypatch.setattr(log_files, "_BLOCK_BYTES", 600)
     offset_s = CLOCK.offset_s
     yield _World(tmp_path / "ledger")
     CLOCK.offset_s = offset_s
@@ -195,8 +134,8 @@ async def test_wherever_it_is_killed_nothing_is_lost_or_told_twice_and_the_next_
             # Each time from the start: the same store, and files that an earlier one may have left.
             world.cluster.entries = dict(whole)
             try:
-                await world.put_away(_Fuse(calls))
-            except _KilledError:
+                await world.put_away(Fuse(calls))
+            except KilledError:
                 assert await _accounts(services) == before, calls
                 assert await world.audited() == audit, calls
                 await world.put_away()
@@ -211,17 +150,17 @@ async def test_wherever_it_is_killed_nothing_is_lost_or_told_twice_and_the_next_
 async def test_a_month_that_is_put_away_while_its_statement_is_read_is_read_to_its_end(
     world: _World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledger_pages, "_PAGES_AT_ONCE", 1)
+    monkeypatch.setattr(log_pages, "_PAGES_AT_ONCE", 1)
     async with world.leading() as services:
         await world.fill(services)
         before = await services.treasury.tenant_statement("acme", "2026")
         whole = dict(world.cluster.entries)
-        pages = sum(1 for key in whole if PAGES in key)
+        pages = sum(1 for key in whole if LEDGER.pages in key)
         for reads in range(pages + 1):
             world.cluster.entries = dict(whole)
             reader = StoreReader(MemoryKeyValue(world.cluster), KEY_PREFIX)
             seen: list[bytes] = []
-            async for some in LedgerPages(reader, world.files).of("2026"):
+            async for some in LogPages(reader, LEDGER, world.files).of("2026"):
                 seen += some.pages
                 if len(seen) == reads:
                     await world.put_away()
@@ -241,12 +180,12 @@ async def test_a_file_that_is_changed_or_gone_is_found_and_told(world: _World, t
         for wrong in (content[:-1], content[:-9], b"", other, content + other):
             path.chmod(0o600)
             path.write_bytes(wrong)
-            with pytest.raises((LedgerError, LedgerFilesError)):
+            with pytest.raises((LedgerError, LogFilesError)):
                 await world.audited()
         path.unlink()
         with pytest.raises(RequestRefusedError, match="2026-01 of the ledger was put away"):
             await services.treasury.tenant_statement("acme", "2026")
-        with pytest.raises(LedgerFilesError, match="No such file"):
+        with pytest.raises(LogFilesError, match="No such file"):
             await world.audited()
         assert (await services.treasury.tenant_statement("acme", "2026-02")).lines
 
@@ -257,7 +196,7 @@ async def test_what_another_store_has_put_away_is_never_replaced(world: _World, 
         (tmp_path / "ledger").mkdir()
         path = tmp_path / "ledger" / "ledger-2026-01"
         path.write_bytes(b"of another store")
-        with pytest.raises(LedgerFilesError, match="with other pages"):
+        with pytest.raises(LogFilesError, match="with other pages"):
             await world.put_away()
         assert path.read_bytes() == b"of another store"
         assert await world.stored_months() == ["2026-01", "2026-02", "2026-03"]

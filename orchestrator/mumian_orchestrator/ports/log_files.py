@@ -1,4 +1,4 @@
-"""Where months of the ledger lie that were put away from the store."""
+"""Where months of a log lie that were put away from the store."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from typing import NamedTuple, Protocol
 
 
 class StoredPage(NamedTuple):
-    """A page of the ledger as it was stored."""
+    """A page of a log as it was stored."""
 
     sequence: int  # of its first entry
-    data: bytes  # of a LedgerPage
+    data: bytes
 
 
-class LedgerFilesError(Exception):
+class LogFilesError(Exception):
     """A file is not there, or not what was written."""
 
 
-class LedgerFileWriter(Protocol):
+class LogFileWriter(Protocol):
     """A file that is not there yet: nobody reads it before it is whole."""
 
     def add(self, page: StoredPage) -> None:
@@ -27,7 +27,7 @@ class LedgerFileWriter(Protocol):
         """It is whole, and on the disk when this returns.
 
         Raises:
-            LedgerFilesError: there is a file of that month with other pages.
+            LogFilesError: there is a file of that month with other pages.
             OSError: it cannot be written.
         """
 
@@ -35,15 +35,15 @@ class LedgerFileWriter(Protocol):
         """Leave nothing of it. After `finish`, this does nothing."""
 
 
-class LedgerFiles(Protocol):
-    """One file a month, written once and never changed."""
+class LogFiles(Protocol):
+    """One file for each month of each log, written once and never changed. Every method blocks."""
 
-    def begin(self, month: str) -> LedgerFileWriter:
+    def begin(self, log: str, month: str) -> LogFileWriter:
         """Write a month. Raises OSError."""
 
-    def read(self, month: str, after: int = 0) -> Sequence[StoredPage]:
+    def read(self, log: str, month: str, after: int = 0) -> Sequence[StoredPage]:
         """Some pages behind the one with that sequence, in order; none: there are no more.
 
         Raises:
-            LedgerFilesError: the file is not there, or damaged.
+            LogFilesError: the file is not there, or damaged.
         """

@@ -1,6 +1,6 @@
-"""Months of the ledger in a folder, which several coordinators share by a network file system.
+"""Months of logs in a folder, which several coordinators share by a network file system.
 
-`ledger-<month>` is a row of blocks; each says where its last page begins and how many bytes follow, which are
+`<log>-<month>` is a row of blocks; each says where its last page begins and how many bytes follow, which are
 its pages, packed, each again behind its sequence and its length. So a reader skips what it does not want.
 """
 
@@ -15,7 +15,8 @@ import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from mumian_orchestrator.ports.ledger_files import LedgerFilesError, LedgerFileWriter, StoredPage
+from mumian_orchestrator.adapters.disk.in_place import put_in_place
+from mumian_orchestrator.ports.log_files import LogFilesError, LogFileWriter, StoredPage
 
 _FRAME = struct.Struct(">QI")
 # Unpacked. Of a larger one, somebody who wants little would unpack much.
@@ -23,20 +24,20 @@ _BLOCK_BYTES = 256 * 1024
 _READ_ONLY = 0o400
 
 
-class DiskLedgerFiles:
+class DiskLogFiles:
     """Every method blocks."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def begin(self, month: str) -> LedgerFileWriter:
+    def begin(self, log: str, month: str) -> LogFileWriter:
         """Write a month."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # it tells of all tenants
-        return _Writer(self._path(month))
+        return _Writer(self._path(log, month))
 
-    def read(self, month: str, after: int = 0) -> Sequence[StoredPage]:
+    def read(self, log: str, month: str, after: int = 0) -> Sequence[StoredPage]:
         """Some pages behind the one with that sequence."""
-        path = self._path(month)
+        path = self._path(log, month)
         try:
             with path.open("rb") as file:
                 while head := file.read(_FRAME.size):
@@ -45,13 +46,13 @@ class DiskLedgerFiles:
                         return [page for page in _pages_in(file.read(length)) if page.sequence > after]
                     file.seek(length, os.SEEK_CUR)
         except OSError as error:
-            raise LedgerFilesError(f"{path}: {error.strerror}") from error
+            raise LogFilesError(f"{path}: {error.strerror}") from error
         except (struct.error, zlib.error) as error:
-            raise LedgerFilesError(f"{path} is damaged behind entry {after}: {error}") from error
+            raise LogFilesError(f"{path} is damaged behind entry {after}: {error}") from error
         return []
 
-    def _path(self, month: str) -> Path:
-        return self._folder / f"ledger-{month}"
+    def _path(self, log: str, month: str) -> Path:
+        return self._folder / f"{log}-{month}"
 
 
 class _Writer:
@@ -75,20 +76,13 @@ class _Writer:
         """Make it last, and put it in its place."""
         self._write_block()
         os.fchmod(self._file.fileno(), _READ_ONLY)
-        self._file.flush()
-        os.fsync(self._file.fileno())
         self._file.close()
         if self._path.exists() and not filecmp.cmp(self._scratch, self._path, shallow=False):
-            raise LedgerFilesError(
+            raise LogFilesError(
                 f"{self._path} is there already, with other pages; move it away if it is of a store that a "
                 "backup has replaced"
             )
-        self._scratch.replace(self._path)
-        folder = os.open(self._path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        put_in_place(self._scratch, self._path)
 
     def give_up(self) -> None:
         """Leave nothing of it."""

@@ -1,0 +1,87 @@
+"""Putting months of a log away as the command does, and being killed at any moment of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+from mumian_orchestrator.adapters.disk.log_files import DiskLogFiles
+from mumian_orchestrator.domain.chained_log import ChainedLog
+from mumian_orchestrator.ports.key_value import KeyValue, Outcome
+from mumian_orchestrator.ports.log_files import LogFileWriter, StoredPage
+from mumian_orchestrator.services.store.put_away import put_away
+
+from tests.memory.leader import KEY_PREFIX
+
+
+class KilledError(Exception):
+    """The command is killed here."""
+
+
+class Fuse:
+    """Lets so many calls through; with -1, all."""
+
+    def __init__(self, calls: int) -> None:
+        self.left = calls
+
+    def burn(self) -> None:
+        """One call."""
+        if self.left == 0:
+            raise KilledError
+        self.left -= 1
+
+
+class KilledStore:
+    """A store whose caller is killed before, or behind, a transaction."""
+
+    def __init__(self, kv: KeyValue, fuse: Fuse) -> None:
+        self._kv, self._fuse = kv, fuse
+
+    def __getattr__(self, name: str) -> Any:
+        """As of the store."""
+        return getattr(self._kv, name)
+
+    async def transact(self, *args: Any, **named: Any) -> Outcome:
+        """As of the store, with two moments to be killed at."""
+        self._fuse.burn()
+        done = await self._kv.transact(*args, **named)
+        self._fuse.burn()
+        return done
+
+
+class KilledFiles(DiskLogFiles):
+    """Whose writer is killed while it writes, before the file is in its place, or behind that."""
+
+    def __init__(self, folder: Path, fuse: Fuse) -> None:
+        super().__init__(folder)
+        self._fuse = fuse
+
+    def begin(self, log: str, month: str) -> LogFileWriter:
+        """As on the disk."""
+        return _KilledWriter(super().begin(log, month), self._fuse)
+
+
+class _KilledWriter:
+    def __init__(self, writer: LogFileWriter, fuse: Fuse) -> None:
+        self._writer, self._fuse = writer, fuse
+
+    def add(self, page: StoredPage) -> None:
+        self._fuse.burn()
+        self._writer.add(page)
+
+    def finish(self) -> None:
+        self._fuse.burn()
+        self._writer.finish()
+        self._fuse.burn()
+
+    def give_up(self) -> None:
+        """Nobody who is killed cleans up."""
+
+
+async def put_away_months(
+    kv: KeyValue, log: ChainedLog, folder: Path, fuse: Fuse | None = None, prefix: str = KEY_PREFIX
+) -> list[str]:
+    """The months of a log that were put away now. A fuse kills it."""
+    fuse = fuse or Fuse(-1)
+    store, files = cast(KeyValue, KilledStore(kv, fuse)), KilledFiles(folder, fuse)
+    return [file.month for file in await put_away(store, prefix, log, files)]

@@ -44,6 +44,27 @@ async def test_a_tenant_of_more_weight_gets_more_in_its_turn() -> None:
     assert "".join(calls.order) == "baaabaaabab"
 
 
+def test_a_tenant_has_few_turns_under_way_while_others_ask_and_all_when_it_is_alone() -> None:
+    """A flood that had all the turns under way made another's single request five times as slow as alone."""
+
+    async def run() -> None:
+        calls = Calls(FairQueue("submits", 8, 100, 100, beside_others_max=2))
+        flood = [asyncio.create_task(calls.call("flood")) for _ in range(40)]
+        await asyncio.sleep(0.5)
+        assert calls.order == ["flood"] * 8, "nobody else is there"
+        for _ in range(4):
+            begun_s = asyncio.get_running_loop().time()
+            await calls.call("quiet")
+            assert asyncio.get_running_loop().time() - begun_s <= 1.5
+        beside = Counter(calls.order[8:])
+        assert beside["flood"] in (7, 8), "two a second beside the other"
+        await asyncio.sleep(2)
+        assert calls.queue.under_way == 8, "the other has gone"
+        await asyncio.gather(*flood)
+
+    run_in_virtual_time(run())
+
+
 async def test_what_is_too_much_is_refused_and_told_when_to_come_again() -> None:
     calls = Calls(FairQueue("submits", 2, 5, 3))
     answers = await calls.all("aa" + "aaaa" + "bbb")
@@ -88,14 +109,14 @@ async def test_no_more_refusals_are_held_back_than_may_wait() -> None:
 requests = st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 3), st.booleans()), max_size=40)
 
 
-@given(requests, st.integers(1, 3))
+@given(requests, st.integers(1, 3), st.integers(0, 2))
 def test_whoever_comes_and_goes_nobody_is_forgotten(
-    calls_made: list[tuple[str, int, bool]], at_once: int
+    calls_made: list[tuple[str, int, bool]], at_once: int, beside_others: int
 ) -> None:
     """Each request has its turn, unless it was refused or went away; at most so many are under way."""
 
     async def run() -> None:
-        calls = Calls(FairQueue("submits", at_once, 8, 4))
+        calls = Calls(FairQueue("submits", at_once, 8, 4, beside_others_max=beside_others))
         made = []
         for tenant, pause_s, goes_away in calls_made:
             made.append(asyncio.create_task(calls.call(tenant)))

@@ -40,6 +40,8 @@ from mumian_orchestrator.services.submissions import SUBMISSIONS_MAX, Submission
 # Under way together: enough to keep the store busy, and few, because whoever comes waits behind all of them;
 # no more questions than leave the engine's threads to the scheduler.
 CHANGES_AT_ONCE, QUESTIONS_AT_ONCE = 8, 2
+# Of one tenant while others ask as well.
+CHANGES_BESIDE_OTHERS, _QUESTIONS_BESIDE_OTHERS = 2, 1
 WAITING_OF_TENANT = 1024
 # Parts of the archive that one request reads, in search of jobs in some state.
 _ARCHIVE_LOOKS = 10
@@ -78,10 +80,20 @@ class Admission:
         weights = {tenant_id: share.weight for tenant_id, share in shares.rules.tenants.items()}
         # Turns for what changes something, and for what makes the engine work.
         self.changes = FairQueue(
-            "changes", CHANGES_AT_ONCE, 4 * WAITING_OF_TENANT, WAITING_OF_TENANT, weights
+            "changes",
+            CHANGES_AT_ONCE,
+            4 * WAITING_OF_TENANT,
+            WAITING_OF_TENANT,
+            weights,
+            CHANGES_BESIDE_OTHERS,
         )
         self.questions = FairQueue(
-            "questions", QUESTIONS_AT_ONCE, WAITING_OF_TENANT, WAITING_OF_TENANT // 4, weights
+            "questions",
+            QUESTIONS_AT_ONCE,
+            WAITING_OF_TENANT,
+            WAITING_OF_TENANT // 4,
+            weights,
+            _QUESTIONS_BESIDE_OTHERS,
         )
         self._durability = Durability(store)
         self._submissions = Submissions(

@@ -36,7 +36,7 @@ _VERIFIED_AGAIN_AFTER_S = 5
 # A look costs more than a job of it: what comes in so soon after one is looked at together.
 _BETWEEN_S = 0.01
 # What is committed of a decision without a turn of the event loop: a job takes up to half a millisecond.
-_PART_JOBS = 8
+_PART_JOBS = 4
 # While callers wait to be let in, they have so many times as much of the event loop as what is placed: who is
 # answered can go on, and places are found as soon as they are all in.
 _OTHERS_SHARE = 3

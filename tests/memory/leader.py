@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from mumian.api.v1.job_event_pb2 import JobEvent
 from mumian_orchestrator.adapters.core.engine import CoreEngine
 from mumian_orchestrator.adapters.memory.key_value import MemoryCluster, MemoryKeyValue
 from mumian_orchestrator.adapters.memory.virtual_time import VirtualClock
@@ -19,7 +18,6 @@ from mumian_orchestrator.ports.log_files import LogFiles
 from mumian_orchestrator.ports.secret_box import SecretBox
 from mumian_orchestrator.services.leadership import campaign
 from mumian_orchestrator.services.store.fenced import FencedStore
-from mumian_orchestrator.services.store.reader import StoreReader
 
 KEY_PREFIX = Config().key_prefix
 
@@ -55,8 +53,7 @@ async def leading(
 
 async def replayed_jobs_are_the_stored_ones(cluster: MemoryCluster, tenant_id: str = "acme") -> None:
     """Check that every job's events make the job that a new leader finds."""
-    reader = StoreReader(MemoryKeyValue(cluster), KEY_PREFIX)
     async with leading(cluster) as services:
         for job in services.admission.list(tenant_id, []):
-            values = await reader.read_log(f"log/{job.id}/")
-            assert replay(JobEvent.FromString(value) for value in values) == without(job, "explanations")
+            events = await services.admission.events(tenant_id, job.id)
+            assert replay(events) == without(job, "explanations")

@@ -12,9 +12,10 @@ from mumian.api.v1 import fleet_pb2, job_pb2
 from mumian_orchestrator.adapters.core.engine import CoreEngine
 from mumian_orchestrator.adapters.memory.key_value import MemoryCluster, MemoryKeyValue
 from mumian_orchestrator.adapters.memory.virtual_time import VirtualClock
+from mumian_orchestrator.domain.errors import RequestRefusedError
 from mumian_orchestrator.main.composition import Services, compose
 from mumian_orchestrator.main.config import Config
-from mumian_orchestrator.ports.key_value import CompactedError
+from mumian_orchestrator.ports.key_value import CompactedError, Put
 from mumian_orchestrator.services.leadership import campaign
 from mumian_orchestrator.services.store.fenced import FencedStore
 from mumian_orchestrator.services.store.history import HISTORY_S
@@ -22,6 +23,7 @@ from mumian_orchestrator.services.store.history import HISTORY_S
 from tests.orchestrator.tenant import spec_of
 
 CLOCK = VirtualClock()
+DATA = f"{Config().key_prefix}data/"
 
 
 @asynccontextmanager
@@ -138,6 +140,25 @@ async def test_the_leader_forgets_old_history_again_and_again() -> None:
         with pytest.raises(CompactedError):
             cluster.history("/mumian/", created)
         assert len(services.admission.list("acme", [])) == 2
+
+
+async def test_a_request_that_an_older_coordinator_stored_makes_no_second_job() -> None:
+    """Jobs of before 2026-11-26 had what they are the only job of in a key of its own."""
+    cluster = MemoryCluster()
+    async with leading(cluster) as services:
+        job = await services.admission.create("acme", "once", spec_of())
+    digest = job.spec_sha256.hex()
+    job.ClearField("request_id")
+    job.ClearField("spec_sha256")
+    older = {f"jobs/{job.id}": job.SerializeToString(), "requests/acme/once": f"{job.id} {digest}".encode()}
+    puts = [Put(DATA + key, value) for key, value in older.items()]
+    cluster.transact([], puts, [])
+    async with leading(cluster) as services:
+        again = await services.admission.create("acme", "once", spec_of())
+        assert again.id == job.id
+        with pytest.raises(RequestRefusedError, match="was used for job"):
+            await services.admission.create("acme", "once", spec_of("other"))
+        assert [event.sequence for event in await services.admission.events("acme", job.id)] == [1]
 
 
 async def test_a_job_never_takes_the_id_of_another(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,9 +13,10 @@ from mumian.api.v1.job_event_pb2 import JobEvent
 from mumian.api.v1.job_pb2 import Allocation, Job
 from mumian_orchestrator.domain.job_events import replay, without
 from mumian_orchestrator.domain.job_spec import normalise
+from mumian_orchestrator.domain.job_state import submitted
 from mumian_orchestrator.ports.store import LOG, Write
 from mumian_orchestrator.services.commit_log import CommitLog
-from mumian_orchestrator.services.job_table import JobTable, NewJob, event_prefix
+from mumian_orchestrator.services.job_table import JobTable, event_prefix
 from mumian_orchestrator.services.money.ledger_book import LedgerBook
 
 from tests.orchestrator.tenant import spec_of
@@ -69,8 +70,9 @@ class Changes:
         self.log = CommitLog(self.store)
         self.table = JobTable(self.log, self.clock, LedgerBook(self.clock), events_kept=lambda _: kept)
         spec = normalise(spec_of("j", count=TASKS), [])
-        self.job = Job(id="j", tenant_id="acme", spec=spec, create_time=self.clock.now())
-        self.table.create([NewJob(self.job, "acme/r", "digest")])
+        self.job = submitted("acme", spec, b"digest", self.clock.now())
+        self.job.id = "j"
+        self.table.create([self.job])
 
     def place(self, index: int) -> None:
         number = len(self.job.allocations)
@@ -100,7 +102,7 @@ class Changes:
         self.table.commit(self.job, [], job_event_pb2.JOB_EVENT_KIND_CANCEL_REQUESTED)
 
     async def stored(self) -> tuple[Job, Sequence[JobEvent]]:
-        """The job as a new leader would load it, and its log."""
+        """The job as a new leader would load it, and its events: those of its log, or the only one."""
         running = asyncio.create_task(self.log.run())
         await self.log.append([])
         running.cancel()
@@ -109,7 +111,10 @@ class Changes:
         job = loaded.get("j")
         assert job is not None
         keys = sorted(key for key in self.store.all if key.startswith(event_prefix("j")))
-        return job, [JobEvent.FromString(self.store.all[key]) for key in keys]
+        events = [JobEvent.FromString(self.store.all[key]) for key in keys]
+        first = loaded.first_event("j")
+        assert (first is None) == bool(events)
+        return job, [first] if first else events
 
 
 change = st.one_of(
@@ -150,6 +155,16 @@ async def test_an_event_says_what_changed_and_no_more_than_it_must() -> None:
     [allocation] = running.job.allocations
     assert allocation == Allocation(id="j.main.0.0", attempt=1, state=job_pb2.ALLOCATION_STATE_RUNNING)
     assert not running.job.HasField("spec")
+
+
+async def test_a_submission_is_one_write_and_its_event_comes_with_the_next() -> None:
+    waiting, cancelled = Changes(), Changes()
+    _, [submitted] = await waiting.stored()
+    assert list(waiting.store.all) == ["jobs/j"]
+    cancelled.cancel()
+    _, [first, second] = await cancelled.stored()
+    assert first == submitted
+    assert second.kind == job_event_pb2.JOB_EVENT_KIND_CANCEL_REQUESTED
 
 
 async def test_a_job_that_has_ended_stays_as_it_ended() -> None:

@@ -109,9 +109,8 @@ async def test_every_change_is_in_the_log_with_who_made_it_and_what_it_stored_an
     assert entries[1]["about"] == {"job_id": job.id}
     # In the very transaction of the change: the entry and the job have one revision.
     stored = {e.key.removeprefix("/mumian/"): e.mod_revision for e in cluster.entries.values()}
-    assert (
-        stored[f"log/audit/{month_of(time.time_ns() // 10**6)}/{1:015d}"] == stored["data/requests/acme/once"]
-    )
+    month = month_of(time.time_ns() // 10**6)
+    assert stored[f"log/audit/{month}/{2:015d}"] == stored[f"data/jobs/{job.id}"]
 
 
 async def test_of_many_jobs_that_one_call_creates_the_log_names_each_with_the_commit_that_stored_it(
@@ -131,7 +130,7 @@ async def test_of_many_jobs_that_one_call_creates_the_log_names_each_with_the_co
     assert {entry["action"] for entry in entries} == {"JobService/CreateJobs"}
     stored = {e.key.removeprefix("/mumian/data/"): e.mod_revision for e in cluster.entries.values()}
     for number, entry in enumerate(entries, start=1):
-        revisions = {stored[key] for key in entry["stored"] if key.startswith("requests/")}
+        revisions = {stored[key] for key in entry["stored"]}
         assert len(revisions) == 1
         in_log = {
             entry.mod_revision

@@ -87,7 +87,7 @@ def _acknowledge_before_commit() -> AbstractContextManager[Any]:
 
 
 def _forget_requests() -> AbstractContextManager[Any]:
-    return mock.patch.object(JobTable, "request", lambda self, key: None)
+    return mock.patch.object(JobTable, "of_request", lambda self, tenant_id, request_id: None)
 
 
 def _confirm_before_commit() -> AbstractContextManager[Any]:

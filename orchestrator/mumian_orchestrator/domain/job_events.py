@@ -37,6 +37,13 @@ def events_kept(job: Job) -> int:
     return max(_KEPT_MIN, _KEPT_PER_TASK * task_count(job.spec))
 
 
+def first_event(record: bytes) -> JobEvent:
+    """The event of a job's submission, from the job as it was stored first."""
+    event = JobEvent(sequence=1, kind=job_event_pb2.JOB_EVENT_KIND_SUBMITTED)
+    event.job.MergeFromString(record)
+    return event
+
+
 def event_of(
     job: Job, changed: Sequence[Allocation], kind: JobEventKind.ValueType, reason: str, kept: int
 ) -> JobEvent:
@@ -48,7 +55,7 @@ def event_of(
     sequence = int(job.etag)
     event = JobEvent(sequence=sequence, kind=kind, reason=reason)
     turn = sequence % kept
-    tells_spec = sequence == 1 or turn == 0 or kind == job_event_pb2.JOB_EVENT_KIND_UPDATED
+    tells_spec = turn == 0 or kind == job_event_pb2.JOB_EVENT_KIND_UPDATED
     left_out = ("explanations", "allocations") if tells_spec else ("spec", "explanations", "allocations")
     copy_without(job, event.job, *left_out)
     if not job.allocations:

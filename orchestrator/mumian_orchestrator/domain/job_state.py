@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from google.protobuf.timestamp_pb2 import Timestamp
 from mumian.api.v1 import job_pb2
 from mumian.api.v1.job_pb2 import Allocation, AllocationState, Job, JobSpec, JobState
 
@@ -90,7 +91,11 @@ def lost_tasks(job: Job) -> frozenset[TaskId]:
 
 def tasks_to_place(job: Job) -> tuple[TaskId, ...]:
     """Its tasks that are still to be placed; none if it is to end."""
-    if job.state in TERMINAL_JOB_STATES or job.cancel_requested or _failed(job):
+    if job.state in TERMINAL_JOB_STATES or job.cancel_requested:
+        return ()
+    if not job.allocations:
+        return tuple(tasks_of(job.spec))
+    if _failed(job):
         return ()
     # A gang is placed whole, so when it makes room its last task has to end first.
     is_gang = job.spec.kind == job_pb2.JOB_KIND_GANG
@@ -101,14 +106,26 @@ def tasks_to_place(job: Job) -> tuple[TaskId, ...]:
 
 def wants_placement(job: Job) -> bool:
     """Whether tasks of it are still to be placed."""
-    if not job.allocations:
-        return job.state not in TERMINAL_JOB_STATES and not job.cancel_requested
     return bool(tasks_to_place(job))
 
 
 def is_doomed(job: Job) -> bool:
     """Whether what still runs of it is to be stopped: it was cancelled, or one of its tasks failed."""
     return job.cancel_requested or _failed(job) is not None
+
+
+def submitted(tenant_id: str, spec: JobSpec, spec_sha256: bytes, now: Timestamp) -> Job:
+    """A job as it is stored first, but for its id and that of its request.
+
+    Args:
+        spec: normalised.
+        spec_sha256: of the spec as it was sent.
+    """
+    job = Job(tenant_id=tenant_id, spec=spec, spec_sha256=spec_sha256, version=1, etag="1")
+    job.create_time.CopyFrom(now)
+    job.update_time.CopyFrom(now)
+    job.state, job.state_message = derive(job)
+    return job
 
 
 def derive(job: Job) -> tuple[JobState.ValueType, str]:

@@ -281,9 +281,12 @@ class Admission:
             RequestRefusedError: JOB_NOT_FOUND or STORE_UNAVAILABLE.
         """
         if self._is_here(tenant_id, job_id):
+            first = self._table.first_event(job_id)
             stored = await self._in_time(self._store.read_log(event_prefix(job_id)))
             if stored:
                 return [JobEvent.FromString(value) for value in stored]
+            if first is not None:
+                return [first]
         return await self._in_time(self._archive.events(tenant_id, job_id)) or self._no_events(
             tenant_id, job_id
         )

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from mumian.api.v1 import job_event_pb2, job_pb2
+from mumian.api.v1 import job_pb2
 from mumian.api.v1.explanation_pb2 import Explanation
-from mumian.api.v1.job_event_pb2 import JobEventKind
+from mumian.api.v1.job_event_pb2 import JobEvent, JobEventKind
 from mumian.api.v1.job_pb2 import Allocation, Job
 from mumian.api.v1.money_pb2 import Shortage
 
 from mumian_orchestrator.domain import disconnect
 from mumian_orchestrator.domain.errors import job_not_found
-from mumian_orchestrator.domain.job_events import event_of, events_kept, in_order, without
+from mumian_orchestrator.domain.job_events import event_of, events_kept, first_event, in_order, without
 from mumian_orchestrator.domain.job_state import (
     TERMINAL_JOB_STATES,
     derive,
@@ -31,11 +30,12 @@ from mumian_orchestrator.services.holdings import Holdings
 from mumian_orchestrator.services.money.ledger_book import LedgerBook
 
 _JOBS, _ALLOCATIONS, _REQUESTS = "jobs/", "allocations/", "requests/"
-# Jobs that one commit creates: each is itself, its request and its event; the audit log's entry rides along.
-JOBS_PER_COMMIT = (COMMIT_WRITES_MAX - 2) // 3
-# Beside them a commit writes the job and its new event, removes the event that is too old, and takes along a
-# page of the ledger, its head, and a tenant's funds: budget, all pools of vouchers, its enterprises' shares.
-ALLOCATIONS_PER_COMMIT = COMMIT_WRITES_MAX - 3 - 8
+# Jobs that one commit creates; the audit log's entry rides along.
+JOBS_PER_COMMIT = COMMIT_WRITES_MAX - 2
+# Beside them a commit writes the job, its new event and maybe its first, removes the event that is too old,
+# and takes along a page of the ledger, its head, and a tenant's funds: budget, all pools of vouchers, its
+# enterprises' shares.
+ALLOCATIONS_PER_COMMIT = COMMIT_WRITES_MAX - 4 - 8
 
 
 _HEADER: tuple[Any, ...] = tuple(field.name for field in Job.DESCRIPTOR.fields if field.name != "allocations")
@@ -50,18 +50,10 @@ def _event_key(job_id: str, sequence: int) -> str:
     return f"{event_prefix(job_id)}{sequence:012d}"
 
 
-@dataclass(frozen=True, slots=True)
-class NewJob:
-    """A job, and what makes it the only one that comes of its submission."""
-
-    job: Job
-    request_key: str  # of the tenant and its request id
-    digest: str  # of the spec as it was sent
-
-
 class JobTable:
     """Jobs by id. A change is made in memory and appended to the log at once; callers see it once durable.
-    Each change has its event in the job's own log, and its entries in the ledger, in the same transaction.
+    Each change has its event in the job's own log, and its entries in the ledger, in the same transaction;
+    but the first event comes with the second, so that a submission is one write.
     """
 
     def __init__(
@@ -74,8 +66,10 @@ class JobTable:
         self._log, self._clock, self._book, self._events_kept = log, clock, book, events_kept
         self._working: dict[str, Job] = {}
         self._published: dict[str, Job] = {}
-        self._requests: dict[str, str] = {}
-        self._request_of: dict[str, str] = {}  # by job
+        self._by_request: dict[tuple[str, str], Job] = {}  # by tenant and request id
+        self._older_requests: dict[str, str] = {}  # their keys, by job
+        # Of each job that has one durable event: itself as it was stored first.
+        self._first_records: dict[str, bytes] = {}
         self._watchers: dict[str, set[asyncio.Event]] = {}
         # Where each allocation stands in its published job.
         self._positions: dict[str, int] = {}
@@ -92,10 +86,10 @@ class JobTable:
                 job = Job.FromString(value)
                 disconnect.fill(job.spec.on_disconnect, job.spec.kind)  # it may be older than the contract
                 self._working[job.id] = job
-            elif key.startswith(_REQUESTS):
-                request, told = key.removeprefix(_REQUESTS), value.decode()
-                self._requests[request] = told
-                self._request_of[told.split()[0]] = request
+                if job.etag == "1":
+                    self._first_records[job.id] = value
+        self._load_older_requests(stored)
+        self._by_request.update(((job.tenant_id, job.request_id), job) for job in self._working.values())
         by_job: dict[str, list[Allocation]] = {}
         for key, value in stored.items():
             if key.startswith(_ALLOCATIONS):
@@ -106,6 +100,16 @@ class JobTable:
             self._index(job, job.allocations)
             self._positions.update((a.id, position) for position, a in enumerate(job.allocations))
             self._publish(_copy(job))
+
+    def _load_older_requests(self, stored: Mapping[str, bytes]) -> None:
+        """Jobs of before 2026-11-26 have what they are the only job of in another key."""
+        for key, value in stored.items():
+            if key.startswith(_REQUESTS):
+                job_id, digest = value.decode().split()
+                if job := self._working.get(job_id):
+                    self._older_requests[job_id] = key
+                    job.request_id = key.removeprefix(f"{_REQUESTS}{job.tenant_id}/")
+                    job.spec_sha256 = bytes.fromhex(digest)
 
     # What callers see.
 
@@ -135,6 +139,11 @@ class JobTable:
         if newest is None:
             raise job_not_found(wanted)
         return newest
+
+    def first_event(self, job_id: str) -> JobEvent | None:
+        """The event of a job that has no other which is durable; its log lacks it."""
+        record = self._first_records.get(job_id)
+        return None if record is None else first_event(record)
 
     def watch(self, job_id: str) -> asyncio.Event:
         """An event that is set whenever the job's published state changes; end with `unwatch`."""
@@ -212,27 +221,24 @@ class JobTable:
         """How many have ended."""
         return len(self._ended)
 
-    def request(self, key: str) -> str | None:
-        """What `create` remembered under this request key."""
-        return self._requests.get(key)
+    def of_request(self, tenant_id: str, request_id: str) -> Job | None:
+        """The working job that came of a request."""
+        return self._by_request.get((tenant_id, request_id))
 
-    def create(self, created: Sequence[NewJob]) -> asyncio.Future[None]:
-        """Add jobs (at most JOBS_PER_COMMIT) with their idempotency keys, all or none."""
+    def create(self, jobs: Sequence[Job]) -> asyncio.Future[None]:
+        """Add jobs (at most JOBS_PER_COMMIT), as `submitted` makes them, all or none."""
         writes: list[Write] = []
-        headers: list[Job] = []
-        for new in created:
-            job, told = new.job, f"{new.job.id} {new.digest}"
-            header, of_job = self._change(job, (), job_event_pb2.JOB_EVENT_KIND_SUBMITTED, "")
-            headers.append(header)
-            writes += of_job
-            writes.append(Write(_REQUESTS + new.request_key, told.encode()))
-            self._working[job.id] = job
-            self._requests[new.request_key] = told
-            self._request_of[job.id] = new.request_key
+        for job in jobs:
+            record = job.SerializeToString()
+            writes.append(Write(_JOBS + job.id, record))
+            self._working[job.id] = self._waiting[job.id] = job
+            self._by_request[job.tenant_id, job.request_id] = job
+            self._first_records[job.id] = record
+        shown = [_copy(job) for job in jobs]
 
         def publish() -> None:
-            for header in headers:
-                self._publish(header)
+            for job in shown:
+                self._publish(job)
 
         return self._log.append(writes, publish)
 
@@ -246,9 +252,9 @@ class JobTable:
             Write(prefix, None, is_prefix=True)
             for prefix in (f"{_ALLOCATIONS}{job.id}.", event_prefix(job.id))
         ]
-        if request := self._request_of.pop(job.id, None):
-            del self._requests[request]
-            writes.append(Write(_REQUESTS + request, None))
+        self._by_request.pop((job.tenant_id, job.request_id), None)
+        if older := self._older_requests.pop(job.id, None):
+            writes.append(Write(older, None))
         return self._log.append(writes, lambda: self._unpublish(job))
 
     def commit(
@@ -335,6 +341,7 @@ class JobTable:
 
     def _publish_change(self, header: Job, changed: Sequence[Allocation]) -> None:
         """Publish what a commit has made durable: of a large job it changes little."""
+        self._first_records.pop(header.id, None)
         job = self._published.get(header.id)
         if job is None:
             job = Job()
@@ -354,6 +361,9 @@ class JobTable:
         kept = self._events_kept(job)
         event = event_of(job, changed, kind, reason, kept)
         writes = [Write(_event_key(job.id, event.sequence), event.SerializeToString())]
+        if event.sequence == 2:
+            first = first_event(self._first_records[job.id])
+            writes.append(Write(_event_key(job.id, 1), first.SerializeToString()))
         if event.sequence > kept:
             writes.append(Write(_event_key(job.id, event.sequence - kept), None))
         return writes

@@ -16,7 +16,7 @@ from mumian.api.v1.job_pb2 import Allocation, Job, JobSpec
 from mumian_orchestrator.domain.allocation import allocation_of
 from mumian_orchestrator.domain.decision import Decision, PendingJob, Placement, TaskId
 from mumian_orchestrator.domain.handover import is_movable, successor_of
-from mumian_orchestrator.domain.job_state import is_live, task_of, tasks_to_place
+from mumian_orchestrator.domain.job_state import is_live, task_of, tasks_to_place, wants_placement
 from mumian_orchestrator.ports.clock import Clock
 from mumian_orchestrator.ports.engine import Engine
 from mumian_orchestrator.services.agent_sessions import AgentSessions
@@ -80,10 +80,13 @@ class PlanApplier:
         waiting: list[tuple[Job, Sequence[Explanation]]] = []
         for asked in pending:
             job = self._table.get(asked.job_id)
-            still = set(tasks_to_place(job)) if job else ()
-            if job is None or not still:
+            if job is None or not wants_placement(job):
                 continue
             job.ClearField("shortage")
+            if not planned[job.id]:
+                waiting.append((job, _stored(decision.explanations.get(job.id, ()))))
+                continue
+            still = set(tasks_to_place(job))
             wanted = [p for p in placements[job.id] if p.task in still]
             later = [p for p in by_eviction[job.id] if p.task in still and p not in wanted]
             if victims[job.id] and len(wanted) + len(later) == planned[job.id]:
@@ -105,9 +108,7 @@ class PlanApplier:
             paid = self._funding.reserve(job, [self._allocation(job, placement) for placement in wanted])
             if len(paid) < len(wanted):
                 unpaid.add(job.id)
-            explanations = decision.explanations.get(job.id, ())
-            for explanation in explanations:
-                del explanation.sites[SITES_EXPLAINED_MAX:]
+            explanations = _stored(decision.explanations.get(job.id, ()))
             if paid:
                 self._commit(job, paid, explanations)
             else:
@@ -236,6 +237,14 @@ class PlanApplier:
         )
         made.job_version = version or job.version
         return made
+
+
+def _stored(explanations: Sequence[Explanation]) -> Sequence[Explanation]:
+    """Of their sites those that are kept."""
+    for explanation in explanations:
+        if len(explanation.sites) > SITES_EXPLAINED_MAX:
+            del explanation.sites[SITES_EXPLAINED_MAX:]
+    return explanations
 
 
 def _by_job(placements: Sequence[Placement]) -> dict[str, list[Placement]]:

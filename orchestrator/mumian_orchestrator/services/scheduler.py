@@ -40,6 +40,8 @@ _PART_JOBS = 4
 # While callers wait to be let in, they have so many times as much of the event loop as what is placed: who is
 # answered can go on, and places are found as soon as they are all in.
 _OTHERS_SHARE = 3
+# The rank of a tenant that is alone: one that is looked at no more.
+_NO_RIVAL = (False, 0)
 
 
 class Scheduler:
@@ -153,7 +155,8 @@ class Scheduler:
             _, order, tenant_id = heapq.heappop(ranks)
             yield self._queue.pop(tenant_id)
             if tenant_id in self._queue.tenants():
-                heapq.heappush(ranks, (turns.rank(tenant_id), order, tenant_id))
+                rank = turns.rank(tenant_id) if ranks else _NO_RIVAL
+                heapq.heappush(ranks, (rank, order, tenant_id))
 
     async def _decide_or_wait(self, pending: list[PendingJob], turns: Turns) -> None:
         """Decide on jobs; what cannot be verified is not committed, and its jobs are looked at again later.

@@ -8,26 +8,29 @@ import secrets
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from google.protobuf.timestamp_pb2 import Timestamp
 from mumian.api.v1 import error_pb2, job_pb2
 from mumian.api.v1.job_pb2 import Job, JobSpec
 
 from mumian_orchestrator.domain.errors import FieldFault, RequestRefusedError, invalid
 from mumian_orchestrator.domain.job_spec import normalise
-from mumian_orchestrator.domain.job_state import task_count
+from mumian_orchestrator.domain.job_state import submitted, task_count
 from mumian_orchestrator.ports.clock import Clock
 from mumian_orchestrator.services.bundles import Bundles, names_bundles
 from mumian_orchestrator.services.durability import Durability
 from mumian_orchestrator.services.fair_queue import FairQueue
 from mumian_orchestrator.services.fleet import Fleet
-from mumian_orchestrator.services.job_table import ALLOCATIONS_PER_COMMIT, JOBS_PER_COMMIT, JobTable, NewJob
+from mumian_orchestrator.services.job_table import ALLOCATIONS_PER_COMMIT, JOBS_PER_COMMIT, JobTable
 from mumian_orchestrator.services.scheduler import Scheduler
 from mumian_orchestrator.services.secrets import Secrets
 from mumian_orchestrator.services.shares import Shares
 
 REQUEST_ID_LENGTH_MAX = 64
 SUBMISSIONS_MAX = 1000  # in one request
-# What one turn of the event loop takes up, and one commit stores: each spec twice, in its job and event.
+# What one turn of the event loop takes up.
 PART_JOBS, _PART_SPEC_BYTES = min(32, JOBS_PER_COMMIT), 256 * 1024
+# Of the end of an id; and how many are drawn at a time, for each draw asks the system.
+_ID_BYTES, _IDS_DRAWN = 4, 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +44,11 @@ class Submission:
 class _Part:
     """Jobs that are to be created together."""
 
-    def __init__(self) -> None:
-        self.created: dict[str, NewJob] = {}  # by request key
-        self.job_ids: dict[str, None] = {}
-        self.normal_forms: dict[str, JobSpec] = {}  # by digest: of many jobs that differ in nothing
+    def __init__(self, tenant_id: str, now: Timestamp) -> None:
+        self.tenant_id, self.now = tenant_id, now
+        self.created: dict[str, Job] = {}  # by request id
+        self.job_ids: set[str] = set()
+        self.alike: dict[bytes, Job] = {}  # what becomes of a spec, by its digest: many differ in nothing
 
 
 class Submissions:
@@ -69,7 +73,9 @@ class Submissions:
         self._table, self._fleet, self._scheduler, self._clock = table, fleet, scheduler, clock
         self._bundles, self._secrets, self._shares = bundles, secrets, shares
         self._turns, self._durability = turns, durability
-        self._in_flight: dict[str, asyncio.Future[None]] = {}
+        # By tenant and request id.
+        self._in_flight: dict[tuple[str, str], asyncio.Future[None]] = {}
+        self._drawn: list[str] = []  # ends of ids
 
     async def store(
         self, tenant_id: str, wanted: Sequence[Submission]
@@ -98,17 +104,17 @@ class Submissions:
     async def _store(self, tenant_id: str, part: Sequence[Submission]) -> Sequence[str | RequestRefusedError]:
         lacking = [await self._lacks(tenant_id, each) if names_bundles(each.spec) else None for each in part]
         # From here on nothing waits, so whatever another call takes up is either known here or comes later.
-        new = _Part()
-        outcomes = [
-            lacks or self._take_up(tenant_id, each, new) for lacks, each in zip(lacking, part, strict=True)
-        ]
+        new = _Part(tenant_id, self._clock.now())
+        outcomes = [lacks or self._take_up(each, new) for lacks, each in zip(lacking, part, strict=True)]
+        requests = [(tenant_id, each.request_id) for each in part]
         if new.created:
             durable = self._table.create(list(new.created.values()))
-            self._in_flight.update(dict.fromkeys(new.created, durable))
-            durable.add_done_callback(lambda done: self._landed(new.created, done))
+            created = [(tenant_id, request_id) for request_id in new.created]
+            self._in_flight.update(dict.fromkeys(created, durable))
+            durable.add_done_callback(lambda done: self._landed(created, done))
             for job_id in new.job_ids:
                 self._scheduler.evaluate(job_id)
-        awaited = [self._in_flight.get(f"{tenant_id}/{each.request_id}") for each in part]
+        awaited = [self._in_flight.get(request) for request in requests]
         late = await self._durability.wait_for_all({future for future in awaited if future is not None})
         for number, future in enumerate(awaited):
             if future is None or isinstance(outcomes[number], RequestRefusedError):
@@ -121,7 +127,7 @@ class Submissions:
 
     async def _lacks(self, tenant_id: str, wanted: Submission) -> RequestRefusedError | None:
         """Why a new job cannot be, for a bundle that is to be stored before it."""
-        if self._table.request(f"{tenant_id}/{wanted.request_id}") is not None:
+        if self._table.of_request(tenant_id, wanted.request_id) is not None:
             return None
         try:
             await self._bundles.require(tenant_id, wanted.spec)
@@ -129,42 +135,53 @@ class Submissions:
             return refused
         return None
 
-    def _take_up(self, tenant_id: str, wanted: Submission, new: _Part) -> str | RequestRefusedError:
+    def _take_up(self, wanted: Submission, new: _Part) -> str | RequestRefusedError:
+        """The id of the job that comes of a request id; one that is not there yet is added to the new."""
         try:
-            return self._job_of(tenant_id, wanted, new)
+            known = self._known(wanted.request_id, new)
+            digest = hashlib.sha256(wanted.spec.SerializeToString(deterministic=True)).digest()
+            if known is None:
+                return self._add(wanted, digest, new)
         except RequestRefusedError as refused:
             return refused
+        if known.spec_sha256 == digest:
+            return known.id
+        return RequestRefusedError(
+            error_pb2.ERROR_REASON_REQUEST_ID_REUSED,
+            f"request_id ({wanted.request_id}) was used for job {known.id} with another spec; use a new one",
+            [FieldFault("request_id", "was used with another spec")],
+        )
 
-    def _job_of(self, tenant_id: str, wanted: Submission, new: _Part) -> str:
-        """The id of the job that comes of a request id; one that is not there yet is added to the new."""
-        request_id = wanted.request_id
+    def _known(self, request_id: str, new: _Part) -> Job | None:
+        """The job that has come of a request id.
+
+        Raises:
+            RequestRefusedError: INVALID_FIELD.
+        """
         if not 0 < len(request_id) <= REQUEST_ID_LENGTH_MAX:
             length = len(request_id)
             advice = f"has {length} characters; make one of 1 to {REQUEST_ID_LENGTH_MAX} for each submission"
             raise invalid([FieldFault("request_id", advice)])
-        key = f"{tenant_id}/{request_id}"
-        digest = hashlib.sha256(wanted.spec.SerializeToString(deterministic=True)).hexdigest()
-        if key in new.created:
-            known_id, known_digest = new.created[key].job.id, new.created[key].digest
-        elif (known := self._table.request(key)) is not None:
-            known_id, known_digest = known.split()
-        else:
+        return new.created.get(request_id) or self._table.of_request(new.tenant_id, request_id)
+
+    def _add(self, wanted: Submission, digest: bytes, new: _Part) -> str:
+        """Add a job to the new ones.
+
+        Raises:
+            RequestRefusedError: as `store` says.
+        """
+        like = new.alike.get(digest)
+        if like is None:
             self._durability.refuse_when_full()
-            self._secrets.require(tenant_id, wanted.spec)
-            full = new.normal_forms.get(digest) or self.normalise(tenant_id, wanted.spec)
-            new.normal_forms[digest] = full
-            job_id, now = self._unused_id(full.name, new.job_ids), self._clock.now()
-            job = Job(id=job_id, tenant_id=tenant_id, spec=full, create_time=now, version=1)
-            new.created[key] = NewJob(job, key, digest)
-            new.job_ids[job_id] = None
-            return job_id
-        if known_digest != digest:
-            raise RequestRefusedError(
-                error_pb2.ERROR_REASON_REQUEST_ID_REUSED,
-                f"request_id ({request_id}) was used for job {known_id} with another spec; use a new one",
-                [FieldFault("request_id", "was used with another spec")],
-            )
-        return known_id
+            self._secrets.require(new.tenant_id, wanted.spec)
+            full = self.normalise(new.tenant_id, wanted.spec)
+            like = new.alike[digest] = submitted(new.tenant_id, full, digest, new.now)
+        job = Job()
+        job.CopyFrom(like)
+        job.id, job.request_id = self._unused_id(like.spec.name, new.job_ids), wanted.request_id
+        new.created[wanted.request_id] = job
+        new.job_ids.add(job.id)
+        return job.id
 
     def normalise(self, tenant_id: str, spec: JobSpec) -> JobSpec:
         """The spec with every default filled in, as far as the tenant may ask for it.
@@ -183,16 +200,19 @@ class Submissions:
             raise invalid([FieldFault("task_groups", advice)])
         return full
 
-    def _landed(self, keys: Iterable[str], done: asyncio.Future[None]) -> None:
+    def _landed(self, requests: Iterable[tuple[str, str]], done: asyncio.Future[None]) -> None:
         """Whoever repeats a request that was not stored is told so, for as long as this is asked."""
         if not done.cancelled() and done.exception() is None:
-            for key in keys:
-                self._in_flight.pop(key, None)
+            for request in requests:
+                self._in_flight.pop(request, None)
 
     def _unused_id(self, name: str, taken: Collection[str]) -> str:
         """Short enough to be typed, so one may be taken by chance: among 10,000 of a name, with 1.2 %."""
         while True:
-            job_id = f"{name}-{secrets.token_hex(4)}"
+            if not self._drawn:
+                drawn = secrets.token_hex(_IDS_DRAWN * _ID_BYTES)
+                self._drawn = [drawn[at : at + 2 * _ID_BYTES] for at in range(0, len(drawn), 2 * _ID_BYTES)]
+            job_id = f"{name}-{self._drawn.pop()}"
             if self._table.get(job_id) is None and job_id not in taken:
                 return job_id
 

@@ -36,6 +36,7 @@ _ROOM = frozenset(
 
 # Tasks that are not considered, by group, and why.
 Held = Mapping[str, tuple[int, str]]
+_NOT_HELD: Held = {}
 _NONE_LATER = Counter[str]()
 
 
@@ -57,35 +58,24 @@ class Turns:
 
     def admit(self, job: Job, tasks: Sequence[TaskId]) -> tuple[TaskId, ...]:
         """Those of the tasks that no quota holds back; of a gang all or none. From now on they count."""
-        quotas, demands = self._quotas(job), {group.name: demand_of(group) for group in job.spec.task_groups}
-        admitted: list[TaskId] = []
-        planned = NOTHING
-        held: dict[str, tuple[int, str]] = {}
-        for name, wanted in _by_group(tasks).items():
-            demand = demands[name]
-            room = min((quota.room(demand) for quota in quotas), default=len(wanted))
-            taken = wanted[:room]
-            admitted += taken
-            planned = planned.plus(demand, len(taken))
-            quotas = [quota.with_more(demand, len(taken)) for quota in quotas]
-            if len(taken) < len(wanted):
-                reason = next(filter(None, (quota.excess(demand) for quota in quotas)))
-                held[name] = len(wanted) - len(taken), reason
-        if held and job.spec.kind == job_pb2.JOB_KIND_GANG:
-            _, reason = next(iter(held.values()))
-            held = {name: (len(wanted), reason) for name, wanted in _by_group(tasks).items()}
-            admitted, planned = [], NOTHING
-        self._held[job.id] = held
-        project = job.tenant_id, job.spec.project
+        admitted = tuple(tasks)
+        if quotas := self._quotas(job):
+            admitted, self._held[job.id] = _within(quotas, job, tasks)
+        planned, groups = NOTHING, job.spec.task_groups
+        counts = {groups[0].name: len(admitted)} if len(groups) == 1 else _by_count(admitted)
+        for group in groups:
+            planned = planned.plus(demand_of(group), counts[group.name])
         self._planned[job.tenant_id] = self._planned[job.tenant_id].plus(planned)
-        self._planned_projects[project] = self._planned_projects[project].plus(planned)
-        return tuple(admitted)
+        if quotas:
+            project = job.tenant_id, job.spec.project
+            self._planned_projects[project] = self._planned_projects[project].plus(planned)
+        return admitted
 
     def held_only(self, job: Job) -> list[Explanation]:
         """Of a job none of whose tasks is considered: why."""
         return [
             Explanation(task_group=name, task_count=count, held_task_count=count, held_reason=reason)
-            for name, (count, reason) in self._held[job.id].items()
+            for name, (count, reason) in self._held.get(job.id, _NOT_HELD).items()
         ]
 
     def explain(self, asked: Sequence[PendingJob], claims: Sequence[PendingJob], decision: Decision) -> None:
@@ -102,8 +92,10 @@ class Turns:
             if job is None:
                 continue
             later = _by_count(whole.tasks) - _by_count(claim.tasks) if whole is not claim else _NONE_LATER
-            for explanation in decision.explanations.get(job.id, ()):
-                count, reason = self._held[job.id].get(explanation.task_group, (0, ""))
+            held = self._held.get(job.id, _NOT_HELD)
+            concerned = decision.explanations.get(job.id, ()) if held or later or gone else ()
+            for explanation in concerned:
+                count, reason = held.get(explanation.task_group, (0, ""))
                 explanation.task_count += count + later[explanation.task_group]
                 explanation.held_task_count, explanation.held_reason = count, reason
                 if any(rejection.filter in _ROOM for rejection in explanation.rejections):
@@ -137,6 +129,27 @@ class Turns:
             planned = self._planned_projects[job.tenant_id, project]
             quotas.append(Quota(f"project {project}", rules.projects[project], held.plus(planned)))
         return quotas
+
+
+def _within(
+    quotas: Sequence[Quota], job: Job, tasks: Sequence[TaskId]
+) -> tuple[tuple[TaskId, ...], dict[str, tuple[int, str]]]:
+    """Those of the tasks for which all quotas have room, and the others."""
+    demands = {group.name: demand_of(group) for group in job.spec.task_groups}
+    admitted: list[TaskId] = []
+    held: dict[str, tuple[int, str]] = {}
+    for name, wanted in _by_group(tasks).items():
+        demand = demands[name]
+        taken = wanted[: min(quota.room(demand) for quota in quotas)]
+        admitted += taken
+        quotas = [quota.with_more(demand, len(taken)) for quota in quotas]
+        if len(taken) < len(wanted):
+            reason = next(filter(None, (quota.excess(demand) for quota in quotas)))
+            held[name] = len(wanted) - len(taken), reason
+    if held and job.spec.kind == job_pb2.JOB_KIND_GANG:
+        _, reason = next(iter(held.values()))
+        return (), {name: (len(wanted), reason) for name, wanted in _by_group(tasks).items()}
+    return tuple(admitted), held
 
 
 def _by_count(tasks: Sequence[TaskId]) -> Counter[str]:

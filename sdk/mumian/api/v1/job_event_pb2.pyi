@@ -85,7 +85,8 @@ Global___JobEventKind: _TypeAlias = JobEventKind  # noqa: Y015
 
 @_typing.final
 class JobEvent(_message.Message):
-    """One change of a job, stored in the transaction of the change. Replaying a job's events, oldest
+    """One change of a job, stored in the transaction of the change; the first with the second, because until then
+    the job's own record is all that it says. Replaying a job's events, oldest
     first, gives the stored job but for its explanations.
     """
 

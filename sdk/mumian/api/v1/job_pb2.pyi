@@ -1001,6 +1001,8 @@ class Job(_message.Message):
     CANCEL_REQUESTED_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     ROLLOUT_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    SPEC_SHA256_FIELD_NUMBER: _builtins.int
     SHORTAGE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     tenant_id: _builtins.str
@@ -1012,6 +1014,11 @@ class Job(_message.Message):
     cancel_requested: _builtins.bool
     version: _builtins.int
     """Counts the specs that it has had, from 1."""
+    request_id: _builtins.str
+    """What it is the only job of: its tenant's request under this id, for a spec that has this digest as it was
+    sent. Set by the coordinator.
+    """
+    spec_sha256: _builtins.bytes
     @_builtins.property
     def spec(self) -> Global___JobSpec: ...
     @_builtins.property
@@ -1050,11 +1057,13 @@ class Job(_message.Message):
         cancel_requested: _builtins.bool = ...,
         version: _builtins.int = ...,
         rollout: Global___Rollout | None = ...,
+        request_id: _builtins.str = ...,
+        spec_sha256: _builtins.bytes = ...,
         shortage: _money_pb2.Shortage | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "rollout", b"rollout", "shortage", b"shortage", "spec", b"spec", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocations", b"allocations", "cancel_requested", b"cancel_requested", "create_time", b"create_time", "etag", b"etag", "explanations", b"explanations", "id", b"id", "rollout", b"rollout", "shortage", b"shortage", "spec", b"spec", "state", b"state", "state_message", b"state_message", "tenant_id", b"tenant_id", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocations", b"allocations", "cancel_requested", b"cancel_requested", "create_time", b"create_time", "etag", b"etag", "explanations", b"explanations", "id", b"id", "request_id", b"request_id", "rollout", b"rollout", "shortage", b"shortage", "spec", b"spec", "spec_sha256", b"spec_sha256", "state", b"state", "state_message", b"state_message", "tenant_id", b"tenant_id", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -94,7 +94,8 @@ class NetworkCoordinates:
     def fit(self, rounds: int) -> Iterator[None]:
         """Move all ends towards what is measured; estimates change when it has come to its end.
 
-        Yields after each round, of about 0.1 us a pair, so that a caller with other duties can see to them.
+        Yields after each piece of work, of about 0.1 us a pair, so that a caller with other duties can see to
+        them.
         """
         if not self._rtt_us:
             return
@@ -102,13 +103,19 @@ class NetworkCoordinates:
         one, other = np.array(self._one, np.intp), np.array(self._other, np.intp)
         log_rtt = np.log(np.fromiter(self._rtt_us.values(), np.float64))
         log_unit = float(np.median(log_rtt))
+        yield
         descent = _Descent(one, other, log_rtt - log_unit, self._start(index, log_unit))
+        yield
         step = _STEP_AGAIN if index.keys() <= self._index.keys() else _STEP
         for past in range(rounds):
             descent.step(step * (1 - past / rounds))
             yield
+        too_short = -descent.log_excess()
+        yield
+        log_errors = _log_errors(one, other, too_short, len(index))
+        yield
         self._index, self._places = index, _scaled(descent.places, log_unit)
-        self._log_errors = _log_errors(one, other, -descent.log_excess(), len(index))
+        self._log_errors = log_errors
 
     def estimate(self, from_id: str, to_id: str) -> Estimate | None:
         """The round-trip time between two ends; None when the last fit knew nothing of one of them."""

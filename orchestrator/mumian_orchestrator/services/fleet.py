@@ -15,7 +15,7 @@ from mumian.api.v1.job_pb2 import Allocation, Job
 
 from mumian_orchestrator.domain.job_state import holds_room
 from mumian_orchestrator.domain.rollout import group_of
-from mumian_orchestrator.domain.shares import Amount
+from mumian_orchestrator.domain.shares import NOTHING, Amount
 from mumian_orchestrator.ports.clock import Clock
 from mumian_orchestrator.ports.engine import Engine
 from mumian_orchestrator.ports.store import Write
@@ -59,7 +59,7 @@ class Fleet:
         self._nodes: dict[str, dict[str, Node]] = {}
         # Nodes that something runs on, of sites that have not said hello to this leader, by site.
         self._expected: dict[str, set[str]] = {}
-        self._capacity: Amount | None = None
+        self._capacity_of: dict[str, Amount] = {}  # by site
         self._links: dict[tuple[str, str], Link] = {}
         # When each site was last heard, by both clocks; and the sites that have been silent for too long.
         self._heard: dict[str, tuple[float, Timestamp]] = {}
@@ -110,7 +110,7 @@ class Fleet:
             if new[node_id] is not old[node_id]:
                 new[node_id].energy.CopyFrom(old[node_id].energy)
         self._nodes[site_id] = new
-        self._capacity = None
+        self._capacity_of[site_id] = _capacity(new.values())
         appeared = new.keys() - old.keys()
         booked = [
             (job, allocation)
@@ -187,13 +187,7 @@ class Fleet:
 
     def capacity(self) -> Amount:
         """All that the nodes have together, of whatever health."""
-        if self._capacity is None:
-            nodes = [node for of_site in self._nodes.values() for node in of_site.values()]
-            devices = sum(accelerator.count for node in nodes for accelerator in node.accelerators)
-            self._capacity = Amount(
-                sum(node.cpu_milli for node in nodes), sum(node.memory_mib for node in nodes), 1000 * devices
-            )
-        return self._capacity
+        return Amount(*map(sum, zip(NOTHING, *self._capacity_of.values(), strict=True)))
 
     def has_node(self, site_id: str, node_id: str) -> bool:
         """Whether the site has told of this node."""
@@ -318,6 +312,14 @@ class Fleet:
             if allocation.site_id in copies and holds_room(allocation):
                 copies[allocation.site_id].usage.allocation_count += 1
         return list(copies.values())
+
+
+def _capacity(nodes: Collection[Node]) -> Amount:
+    """All that some nodes have together."""
+    devices = sum(accelerator.count for node in nodes for accelerator in node.accelerators)
+    return Amount(
+        sum(node.cpu_milli for node in nodes), sum(node.memory_mib for node in nodes), 1000 * devices
+    )
 
 
 def _it_power_uw(node: Node) -> int:

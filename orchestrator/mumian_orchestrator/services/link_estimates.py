@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import math
 from collections.abc import Iterable, Iterator
 
 from mumian.api.v1.fleet_pb2 import FIGURE_SOURCE_MEASURED, FIGURE_SOURCE_MODELLED, Link
@@ -68,7 +69,8 @@ class LinkEstimates:
         if len(pairs) < _PAIRS_AT_ONCE:
             self._forget_old()
             self._turn = self._pairs()
-        if not self._unmeasured(pairs):
+        await asyncio.sleep(0)
+        if all(self._is_known(pair) for pair in pairs):
             return False
         await self._fit(self._p50)
         await self._fit(self._p99)
@@ -106,11 +108,12 @@ class LinkEstimates:
         yield from itertools.combinations(sorted(site_ids), 2)
 
     def _unmeasured(self, pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-        return [pair for pair in pairs if not (self._is_measured(*pair) or self._is_measured(*pair[::-1]))]
+        return [pair for pair in pairs if not self._is_known(pair)]
 
-    def _is_measured(self, from_id: str, to_id: str) -> bool:
-        measured_s = self._measured_s.get((from_id, to_id))
-        return measured_s is not None and self._clock.monotonic_s() - measured_s < FRESH_S
+    def _is_known(self, pair: tuple[str, str]) -> bool:
+        """Whether it is measured, from one end or from the other."""
+        since_s = self._clock.monotonic_s() - FRESH_S
+        return any(self._measured_s.get(key, -math.inf) > since_s for key in (pair, pair[::-1]))
 
     def _estimate(self, from_id: str, to_site_id: str) -> Link | None:
         p50, p99 = self._p50.estimate(from_id, to_site_id), self._p99.estimate(from_id, to_site_id)

@@ -370,6 +370,12 @@ def set_budget(tenant_id: str, month_microcny: int | None, year_microcny: int | 
     return Call(_MONEY, "SetBudget", request, lambda b: money.SetBudgetResponse.FromString(b).budget)
 
 
+def remove_budget(tenant_id: str, *, month: bool, year: bool) -> Call[Budget]:
+    """Take a tenant's limits away; neither named: both."""
+    request = money.RemoveBudgetRequest(tenant_id=tenant_id, month=month, year=year)
+    return Call(_MONEY, "RemoveBudget", request, lambda b: money.RemoveBudgetResponse.FromString(b).budget)
+
+
 def budget() -> Call[Budget]:
     """The tenant's budget."""
     request = money.GetBudgetRequest()

@@ -352,6 +352,10 @@ class Client:
         """For the platform's admins: limit what a tenant may spend; None leaves a limit as it is."""
         return self._unary(calls.set_budget(tenant_id, month_microcny, year_microcny))
 
+    def remove_budget(self, tenant_id: str, *, month: bool = False, year: bool = False) -> Budget:
+        """For the platform's admins: take a tenant's limits away, those named or both."""
+        return self._unary(calls.remove_budget(tenant_id, month=month, year=year))
+
     def budget(self) -> Budget:
         """What the tenant may spend, and what it has."""
         return self._unary(calls.budget())

@@ -9,6 +9,7 @@ from mumian.api.v1 import job_pb2
 from mumian_orchestrator.adapters.memory.key_value import MemoryCluster
 from mumian_orchestrator.adapters.memory.virtual_time import VirtualClock
 from mumian_orchestrator.domain.errors import RequestRefusedError
+from mumian_orchestrator.domain.money.holds import FOR_EVER_MS
 from mumian_orchestrator.domain.money.ledger_audit import audit_of
 from mumian_orchestrator.domain.periods import month_of
 from mumian_orchestrator.services.money.ledger_book import BudgetLimits, LedgerBook
@@ -246,13 +247,11 @@ async def test_a_tenant_without_a_budget_reserves_nothing_and_is_posted_all_the_
     assert (await audited(cluster)).posted_microcny == CNY
 
 
-async def test_a_limit_below_what_is_used_is_refused_and_so_are_refunds_of_what_was_not_charged() -> None:
+async def test_what_was_not_charged_is_not_given_back() -> None:
     async with leading(MemoryCluster(), HOURLY) as services:
         site = await joined(services)
         await services.treasury.set_budget("acme", 2 * CNY, None)
         job = await created(services, timed(), "a")
-        with pytest.raises(RequestRefusedError, match="spent or reserved already"):
-            await services.treasury.set_budget("acme", CNY, None)
         [allocation], start = job.allocations, CLOCK.now()
         with pytest.raises(RequestRefusedError, match="has not been charged"):
             await services.treasury.correct("acme", allocation.id, 0, "no", "r1", clawback=False)
@@ -272,3 +271,93 @@ async def test_a_limit_below_what_is_used_is_refused_and_so_are_refunds_of_what_
         assert fund(services)["spent"] == CNY - CNY // 4
         total = (await services.treasury.tenant_statement("acme", "2026-01")).total
         assert total.tenant_microcny == CNY - CNY // 4
+
+
+async def test_a_limit_below_what_is_used_lets_nothing_new_start_and_takes_nothing_back() -> None:
+    cluster = MemoryCluster()
+    whole = -(-CNY * 3_610_000 // 3_600_000)
+    async with leading(cluster, HOURLY) as services:
+        site = await joined(services)
+        await services.treasury.set_budget("acme", 5 * CNY, None)
+        [allocation] = (await created(services, timed(), "a")).allocations
+        await services.treasury.set_budget("acme", CNY // 2, None)
+        assert fund(services) == {"available": 0, "reserved": whole, "spent": 0}
+        waiting = await created(services, timed(), "b")
+        assert waiting.shortage.month_top_up_microcny == whole + (whole - CNY // 2)
+        start = CLOCK.now()
+        site.status(allocation.id, RUNNING, start_time=start)
+        await asyncio.sleep(HOUR_S / 4)
+        site.status(allocation.id, SUCCEEDED, start_time=start, end_time=CLOCK.now())
+        await asyncio.sleep(MOMENT_S)
+        # What came back is under the new limit only as far as that goes.
+        assert fund(services) == {"available": CNY // 4, "reserved": 0, "spent": CNY // 4}
+        still = services.admission.get("acme", waiting.id)
+        assert still.shortage.month_top_up_microcny == whole - CNY // 4
+        top_up = still.shortage.month_top_up_microcny
+        await services.treasury.set_budget("acme", CNY // 2 + top_up, None)
+        await asyncio.sleep(MOMENT_S)
+        assert services.admission.get("acme", waiting.id).allocations
+    await audited(cluster)
+
+
+async def test_without_its_budget_work_runs_on_for_ever_and_is_charged_as_it_is_metered() -> None:
+    cluster = MemoryCluster()
+    service = spec_of(kind=job_pb2.JOB_KIND_SERVICE)
+    async with leading(cluster, HOURLY) as services:
+        site = await joined(services)
+        await services.treasury.set_budget("acme", CNY, CNY)
+        [allocation] = (await created(services, service, "a")).allocations
+        start = CLOCK.now()
+        site.status(allocation.id, RUNNING, start_time=start)
+        await asyncio.sleep(0.6 * HOUR_S)
+        waiting = await created(services, timed(), "b")
+        assert services.admission.get("acme", allocation.job_id).HasField("shortage")
+        await services.treasury.remove_budget("acme", month=True, year=False)
+        assert waiting.shortage.year_top_up_microcny == waiting.shortage.month_top_up_microcny > 0
+        await asyncio.sleep(MOMENT_S)
+        left = services.admission.get("acme", waiting.id).shortage
+        assert left.year_top_up_microcny > 0 == left.month_top_up_microcny
+        # The leader dies once the removal is stored, and before any site is told of it.
+        await services.treasury.remove_budget("acme", month=False, year=True)
+    async with leading(cluster, HOURLY) as services:
+        site = await joined(services, services.admission.get("acme", allocation.job_id).allocations[0])
+        await asyncio.sleep(5)
+        assert not services.treasury.budget("acme").HasField("year_microcny")
+        assert services.admission.get("acme", waiting.id).allocations
+        told = [c.extend_funding.funded_ms for c in site.commands if c.HasField("extend_funding")]
+        assert told == [FOR_EVER_MS]
+        assert not services.admission.get("acme", allocation.job_id).HasField("shortage")
+        await asyncio.sleep(3 * HOUR_S)
+        # Another budget is for what is committed from now on.
+        await services.treasury.set_budget("acme", 0, None)
+        await asyncio.sleep(HOUR_S)
+        assert not services.admission.get("acme", allocation.job_id).HasField("shortage")
+        site.status(allocation.id, SUCCEEDED, start_time=start, end_time=CLOCK.now())
+        await asyncio.sleep(MOMENT_S)
+        receipt = services.admission.get("acme", allocation.job_id).allocations[0].receipt
+        assert receipt.forgone_microcny == 0
+        assert receipt.tenant_microcny == receipt.total_microcny > 4 * CNY
+        assert fund(services, "2026")["spent"] == CNY
+    await audited(cluster)
+
+
+async def test_a_budget_that_is_set_later_is_not_for_what_vouchers_have_renewed_without_it() -> None:
+    """The site would not end it at the end of a window, and its operator would bear all that is above."""
+    cluster = MemoryCluster()
+    async with leading(cluster, HOURLY) as services:
+        site = await joined(services)
+        for document in (POLICY, OWNERS):
+            await services.treasury.apply(document)
+        job = await created(services, spec_of(kind=job_pb2.JOB_KIND_SERVICE), "a")
+        [allocation], start = job.allocations, CLOCK.now()
+        assert allocation.funding.covered_ms and not allocation.funding.funded_ms
+        site.status(allocation.id, RUNNING, start_time=start)
+        await services.treasury.set_budget("acme", CNY, None)
+        await asyncio.sleep(4 * HOUR_S)
+        assert not services.admission.get("acme", job.id).HasField("shortage")
+        site.status(allocation.id, SUCCEEDED, start_time=start, end_time=CLOCK.now())
+        await asyncio.sleep(MOMENT_S)
+        receipt = services.admission.get("acme", job.id).allocations[0].receipt
+        assert receipt.forgone_microcny == 0 < receipt.voucher_microcny
+        assert fund(services) == {"available": CNY, "reserved": 0, "spent": 0}
+    await audited(cluster)

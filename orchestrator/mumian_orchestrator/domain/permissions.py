@@ -122,6 +122,7 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
     },
     "mumian.api.v1.MoneyService": {
         "SetBudget": changes(Permission.MONEY_MANAGE),
+        "RemoveBudget": changes(Permission.MONEY_MANAGE),
         "GetBudget": reads(Permission.MONEY_READ),
         "ApplyMoneyDocument": changes(Permission.PRICES_PUBLISH),
         "ListMoneyDocuments": reads(Permission.PRICES_READ),

@@ -12,7 +12,7 @@ from mumian.storage.v1.ledger_pb2 import Settlement
 
 from mumian_orchestrator.domain.job_state import is_live
 from mumian_orchestrator.domain.money import ledger
-from mumian_orchestrator.domain.money.holds import Amounts, amounts_of, charged, total_of
+from mumian_orchestrator.domain.money.holds import Amounts, amounts_of, charged, is_limited, total_of
 from mumian_orchestrator.domain.money.ledger import budget_of, pool_of, share_of
 from mumian_orchestrator.domain.periods import year_of
 from mumian_orchestrator.domain.receipt import receipt_of
@@ -57,7 +57,7 @@ class Receipts:
         whole = total_of(parts)
         receipt.voucher_microcny = whole.voucher
         # Only a budget makes what was reserved the most that may be asked for.
-        receipt.forgone_microcny = used.total - whole.total if funding.funded_ms else 0
+        receipt.forgone_microcny = used.total - whole.total if is_limited(funding) else 0
         receipt.tenant_microcny = receipt.total_microcny - receipt.forgone_microcny - whole.voucher
         if whole.voucher:
             receipt.voucher_policy_id = funding.voucher_policy_id

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import click
@@ -41,10 +41,33 @@ def show(session: Session) -> None:
 @shared_options
 @pass_session
 def set_(session: Session, tenant_id: str, month_microcny: int | None, year_microcny: int | None) -> None:
-    """Limit what TENANT may spend. A limit that is left out stays as it is; 0 lets nothing new start."""
+    """Limit what TENANT may spend. A limit that is left out stays as it is.
+
+    Below what is spent and reserved already, nothing new starts, and nothing gets more time.
+    """
     if month_microcny is None and year_microcny is None:
         raise click.UsageError("no limit is given; add --month CNY, --year CNY or both")
     made = session.client.set_budget(tenant_id, month_microcny=month_microcny, year_microcny=year_microcny)
+    if session.json:
+        print_json(made)
+        return
+    _print(session, made)
+    for warning in _warnings(made):
+        session.console.print(warning, soft_wrap=True)
+
+
+@budget.command()
+@click.argument("tenant_id", metavar="TENANT")
+@click.option("--month", "month", is_flag=True, help="Only the limit of each month.")
+@click.option("--year", "year", is_flag=True, help="Only the limit of each year.")
+@shared_options
+@pass_session
+def remove(session: Session, tenant_id: str, month: bool, year: bool) -> None:
+    """Take TENANT's budget away: nothing limits what it spends, nor how long its work runs.
+
+    To stop the spending instead: `mumian budget set TENANT --month 0`.
+    """
+    made = session.client.remove_budget(tenant_id, month=month, year=year)
     if session.json:
         print_json(made)
     else:
@@ -68,6 +91,23 @@ def _print(session: Session, shown: Budget) -> None:
     if shown.funds:
         session.console.print()
         session.console.print(funds_table(shown.funds))
+
+
+def _warnings(made: Budget) -> Iterator[str]:
+    """Of the month and the year in which a limit was set that is below what they have given already."""
+    limits = []
+    if made.HasField("month_microcny"):
+        limits.append((made.month_microcny, len("2026-11")))
+    if made.HasField("year_microcny"):
+        limits.append((made.year_microcny, len("2026")))
+    for limit, length in limits:
+        present = next(fund for fund in made.funds if len(fund.period) == length)  # newest first
+        given = present.reserved_microcny + present.spent_microcny
+        if given > limit:
+            yield (
+                f"CNY {figures.exact_cny(given)} of {present.period} are spent or reserved already: nothing "
+                "new starts in it, and what runs gets no more time than is reserved for it"
+            )
 
 
 def funds_table(funds: Iterable[Fund], *, with_owner: bool = False) -> Table:

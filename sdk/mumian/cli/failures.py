@@ -31,7 +31,6 @@ _BAD_INPUT = frozenset(
         "UNAUTHENTICATED",
         "PERMISSION_DENIED",
         "BUNDLE_NOT_FOUND",
-        "BUDGET_BELOW_USE",
         "NOT_CHARGED",
         "SITE_REVOKED",
         "JOIN_REFUSED",

@@ -30,6 +30,16 @@ class MoneyService(MoneyServiceServicer):
         return pb.SetBudgetResponse(budget=await self._treasury.set_budget(request.tenant_id, month, year))
 
     @unary
+    async def RemoveBudget(
+        self, request: pb.RemoveBudgetRequest, context: Context
+    ) -> pb.RemoveBudgetResponse:
+        both = request.month == request.year
+        budget = await self._treasury.remove_budget(
+            request.tenant_id, month=request.month or both, year=request.year or both
+        )
+        return pb.RemoveBudgetResponse(budget=budget)
+
+    @unary
     async def GetBudget(self, request: pb.GetBudgetRequest, context: Context) -> pb.GetBudgetResponse:
         return pb.GetBudgetResponse(budget=self._treasury.budget(tenant_of(context)))
 

@@ -14,6 +14,8 @@ from typing import NamedTuple
 from mumian.api.v1.money_pb2 import Funding, Hold
 
 HOUR_MS = 3_600_000
+# The `funded_ms` of what runs on after its tenant's budget was removed: longer than anything runs.
+FOR_EVER_MS = 2**53
 
 
 class Price(NamedTuple):
@@ -57,6 +59,11 @@ class Amounts(NamedTuple):
 
 
 NOTHING = Amounts(0, 0)
+
+
+def is_limited(funding: Funding) -> bool:
+    """Whether a budget limits how long an allocation runs, and what may be asked for it."""
+    return 0 < funding.funded_ms < FOR_EVER_MS
 
 
 def amounts_of(hold: Hold) -> Amounts:

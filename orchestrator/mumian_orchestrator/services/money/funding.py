@@ -20,7 +20,7 @@ from mumian.storage.v1 import ledger_pb2
 
 from mumian_orchestrator.domain.job_state import is_doomed, is_live, wants_placement
 from mumian_orchestrator.domain.money import ledger, vouchers
-from mumian_orchestrator.domain.money.holds import Amounts, Price, add_hold
+from mumian_orchestrator.domain.money.holds import FOR_EVER_MS, Amounts, Price, add_hold, is_limited
 from mumian_orchestrator.domain.money.ledger import budget_of, pool_of, share_of
 from mumian_orchestrator.domain.money.shortage import shortage_of
 from mumian_orchestrator.domain.money.vouchers import Terms, Work
@@ -30,6 +30,7 @@ from mumian_orchestrator.services.fleet import Fleet
 from mumian_orchestrator.services.job_table import ALLOCATIONS_PER_COMMIT, JobTable
 from mumian_orchestrator.services.money.documents import MoneyDocuments
 from mumian_orchestrator.services.money.ledger_book import (
+    BudgetLimits,
     Draft,
     FundKey,
     LedgerBook,
@@ -199,9 +200,7 @@ class Funding:
 
     def _keep(self, job: Job, allocation: Allocation, estimate: Estimate) -> None:
         """Reserve it with the allocation's next commit."""
-        tenant_id = job.tenant_id
-        limits = self._book.limits(tenant_id)
-        kept = allocation.funding
+        limits, kept = self._limits(job, allocation), allocation.funding
         if not kept.covered_ms:
             kept.rent_microcny_per_hour, kept.other_microcny_per_hour, kept.voucher_permille = estimate.price
             policy, enterprise = estimate.terms.policy, estimate.terms.enterprise
@@ -212,7 +211,7 @@ class Funding:
         if limits is not None:
             kept.funded_ms = kept.covered_ms
         month = month_of(self._book.now_ms())
-        owner, amounts = budget_of(tenant_id), estimate.amounts
+        owner, amounts = budget_of(job.tenant_id), estimate.amounts
         hold = Hold(
             month=month,
             rent_microcny=amounts.rent,
@@ -252,17 +251,23 @@ class Funding:
                 wake()
 
     async def _renew_all(self) -> None:
-        """Pay for another window of what has used up half of its last one."""
+        """Pay for another window of what has used up half of its last one; let go what nothing limits now."""
         now_ms = self._book.now_ms()
         found: dict[str, tuple[Job, list[Allocation]]] = {}
         for number, (job, allocation) in enumerate(self._table.live_allocations(), 1):
-            if allocation.HasField("funding") and self._is_running_out(job, allocation, now_ms):
+            if allocation.HasField("funding") and (
+                self._is_freed(job, allocation) or self._is_running_out(job, allocation, now_ms)
+            ):
                 found.setdefault(job.id, (job, []))[1].append(allocation)
             if number % _ALLOCATIONS_AT_ONCE == 0:
                 await asyncio.sleep(0)
         for job, allocations in found.values():
             if left := [allocation for allocation in allocations if is_live(allocation)]:
                 self._renew(job, left)
+
+    def _is_freed(self, job: Job, allocation: Allocation) -> bool:
+        """Whether the budget that limited it was removed."""
+        return is_limited(allocation.funding) and self._book.limits(job.tenant_id) is None
 
     def _is_running_out(self, job: Job, allocation: Allocation, now_ms: int) -> bool:
         if allocation.stop_requested or is_doomed(job) or not allocation.HasField("start_time"):
@@ -276,10 +281,15 @@ class Funding:
     def _renew(self, job: Job, allocations: Sequence[Allocation]) -> None:
         renewed, missing = [], None
         for allocation in allocations:
+            if self._is_freed(job, allocation):
+                allocation.funding.funded_ms = FOR_EVER_MS
+                renewed.append(allocation)
+                continue
             estimate = self._again(job, allocation)
-            missing = self._missing(job.tenant_id, [estimate], 1)
-            if missing is not None:
-                break
+            if self._limits(job, allocation) is not None:
+                missing = self._missing(job.tenant_id, [estimate], 1)
+                if missing is not None:
+                    break
             self._keep(job, allocation, estimate)
             renewed.append(allocation)
         if missing is not None and missing != job.shortage:
@@ -291,6 +301,11 @@ class Funding:
             part = renewed[start : start + ALLOCATIONS_PER_COMMIT]
             durable = self._table.commit(job, part, job_event_pb2.JOB_EVENT_KIND_FUNDED)
             self._background.start(self._extend(durable, part))
+
+    def _limits(self, job: Job, allocation: Allocation) -> BudgetLimits | None:
+        """What limits an allocation: a budget counts for what is committed after it was set."""
+        funding = allocation.funding
+        return self._book.limits(job.tenant_id) if not funding.covered_ms or is_limited(funding) else None
 
     def _again(self, job: Job, allocation: Allocation) -> Estimate:
         """Another window at the price of the first; vouchers pay for as long as their policy does."""

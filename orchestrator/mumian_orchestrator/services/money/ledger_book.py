@@ -31,7 +31,7 @@ from mumian_orchestrator.domain.money.ledger import (
     legs_of,
     page_hash,
 )
-from mumian_orchestrator.domain.periods import month_of, start_ms
+from mumian_orchestrator.domain.periods import month_of, start_ms, year_of
 from mumian_orchestrator.ports.clock import Clock
 from mumian_orchestrator.ports.store import Write
 
@@ -58,6 +58,9 @@ class BudgetLimits:
 
     month: int | None = None
     year: int | None = None
+
+
+_NO_LIMITS = BudgetLimits()
 
 
 class LedgerBook:
@@ -105,10 +108,11 @@ class LedgerBook:
 
     def limits(self, tenant_id: str) -> BudgetLimits | None:
         """A tenant's budget; None: it has none, and nothing limits it."""
-        return self._limits.get(tenant_id)
+        found = self._limits.get(tenant_id, _NO_LIMITS)
+        return None if found == _NO_LIMITS else found
 
     def tenants(self) -> Collection[str]:
-        """Those that have a budget."""
+        """Those that have a budget, or had one."""
         return self._limits
 
     def claimed_by(self, enterprise_id: str, contract: str) -> str:
@@ -116,22 +120,14 @@ class LedgerBook:
         return self._contracts.get(enterprise_id, {}).get(contract, "")
 
     def available(self, key: FundKey, limit: int) -> int:
-        """What may still be reserved of a fund that is to be granted `limit` in all."""
-        fund = self._funds.get(key)
-        if fund is None:
-            return limit - self._promised[key]
-        more = max(limit - _granted(fund), -fund.available_microcny)
-        return fund.available_microcny + more - self._promised[key]
-
-    def in_use(self, key: FundKey) -> int:
-        """What is spent, reserved, or about to be."""
+        """What may still be reserved of a fund that is to be granted `limit` in all; it may be below zero."""
         fund = self._funds.get(key, StoredFund())
-        return fund.reserved_microcny + fund.spent_microcny + self._promised[key]
+        return limit - fund.reserved_microcny - fund.spent_microcny - self._promised[key]
 
     def funds(self, owner: str) -> list[Fund]:
         """An owner's funds, newest first, years before their months; "voucher/": all that begin so."""
         found = [
-            _shown(key, fund)
+            self._shown(key, fund)
             for key, fund in self._funds.items()
             if key[0] == owner or (owner.endswith("/") and key[0].startswith(owner))
         ]
@@ -169,13 +165,36 @@ class LedgerBook:
         self._contracts.setdefault(enterprise_id, {})[contract] = policy_id
 
     def set_limits(self, tenant_id: str, limits: BudgetLimits) -> list[Write]:
-        """Change a budget, with what its present month and year are granted."""
+        """Change a budget, with what its present month and year are granted. What is not limited any more has
+        no more to give than it has given already.
+        """
         self._limits[tenant_id] = limits
-        owner, month = budget_of(tenant_id), month_of(self.now_ms())
-        wanted = {(owner, month): limits.month, (owner, month[:4]): limits.year}
-        granted = {key: limit for key, limit in wanted.items() if limit is not None}
+        owner = budget_of(tenant_id)
+        wanted = self._budget_now(owner)
+        granted = {
+            key: limit or 0 for key, limit in wanted.items() if limit is not None or key in self._funds
+        }
         entries = list(self._grants(granted, "the budget was set"))
         return [*self._page(entries), self._group(owner)]
+
+    def _budget_now(self, owner: str) -> dict[FundKey, int | None]:
+        """What a budget's present month and year are limited to."""
+        month, limits = month_of(self.now_ms()), self._limits.get(owner.partition("/")[2], _NO_LIMITS)
+        return {(owner, month): limits.month, (owner, year_of(month)): limits.year}
+
+    def _shown(self, key: FundKey, fund: StoredFund) -> Fund:
+        owner, period = key
+        limits = self._budget_now(owner) if owner.startswith("budget/") else {}
+        # What comes back to a fund that has had more than its limit is not there to be had again.
+        more = max((limits[key] or 0) - _granted(fund), -fund.available_microcny) if key in limits else 0
+        return Fund(
+            owner=owner,
+            period=period,
+            granted_microcny=_granted(fund) + more,
+            available_microcny=fund.available_microcny + more,
+            reserved_microcny=fund.reserved_microcny,
+            spent_microcny=fund.spent_microcny,
+        )
 
     def _count_promise(self, draft: Draft, sign: int) -> None:
         for account, microcny in draft.changes.items():
@@ -271,14 +290,3 @@ def _change(fund: StoredFund, part: str, microcny: int) -> None:
         fund.reserved_microcny += microcny
     elif part == SPENT:
         fund.spent_microcny += microcny
-
-
-def _shown(key: FundKey, fund: StoredFund) -> Fund:
-    return Fund(
-        owner=key[0],
-        period=key[1],
-        granted_microcny=_granted(fund),
-        available_microcny=fund.available_microcny,
-        reserved_microcny=fund.reserved_microcny,
-        spent_microcny=fund.spent_microcny,
-    )

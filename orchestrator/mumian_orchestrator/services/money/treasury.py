@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 
-from mumian.api.v1 import error_pb2
 from mumian.api.v1.money_pb2 import Budget, Fund, MoneyDocument, Statement, StatementLine
 from mumian.storage.v1.ledger_pb2 import LedgerEntry, LedgerPage
 
-from mumian_orchestrator.domain.errors import FieldFault, RequestRefusedError, invalid
+from mumian_orchestrator.domain.errors import FieldFault, invalid
 from mumian_orchestrator.domain.money.accounts import add_to_total, lines_of
 from mumian_orchestrator.domain.money.city_report import CityReport
 from mumian_orchestrator.domain.money.ledger import budget_of
-from mumian_orchestrator.domain.money.shortage import cny
 from mumian_orchestrator.domain.names import is_name
 from mumian_orchestrator.domain.pages import key_of, token_of
 from mumian_orchestrator.domain.periods import is_period, month_of, year_of
@@ -80,14 +78,13 @@ class Treasury:
     async def set_budget(
         self, tenant_id: str, month_microcny: int | None, year_microcny: int | None
     ) -> Budget:
-        """Limit a tenant; None leaves a limit as it is.
+        """Limit a tenant; None leaves a limit as it is. Below what is spent and reserved already, it lets
+        nothing new be reserved: a refusal would have to be raced against what runs and renews.
 
         Raises:
-            RequestRefusedError: INVALID_FIELD or BUDGET_BELOW_USE; nothing has changed.
+            RequestRefusedError: INVALID_FIELD; nothing has changed.
         """
-        faults = []
-        if not is_name(tenant_id):
-            faults.append(FieldFault("tenant_id", f"({tenant_id!r}) is no valid tenant; use a-z, 0-9 and -"))
+        faults = _faults_of(tenant_id)
         asked = {"month_microcny": month_microcny, "year_microcny": year_microcny}
         if month_microcny is None and year_microcny is None:
             faults.append(FieldFault("month_microcny", "or year_microcny must be given"))
@@ -101,19 +98,23 @@ class Treasury:
             before.month if month_microcny is None else month_microcny,
             before.year if year_microcny is None else year_microcny,
         )
-        month = month_of(self._book.now_ms())
-        for field, period, limit in (
-            ("month_microcny", month, limits.month),
-            ("year_microcny", year_of(month), limits.year),
-        ):
-            used = self._book.in_use((budget_of(tenant_id), period))
-            if limit is not None and limit < used:
-                raise RequestRefusedError(
-                    error_pb2.ERROR_REASON_BUDGET_BELOW_USE,
-                    f"CNY {cny(used)} of {period} are spent or reserved already; the limit "
-                    f"(CNY {cny(limit)}) must be at least that",
-                    [FieldFault(field, f"({limit}) must be at least {used}")],
-                )
+        return await self._set_limits(tenant_id, limits)
+
+    async def remove_budget(self, tenant_id: str, *, month: bool, year: bool) -> Budget:
+        """Take limits away, for what runs as well.
+
+        Raises:
+            RequestRefusedError: INVALID_FIELD; nothing has changed.
+        """
+        if faults := _faults_of(tenant_id):
+            raise invalid(faults)
+        before = self._book.limits(tenant_id)
+        if before is None:
+            return self.budget(tenant_id)
+        kept = BudgetLimits(None if month else before.month, None if year else before.year)
+        return await self._set_limits(tenant_id, kept)
+
+    async def _set_limits(self, tenant_id: str, limits: BudgetLimits) -> Budget:
         await self._log.append(self._book.set_limits(tenant_id, limits))
         self._scheduler.evaluate_waiting()
         return self.budget(tenant_id)
@@ -224,6 +225,12 @@ class Treasury:
             advice = "must be a month or a year from 2000 on, such as 2026-11 or 2026"
             raise invalid([FieldFault("period", f"({asked!r}) {advice}")])
         return asked or month_of(self._book.now_ms())
+
+
+def _faults_of(tenant_id: str) -> list[FieldFault]:
+    if is_name(tenant_id):
+        return []
+    return [FieldFault("tenant_id", f"({tenant_id!r}) is no valid tenant; use a-z, 0-9 and -")]
 
 
 def _entries_on(pages: Sequence[bytes]) -> list[LedgerEntry]:

@@ -80,8 +80,6 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """PERMISSION_DENIED; the token is unknown, has expired, or another key has used it"""
     ERROR_REASON_TOKEN_NOT_FOUND: _ErrorReason.ValueType  # 44
     """NOT_FOUND"""
-    ERROR_REASON_BUDGET_BELOW_USE: _ErrorReason.ValueType  # 50
-    """FAILED_PRECONDITION; more than the new limit is spent or reserved already"""
     ERROR_REASON_NO_MONEY: _ErrorReason.ValueType  # 52
     """made by the command line: tasks have a place, and wait for a budget"""
     ERROR_REASON_NOT_CHARGED: _ErrorReason.ValueType  # 51
@@ -156,8 +154,6 @@ ERROR_REASON_JOIN_REFUSED: ErrorReason.ValueType  # 43
 """PERMISSION_DENIED; the token is unknown, has expired, or another key has used it"""
 ERROR_REASON_TOKEN_NOT_FOUND: ErrorReason.ValueType  # 44
 """NOT_FOUND"""
-ERROR_REASON_BUDGET_BELOW_USE: ErrorReason.ValueType  # 50
-"""FAILED_PRECONDITION; more than the new limit is spent or reserved already"""
 ERROR_REASON_NO_MONEY: ErrorReason.ValueType  # 52
 """made by the command line: tasks have a place, and wait for a budget"""
 ERROR_REASON_NOT_CHARGED: ErrorReason.ValueType  # 51

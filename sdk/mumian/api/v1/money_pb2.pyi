@@ -39,7 +39,9 @@ class Funding(_message.Message):
     COVERED_MS_FIELD_NUMBER: _builtins.int
     SETTLED_FIELD_NUMBER: _builtins.int
     funded_ms: _builtins.int
-    """The task may run for so long from its start; its site ends it then by itself. 0: no budget limits it."""
+    """The task may run for so long from its start; its site ends it then by itself. 0: no budget limits it. 2^53: none
+    does any more, because its tenant's budget was removed.
+    """
     rent_microcny_per_hour: _builtins.int
     """Fixed when the allocation was committed: the most that an hour costs, and what vouchers pay of the rent."""
     other_microcny_per_hour: _builtins.int

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from mumian.api.v1 import money_pb2 as mumian_dot_api_dot_v1_dot_money__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!mumian/api/v1/money_service.proto\x12\rmumian.api.v1\x1a\x19mumian/api/v1/money.proto\"\x83\x01\n\x10SetBudgetRequest\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x1b\n\x0emonth_microcny\x18\x02 \x01(\x04H\x00\x88\x01\x01\x12\x1a\n\ryear_microcny\x18\x03 \x01(\x04H\x01\x88\x01\x01\x42\x11\n\x0f_month_microcnyB\x10\n\x0e_year_microcny\":\n\x11SetBudgetResponse\x12%\n\x06\x62udget\x18\x01 \x01(\x0b\x32\x15.mumian.api.v1.Budget\"\x12\n\x10GetBudgetRequest\":\n\x11GetBudgetResponse\x12%\n\x06\x62udget\x18\x01 \x01(\x0b\x32\x15.mumian.api.v1.Budget\")\n\x19\x41pplyMoneyDocumentRequest\x12\x0c\n\x04text\x18\x01 \x01(\t\"L\n\x1a\x41pplyMoneyDocumentResponse\x12.\n\x08\x64ocument\x18\x01 \x01(\x0b\x32\x1c.mumian.api.v1.MoneyDocument\"\x1b\n\x19ListMoneyDocumentsRequest\"M\n\x1aListMoneyDocumentsResponse\x12/\n\tdocuments\x18\x01 \x03(\x0b\x32\x1c.mumian.api.v1.MoneyDocument\"9\n\x13GetStatementRequest\x12\x0e\n\x06period\x18\x01 \x01(\t\x12\x12\n\npage_token\x18\x02 \x01(\t\"C\n\x14GetStatementResponse\x12+\n\tstatement\x18\x01 \x01(\x0b\x32\x18.mumian.api.v1.Statement\"V\n\x1bGetOperatorStatementRequest\x12\x13\n\x0boperator_id\x18\x01 \x01(\t\x12\x0e\n\x06period\x18\x02 \x01(\t\x12\x12\n\npage_token\x18\x03 \x01(\t\"K\n\x1cGetOperatorStatementResponse\x12+\n\tstatement\x18\x01 \x01(\x0b\x32\x18.mumian.api.v1.Statement\"x\n\x17RefundAllocationRequest\x12\x15\n\rallocation_id\x18\x01 \x01(\t\x12\x10\n\x08microcny\x18\x02 \x01(\x04\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x10\n\x08\x63lawback\x18\x04 \x01(\x08\x12\x12\n\nrequest_id\x18\x05 \x01(\t\"F\n\x18RefundAllocationResponse\x12*\n\x04line\x18\x01 \x01(\x0b\x32\x1c.mumian.api.v1.StatementLine\"\x19\n\x17ListVoucherFundsRequest\">\n\x18ListVoucherFundsResponse\x12\"\n\x05\x66unds\x18\x01 \x03(\x0b\x32\x13.mumian.api.v1.Fund\"$\n\x14GetCityReportRequest\x12\x0c\n\x04year\x18\x01 \x01(\t\"2\n\x15GetCityReportResponse\x12\x0b\n\x03\x63sv\x18\x01 \x01(\t\x12\x0c\n\x04html\x18\x02 \x01(\t2\xf4\x06\n\x0cMoneyService\x12N\n\tSetBudget\x12\x1f.mumian.api.v1.SetBudgetRequest\x1a .mumian.api.v1.SetBudgetResponse\x12N\n\tGetBudget\x12\x1f.mumian.api.v1.GetBudgetRequest\x1a .mumian.api.v1.GetBudgetResponse\x12i\n\x12\x41pplyMoneyDocument\x12(.mumian.api.v1.ApplyMoneyDocumentRequest\x1a).mumian.api.v1.ApplyMoneyDocumentResponse\x12i\n\x12ListMoneyDocuments\x12(.mumian.api.v1.ListMoneyDocumentsRequest\x1a).mumian.api.v1.ListMoneyDocumentsResponse\x12W\n\x0cGetStatement\x12\".mumian.api.v1.GetStatementRequest\x1a#.mumian.api.v1.GetStatementResponse\x12o\n\x14GetOperatorStatement\x12*.mumian.api.v1.GetOperatorStatementRequest\x1a+.mumian.api.v1.GetOperatorStatementResponse\x12\x63\n\x10RefundAllocation\x12&.mumian.api.v1.RefundAllocationRequest\x1a\'.mumian.api.v1.RefundAllocationResponse\x12\x63\n\x10ListVoucherFunds\x12&.mumian.api.v1.ListVoucherFundsRequest\x1a\'.mumian.api.v1.ListVoucherFundsResponse\x12Z\n\rGetCityReport\x12#.mumian.api.v1.GetCityReportRequest\x1a$.mumian.api.v1.GetCityReportResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!mumian/api/v1/money_service.proto\x12\rmumian.api.v1\x1a\x19mumian/api/v1/money.proto\"\x83\x01\n\x10SetBudgetRequest\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x1b\n\x0emonth_microcny\x18\x02 \x01(\x04H\x00\x88\x01\x01\x12\x1a\n\ryear_microcny\x18\x03 \x01(\x04H\x01\x88\x01\x01\x42\x11\n\x0f_month_microcnyB\x10\n\x0e_year_microcny\":\n\x11SetBudgetResponse\x12%\n\x06\x62udget\x18\x01 \x01(\x0b\x32\x15.mumian.api.v1.Budget\"E\n\x13RemoveBudgetRequest\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\r\n\x05month\x18\x02 \x01(\x08\x12\x0c\n\x04year\x18\x03 \x01(\x08\"=\n\x14RemoveBudgetResponse\x12%\n\x06\x62udget\x18\x01 \x01(\x0b\x32\x15.mumian.api.v1.Budget\"\x12\n\x10GetBudgetRequest\":\n\x11GetBudgetResponse\x12%\n\x06\x62udget\x18\x01 \x01(\x0b\x32\x15.mumian.api.v1.Budget\")\n\x19\x41pplyMoneyDocumentRequest\x12\x0c\n\x04text\x18\x01 \x01(\t\"L\n\x1a\x41pplyMoneyDocumentResponse\x12.\n\x08\x64ocument\x18\x01 \x01(\x0b\x32\x1c.mumian.api.v1.MoneyDocument\"\x1b\n\x19ListMoneyDocumentsRequest\"M\n\x1aListMoneyDocumentsResponse\x12/\n\tdocuments\x18\x01 \x03(\x0b\x32\x1c.mumian.api.v1.MoneyDocument\"9\n\x13GetStatementRequest\x12\x0e\n\x06period\x18\x01 \x01(\t\x12\x12\n\npage_token\x18\x02 \x01(\t\"C\n\x14GetStatementResponse\x12+\n\tstatement\x18\x01 \x01(\x0b\x32\x18.mumian.api.v1.Statement\"V\n\x1bGetOperatorStatementRequest\x12\x13\n\x0boperator_id\x18\x01 \x01(\t\x12\x0e\n\x06period\x18\x02 \x01(\t\x12\x12\n\npage_token\x18\x03 \x01(\t\"K\n\x1cGetOperatorStatementResponse\x12+\n\tstatement\x18\x01 \x01(\x0b\x32\x18.mumian.api.v1.Statement\"x\n\x17RefundAllocationRequest\x12\x15\n\rallocation_id\x18\x01 \x01(\t\x12\x10\n\x08microcny\x18\x02 \x01(\x04\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x10\n\x08\x63lawback\x18\x04 \x01(\x08\x12\x12\n\nrequest_id\x18\x05 \x01(\t\"F\n\x18RefundAllocationResponse\x12*\n\x04line\x18\x01 \x01(\x0b\x32\x1c.mumian.api.v1.StatementLine\"\x19\n\x17ListVoucherFundsRequest\">\n\x18ListVoucherFundsResponse\x12\"\n\x05\x66unds\x18\x01 \x03(\x0b\x32\x13.mumian.api.v1.Fund\"$\n\x14GetCityReportRequest\x12\x0c\n\x04year\x18\x01 \x01(\t\"2\n\x15GetCityReportResponse\x12\x0b\n\x03\x63sv\x18\x01 \x01(\t\x12\x0c\n\x04html\x18\x02 \x01(\t2\xcd\x07\n\x0cMoneyService\x12N\n\tSetBudget\x12\x1f.mumian.api.v1.SetBudgetRequest\x1a .mumian.api.v1.SetBudgetResponse\x12W\n\x0cRemoveBudget\x12\".mumian.api.v1.RemoveBudgetRequest\x1a#.mumian.api.v1.RemoveBudgetResponse\x12N\n\tGetBudget\x12\x1f.mumian.api.v1.GetBudgetRequest\x1a .mumian.api.v1.GetBudgetResponse\x12i\n\x12\x41pplyMoneyDocument\x12(.mumian.api.v1.ApplyMoneyDocumentRequest\x1a).mumian.api.v1.ApplyMoneyDocumentResponse\x12i\n\x12ListMoneyDocuments\x12(.mumian.api.v1.ListMoneyDocumentsRequest\x1a).mumian.api.v1.ListMoneyDocumentsResponse\x12W\n\x0cGetStatement\x12\".mumian.api.v1.GetStatementRequest\x1a#.mumian.api.v1.GetStatementResponse\x12o\n\x14GetOperatorStatement\x12*.mumian.api.v1.GetOperatorStatementRequest\x1a+.mumian.api.v1.GetOperatorStatementResponse\x12\x63\n\x10RefundAllocation\x12&.mumian.api.v1.RefundAllocationRequest\x1a\'.mumian.api.v1.RefundAllocationResponse\x12\x63\n\x10ListVoucherFunds\x12&.mumian.api.v1.ListVoucherFundsRequest\x1a\'.mumian.api.v1.ListVoucherFundsResponse\x12Z\n\rGetCityReport\x12#.mumian.api.v1.GetCityReportRequest\x1a$.mumian.api.v1.GetCityReportResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,38 +36,42 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SETBUDGETREQUEST']._serialized_end=211
   _globals['_SETBUDGETRESPONSE']._serialized_start=213
   _globals['_SETBUDGETRESPONSE']._serialized_end=271
-  _globals['_GETBUDGETREQUEST']._serialized_start=273
-  _globals['_GETBUDGETREQUEST']._serialized_end=291
-  _globals['_GETBUDGETRESPONSE']._serialized_start=293
-  _globals['_GETBUDGETRESPONSE']._serialized_end=351
-  _globals['_APPLYMONEYDOCUMENTREQUEST']._serialized_start=353
-  _globals['_APPLYMONEYDOCUMENTREQUEST']._serialized_end=394
-  _globals['_APPLYMONEYDOCUMENTRESPONSE']._serialized_start=396
-  _globals['_APPLYMONEYDOCUMENTRESPONSE']._serialized_end=472
-  _globals['_LISTMONEYDOCUMENTSREQUEST']._serialized_start=474
-  _globals['_LISTMONEYDOCUMENTSREQUEST']._serialized_end=501
-  _globals['_LISTMONEYDOCUMENTSRESPONSE']._serialized_start=503
-  _globals['_LISTMONEYDOCUMENTSRESPONSE']._serialized_end=580
-  _globals['_GETSTATEMENTREQUEST']._serialized_start=582
-  _globals['_GETSTATEMENTREQUEST']._serialized_end=639
-  _globals['_GETSTATEMENTRESPONSE']._serialized_start=641
-  _globals['_GETSTATEMENTRESPONSE']._serialized_end=708
-  _globals['_GETOPERATORSTATEMENTREQUEST']._serialized_start=710
-  _globals['_GETOPERATORSTATEMENTREQUEST']._serialized_end=796
-  _globals['_GETOPERATORSTATEMENTRESPONSE']._serialized_start=798
-  _globals['_GETOPERATORSTATEMENTRESPONSE']._serialized_end=873
-  _globals['_REFUNDALLOCATIONREQUEST']._serialized_start=875
-  _globals['_REFUNDALLOCATIONREQUEST']._serialized_end=995
-  _globals['_REFUNDALLOCATIONRESPONSE']._serialized_start=997
-  _globals['_REFUNDALLOCATIONRESPONSE']._serialized_end=1067
-  _globals['_LISTVOUCHERFUNDSREQUEST']._serialized_start=1069
-  _globals['_LISTVOUCHERFUNDSREQUEST']._serialized_end=1094
-  _globals['_LISTVOUCHERFUNDSRESPONSE']._serialized_start=1096
-  _globals['_LISTVOUCHERFUNDSRESPONSE']._serialized_end=1158
-  _globals['_GETCITYREPORTREQUEST']._serialized_start=1160
-  _globals['_GETCITYREPORTREQUEST']._serialized_end=1196
-  _globals['_GETCITYREPORTRESPONSE']._serialized_start=1198
-  _globals['_GETCITYREPORTRESPONSE']._serialized_end=1248
-  _globals['_MONEYSERVICE']._serialized_start=1251
-  _globals['_MONEYSERVICE']._serialized_end=2135
+  _globals['_REMOVEBUDGETREQUEST']._serialized_start=273
+  _globals['_REMOVEBUDGETREQUEST']._serialized_end=342
+  _globals['_REMOVEBUDGETRESPONSE']._serialized_start=344
+  _globals['_REMOVEBUDGETRESPONSE']._serialized_end=405
+  _globals['_GETBUDGETREQUEST']._serialized_start=407
+  _globals['_GETBUDGETREQUEST']._serialized_end=425
+  _globals['_GETBUDGETRESPONSE']._serialized_start=427
+  _globals['_GETBUDGETRESPONSE']._serialized_end=485
+  _globals['_APPLYMONEYDOCUMENTREQUEST']._serialized_start=487
+  _globals['_APPLYMONEYDOCUMENTREQUEST']._serialized_end=528
+  _globals['_APPLYMONEYDOCUMENTRESPONSE']._serialized_start=530
+  _globals['_APPLYMONEYDOCUMENTRESPONSE']._serialized_end=606
+  _globals['_LISTMONEYDOCUMENTSREQUEST']._serialized_start=608
+  _globals['_LISTMONEYDOCUMENTSREQUEST']._serialized_end=635
+  _globals['_LISTMONEYDOCUMENTSRESPONSE']._serialized_start=637
+  _globals['_LISTMONEYDOCUMENTSRESPONSE']._serialized_end=714
+  _globals['_GETSTATEMENTREQUEST']._serialized_start=716
+  _globals['_GETSTATEMENTREQUEST']._serialized_end=773
+  _globals['_GETSTATEMENTRESPONSE']._serialized_start=775
+  _globals['_GETSTATEMENTRESPONSE']._serialized_end=842
+  _globals['_GETOPERATORSTATEMENTREQUEST']._serialized_start=844
+  _globals['_GETOPERATORSTATEMENTREQUEST']._serialized_end=930
+  _globals['_GETOPERATORSTATEMENTRESPONSE']._serialized_start=932
+  _globals['_GETOPERATORSTATEMENTRESPONSE']._serialized_end=1007
+  _globals['_REFUNDALLOCATIONREQUEST']._serialized_start=1009
+  _globals['_REFUNDALLOCATIONREQUEST']._serialized_end=1129
+  _globals['_REFUNDALLOCATIONRESPONSE']._serialized_start=1131
+  _globals['_REFUNDALLOCATIONRESPONSE']._serialized_end=1201
+  _globals['_LISTVOUCHERFUNDSREQUEST']._serialized_start=1203
+  _globals['_LISTVOUCHERFUNDSREQUEST']._serialized_end=1228
+  _globals['_LISTVOUCHERFUNDSRESPONSE']._serialized_start=1230
+  _globals['_LISTVOUCHERFUNDSRESPONSE']._serialized_end=1292
+  _globals['_GETCITYREPORTREQUEST']._serialized_start=1294
+  _globals['_GETCITYREPORTREQUEST']._serialized_end=1330
+  _globals['_GETCITYREPORTRESPONSE']._serialized_start=1332
+  _globals['_GETCITYREPORTRESPONSE']._serialized_end=1382
+  _globals['_MONEYSERVICE']._serialized_start=1385
+  _globals['_MONEYSERVICE']._serialized_end=2358
 # @@protoc_insertion_point(module_scope)

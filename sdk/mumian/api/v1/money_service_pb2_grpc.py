@@ -40,6 +40,11 @@ class MoneyServiceStub:
                 request_serializer=mumian_dot_api_dot_v1_dot_money__service__pb2.SetBudgetRequest.SerializeToString,
                 response_deserializer=mumian_dot_api_dot_v1_dot_money__service__pb2.SetBudgetResponse.FromString,
                 _registered_method=True)
+        self.RemoveBudget = channel.unary_unary(
+                '/mumian.api.v1.MoneyService/RemoveBudget',
+                request_serializer=mumian_dot_api_dot_v1_dot_money__service__pb2.RemoveBudgetRequest.SerializeToString,
+                response_deserializer=mumian_dot_api_dot_v1_dot_money__service__pb2.RemoveBudgetResponse.FromString,
+                _registered_method=True)
         self.GetBudget = channel.unary_unary(
                 '/mumian.api.v1.MoneyService/GetBudget',
                 request_serializer=mumian_dot_api_dot_v1_dot_money__service__pb2.GetBudgetRequest.SerializeToString,
@@ -87,8 +92,15 @@ class MoneyServiceServicer:
     """
 
     def SetBudget(self, request, context):
-        """Limits what a tenant may spend. What it has spent and reserved stays; a limit below that is refused.
-        Idempotent.
+        """Limits what a tenant may spend. What it has spent and reserved stays; with a limit below that, nothing new is
+        reserved. Idempotent.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveBudget(self, request, context):
+        """Takes limits away, for what runs as well. Idempotent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -159,6 +171,11 @@ def add_MoneyServiceServicer_to_server(servicer, server):
                     request_deserializer=mumian_dot_api_dot_v1_dot_money__service__pb2.SetBudgetRequest.FromString,
                     response_serializer=mumian_dot_api_dot_v1_dot_money__service__pb2.SetBudgetResponse.SerializeToString,
             ),
+            'RemoveBudget': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveBudget,
+                    request_deserializer=mumian_dot_api_dot_v1_dot_money__service__pb2.RemoveBudgetRequest.FromString,
+                    response_serializer=mumian_dot_api_dot_v1_dot_money__service__pb2.RemoveBudgetResponse.SerializeToString,
+            ),
             'GetBudget': grpc.unary_unary_rpc_method_handler(
                     servicer.GetBudget,
                     request_deserializer=mumian_dot_api_dot_v1_dot_money__service__pb2.GetBudgetRequest.FromString,
@@ -228,6 +245,33 @@ class MoneyService:
             '/mumian.api.v1.MoneyService/SetBudget',
             mumian_dot_api_dot_v1_dot_money__service__pb2.SetBudgetRequest.SerializeToString,
             mumian_dot_api_dot_v1_dot_money__service__pb2.SetBudgetResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveBudget(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mumian.api.v1.MoneyService/RemoveBudget',
+            mumian_dot_api_dot_v1_dot_money__service__pb2.RemoveBudgetRequest.SerializeToString,
+            mumian_dot_api_dot_v1_dot_money__service__pb2.RemoveBudgetResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -34,9 +34,11 @@ class MoneyServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> MoneyServiceAsyncStub: ...
     SetBudget: _grpc.UnaryUnaryMultiCallable[_money_service_pb2.SetBudgetRequest, _money_service_pb2.SetBudgetResponse]
-    """Limits what a tenant may spend. What it has spent and reserved stays; a limit below that is refused.
-    Idempotent.
+    """Limits what a tenant may spend. What it has spent and reserved stays; with a limit below that, nothing new is
+    reserved. Idempotent.
     """
+    RemoveBudget: _grpc.UnaryUnaryMultiCallable[_money_service_pb2.RemoveBudgetRequest, _money_service_pb2.RemoveBudgetResponse]
+    """Takes limits away, for what runs as well. Idempotent."""
     GetBudget: _grpc.UnaryUnaryMultiCallable[_money_service_pb2.GetBudgetRequest, _money_service_pb2.GetBudgetResponse]
     """The calling tenant's budget."""
     ApplyMoneyDocument: _grpc.UnaryUnaryMultiCallable[_money_service_pb2.ApplyMoneyDocumentRequest, _money_service_pb2.ApplyMoneyDocumentResponse]
@@ -62,9 +64,11 @@ class MoneyServiceAsyncStub(MoneyServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     SetBudget: _aio.UnaryUnaryMultiCallable[_money_service_pb2.SetBudgetRequest, _money_service_pb2.SetBudgetResponse]  # type: ignore[assignment]
-    """Limits what a tenant may spend. What it has spent and reserved stays; a limit below that is refused.
-    Idempotent.
+    """Limits what a tenant may spend. What it has spent and reserved stays; with a limit below that, nothing new is
+    reserved. Idempotent.
     """
+    RemoveBudget: _aio.UnaryUnaryMultiCallable[_money_service_pb2.RemoveBudgetRequest, _money_service_pb2.RemoveBudgetResponse]  # type: ignore[assignment]
+    """Takes limits away, for what runs as well. Idempotent."""
     GetBudget: _aio.UnaryUnaryMultiCallable[_money_service_pb2.GetBudgetRequest, _money_service_pb2.GetBudgetResponse]  # type: ignore[assignment]
     """The calling tenant's budget."""
     ApplyMoneyDocument: _aio.UnaryUnaryMultiCallable[_money_service_pb2.ApplyMoneyDocumentRequest, _money_service_pb2.ApplyMoneyDocumentResponse]  # type: ignore[assignment]
@@ -93,9 +97,17 @@ class MoneyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _money_service_pb2.SetBudgetRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_money_service_pb2.SetBudgetResponse, _abc.Awaitable[_money_service_pb2.SetBudgetResponse]]:
-        """Limits what a tenant may spend. What it has spent and reserved stays; a limit below that is refused.
-        Idempotent.
+        """Limits what a tenant may spend. What it has spent and reserved stays; with a limit below that, nothing new is
+        reserved. Idempotent.
         """
+
+    @_abc_1.abstractmethod
+    def RemoveBudget(
+        self,
+        request: _money_service_pb2.RemoveBudgetRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_money_service_pb2.RemoveBudgetResponse, _abc.Awaitable[_money_service_pb2.RemoveBudgetResponse]]:
+        """Takes limits away, for what runs as well. Idempotent."""
 
     @_abc_1.abstractmethod
     def GetBudget(

@@ -149,8 +149,10 @@ class FairQueue:
         for tenants in (self._under_way_of, self._waiting):
             if len(tenants) > (tenant_id in tenants):
                 return False
-        others_s = (at_s for other, at_s in reversed(self._here_at_s.items()) if other != tenant_id)
-        return next(others_s, -_LATELY_S) <= asyncio.get_running_loop().time() - _LATELY_S
+        for other, here_at_s in reversed(self._here_at_s.items()):
+            if other != tenant_id:
+                return here_at_s <= asyncio.get_running_loop().time() - _LATELY_S
+        return True
 
     def _note(self, tenant_id: str) -> None:
         now_s = asyncio.get_running_loop().time()
@@ -171,17 +173,12 @@ class FairQueue:
         self._admit_next()
 
     def _admit_next(self) -> None:
-        while (tenant_id := self._whose_turn()) is not None:
-            request = self._waiting[tenant_id][0]
-            if request.admitted.done():  # it went away
-                self._take(tenant_id)
-            elif self._may_admit():
-                self._take(tenant_id)
+        while self._may_admit() and (tenant_id := self._whose_turn()) is not None:
+            request = self._take(tenant_id)
+            if not request.admitted.done():  # else it went away
                 self._left[tenant_id] -= request.count
                 self._admit(tenant_id, request.count)
                 request.admitted.set_result(None)
-            else:
-                return
 
     def _whose_turn(self) -> str | None:
         """The first that has something left in this round; whoever has not waits for the next.
@@ -210,14 +207,15 @@ class FairQueue:
     def _left_of(self, tenant_id: str) -> int:
         return self._left.setdefault(tenant_id, self._weight(tenant_id))
 
-    def _take(self, tenant_id: str) -> None:
+    def _take(self, tenant_id: str) -> _Waiting:
         """Take the first request out of its line."""
         requests = self._waiting[tenant_id]
-        count = requests.popleft().count
-        self.waiting -= count
-        self._waiting_of[tenant_id] -= count
+        first = requests.popleft()
+        self.waiting -= first.count
+        self._waiting_of[tenant_id] -= first.count
         if not requests:
             del self._waiting[tenant_id], self._waiting_of[tenant_id]
+        return first
 
     def _weight(self, tenant_id: str) -> int:
         return max(1, self._weights.get(tenant_id, 1))

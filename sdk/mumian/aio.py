@@ -430,7 +430,8 @@ class AsyncClient:
                 )
             except grpc.RpcError as error:
                 pause_s = attempts.pause_after_s(error)
-                self._endpoints.move_on()
+                if not attempts.is_to_stay:
+                    self._endpoints.move_on()
             else:
                 self._answered = True
                 return result
@@ -467,7 +468,8 @@ class AsyncClient:
                 if end_s is not None and time.monotonic() >= end_s:
                     raise no_end_in_time(job_id, timeout_s) from None
                 pause_s = attempts.pause_after_break_s(error, worked=worked, resumable=call.resumable)
-                self._endpoints.move_on()
+                if not attempts.is_to_stay:
+                    self._endpoints.move_on()
             finally:
                 responses.cancel()
             await asyncio.sleep(pause_s)

@@ -428,7 +428,8 @@ class Client:
                 result = send(call.request, timeout=attempts.timeout_s(), metadata=self._connection.metadata)
             except grpc.RpcError as error:
                 pause_s = attempts.pause_after_s(error)
-                self._endpoints.move_on()
+                if not attempts.is_to_stay:
+                    self._endpoints.move_on()
             else:
                 self._answered = True
                 return result
@@ -462,7 +463,8 @@ class Client:
                 if end_s is not None and time.monotonic() >= end_s:
                     raise no_end_in_time(job_id, timeout_s) from None
                 pause_s = attempts.pause_after_break_s(error, worked=worked, resumable=call.resumable)
-                self._endpoints.move_on()
+                if not attempts.is_to_stay:
+                    self._endpoints.move_on()
             finally:
                 responses.cancel()
             time.sleep(pause_s)

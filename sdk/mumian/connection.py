@@ -199,6 +199,7 @@ class Attempts:
         self._pause_s = _FIRST_PAUSE_S
         self._start_s = time.monotonic()
         self._told: MumianError | None = None  # by the coordinator, when it refused an earlier try
+        self.is_to_stay = False  # whether the next try had best ask the same coordinator: it takes over
 
     def check(self, request: Message) -> None:
         """Refuse what the coordinator would refuse for its size.
@@ -225,6 +226,7 @@ class Attempts:
             self._told = refused
         elif self._told and error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
             raise self._told from None  # it is there, and has said what is wrong
+        self.is_to_stay = refused.reason == "NOT_LEADER" and refused.retry_after_s is not None
         has_answered = self._answered or self._told is not None  # maybe one of the others
         unknown = refused.reason == "CLIENT_UNREACHABLE" and not has_answered
         patience_s = self._connection.connect_timeout_s if unknown else self._connection.timeout_s

@@ -9,6 +9,7 @@ from typing import Any
 
 import grpc
 import pytest
+from mumian_agent.adapters.grpc.refusals import retry_after_s
 from mumian_orchestrator.adapters.grpc import forwarding as module
 from mumian_orchestrator.adapters.grpc.forwarding import Forwarding
 from mumian_orchestrator.adapters.grpc.server import ConnectionLimits, Door, start_following
@@ -81,9 +82,9 @@ async def test_who_waits_when_the_follower_takes_over_is_told_to_come_again() ->
         await asyncio.sleep(0.1)
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await asked
-    # It has an answer of ours, not only a connection that broke.
-    assert "a leader cannot be reached" in str(refused.value.details())
-    assert refused.value.trailing_metadata()
+    # It has an answer of ours, not only a connection that broke, and asks here again.
+    assert "this coordinator takes over" in str(refused.value.details())
+    assert retry_after_s(refused.value) == module._LEADS_WITHIN_S
 
 
 async def test_no_more_calls_wait_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:

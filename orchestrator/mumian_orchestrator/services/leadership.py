@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from contextlib import aclosing
 
 from mumian_orchestrator.ports.key_value import (
+    CompactedError,
     CreatedAt,
     Delete,
     Get,
@@ -20,6 +22,8 @@ from mumian_orchestrator.ports.key_value import (
 log = logging.getLogger(__name__)
 
 _RETRY_S = 0.2
+# Whoever waits is told when the leader's key goes; should it not be told, it asks so often.
+_ASK_EVERY_S = 1.0
 
 
 def leader_key(prefix: str) -> str:
@@ -107,6 +111,19 @@ class Term:
         self.over.set()
 
 
+async def _until_changed(kv: KeyValue, key: str, revision: int) -> None:
+    """Until a key is written or goes after a revision, as far as the store tells; or for a while.
+
+    Raises:
+        NoAnswerError: the store does not tell.
+    """
+    with contextlib.suppress(TimeoutError, CompactedError):
+        async with asyncio.timeout(_ASK_EVERY_S), aclosing(kv.watch(key, revision + 1)) as news:
+            async for events in news:
+                if any(event.key == key for event in events):
+                    return
+
+
 async def campaign(kv: KeyValue, key: str, name: str, ttl_s: int, incumbent: Incumbent | None = None) -> Term:
     """Wait until leadership is free, take it and keep it. Meanwhile `incumbent` sees who has it."""
     incumbent = incumbent or Incumbent()
@@ -134,6 +151,8 @@ async def campaign(kv: KeyValue, key: str, name: str, ttl_s: int, incumbent: Inc
             if not waiting:
                 log.info("waiting for leadership: %s leads", held.value.decode())
                 waiting = True
+            await _until_changed(kv, key, outcome.revision)
+            continue
         except LeaseEndedError:
             lease_id = 0
         except (NoAnswerError, NoSpaceError) as error:

@@ -14,7 +14,7 @@ from mumian.agent.v1.agent_pb2 import AgentReport, CoordinatorCommand
 from mumian.agent.v1.agent_service_pb2_grpc import AgentServiceStub
 
 from mumian_agent.adapters.grpc.channels import open_channel
-from mumian_agent.adapters.grpc.refusals import reason_of
+from mumian_agent.adapters.grpc.refusals import reason_of, retry_after_s
 from mumian_agent.agent.ports import Report
 from mumian_agent.runtime.certificates import Certificates
 
@@ -122,7 +122,7 @@ class CoordinatorStream:
     ) -> None:
         self._addresses, self._agent_epoch, self._outbox = deque(addresses), agent_epoch, outbox
         self._certificates = certificates
-        self._backoff_s = _BACKOFF_FIRST_S
+        self._backoff_s, self._failed = _BACKOFF_FIRST_S, 0
         self._reopened = asyncio.Event()
 
     def reopen(self) -> None:
@@ -143,11 +143,17 @@ class CoordinatorStream:
             except grpc.aio.AioRpcError as error:
                 _raise_if_final(error)
                 log.warning("no stream to the coordinator at %s: %s", self._address, error.details())
+                if (soon_s := retry_after_s(error)) is not None:
+                    # It leads then itself.
+                    await asyncio.sleep(soon_s * random.uniform(1, 1.2))
+                    continue
             except TimeoutError:
                 log.warning("the coordinator at %s says nothing", self._address)
             self._addresses.rotate(-1)
+            self._failed += 1
             await asyncio.sleep(self._backoff_s * random.uniform(0.5, 1))
-            self._backoff_s = min(2 * self._backoff_s, _BACKOFF_LAST_S)
+            if self._failed % len(self._addresses) == 0:  # each has been tried: one may lead by now
+                self._backoff_s = min(2 * self._backoff_s, _BACKOFF_LAST_S)
 
     @property
     def _address(self) -> str:
@@ -181,7 +187,7 @@ class CoordinatorStream:
                     first: Any = await call.read()
                 while first is not grpc.aio.EOF:
                     commanded.obey(first)
-                    self._backoff_s = _BACKOFF_FIRST_S
+                    self._backoff_s, self._failed = _BACKOFF_FIRST_S, 0
                     first = await call.read()
                 code, details = await call.code(), await call.details()
                 if code != grpc.StatusCode.OK:

@@ -42,6 +42,8 @@ _OPTIONS = (
 _HELD_S, _HELD_MAX = 2.0, 4000
 _LOOK_EVERY_S = 0.02
 _LOOKS_WHILE_TOLD = 10
+# Who follows no more leads soon, and takes so long to open its door.
+_LEADS_WITHIN_S = 0.25
 # How a call ends that the leader has not answered. Its own answers carry more than a code.
 _BROKEN_OFF = frozenset(
     {
@@ -136,6 +138,8 @@ class Forwarding(grpc.GenericRpcHandler):
             leader = f"the leader, {self._incumbent.address}," if self._incumbent.address else "a leader"
             self._being_told += 1
             try:
+                if self._is_over:
+                    await abort(context, _no_leader("this coordinator takes over", _LEADS_WITHIN_S))
                 await abort(context, _no_leader(f"{leader} cannot be reached"))
             finally:
                 self._being_told -= 1
@@ -204,7 +208,7 @@ def _is_connected(channel: grpc.aio.Channel) -> bool:
     return channel.get_state(try_to_connect=True) is grpc.ChannelConnectivity.READY
 
 
-def _no_leader(why: str) -> RequestRefusedError:
-    return RequestRefusedError(
-        error_pb2.ERROR_REASON_NOT_LEADER, f"{why}; try again with the same request_id, here or elsewhere"
-    )
+def _no_leader(why: str, retry_after_s: float | None = None) -> RequestRefusedError:
+    """With a time: it is best tried here again, and then."""
+    advice = f"{why}; try again with the same request_id, here or elsewhere"
+    return RequestRefusedError(error_pb2.ERROR_REASON_NOT_LEADER, advice, retry_after_s=retry_after_s)

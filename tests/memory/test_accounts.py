@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -32,6 +34,7 @@ from tests.memory.money import (
     SUCCEEDED,
     audited,
     created,
+    fund,
     joined,
     stored,
     timed,
@@ -137,6 +140,10 @@ async def agree(services: Services) -> None:
         of_tenant = getattr(statement.total, f"{field}_microcny")
         assert of_tenant == getattr(operator.total, f"{field}_microcny")
         assert told[words[field]] == f"{of_tenant // CNY}.{of_tenant % CNY:06d}"
+    owed = Counter[str]()
+    for line in statement.lines:
+        owed[line.allocation_id] += line.tenant_microcny
+    assert min(owed.values(), default=0) >= 0
     posted = {line.ledger_sequence: line for line in statement.lines if not line.reason}
     assert len(posted) == len(receipts)
     for receipt in receipts:
@@ -222,6 +229,31 @@ async def test_a_job_that_was_put_away_can_be_refunded_and_its_contract_has_had_
         whole = -(-CNY * 60 // HOUR_S) // 2
         assert abs(line.tenant_microcny + whole) <= 1
         assert abs(line.voucher_microcny + whole) <= 1
+    await audited(cluster)
+
+
+async def test_what_a_tenant_owes_in_place_of_vouchers_can_be_given_back_as_well() -> None:
+    cluster = MemoryCluster()
+    async with leading(cluster, HOURLY) as services:
+        site = await joined(services)
+        for document in (OWNERS, POLICY):
+            await services.treasury.apply(document)
+        await services.treasury.set_budget("acme", 5 * CNY, None)
+        [allocation] = (await created(services, timed(), "a")).allocations
+        start = CLOCK.now()
+        await asyncio.sleep(HOUR_S)
+        site.status(allocation.id, SUCCEEDED, start_time=start, end_time=CLOCK.now())
+        await asyncio.sleep(MOMENT_S)
+        correct = functools.partial(services.treasury.correct, "acme", allocation.id)
+        await correct(0, "no voucher was due", "claw", clawback=True)
+        owed = (await services.treasury.tenant_statement("acme", "2026")).total
+        assert (owed.voucher_microcny, owed.tenant_microcny) == (0, CNY)
+        line = await correct(0, "the node was broken", "refund", clawback=False)
+        assert line.tenant_microcny == -CNY
+        assert (await services.treasury.tenant_statement("acme", "2026")).total.tenant_microcny == 0
+        assert fund(services) == {"available": 5 * CNY, "reserved": 0, "spent": 0}
+        with pytest.raises(RequestRefusedError, match="CNY 0 of it is left"):
+            await correct(1, "more", "again", clawback=False)
     await audited(cluster)
 
 

@@ -67,7 +67,7 @@ class Corrections:
         if known is not None:
             return StatementLine(ledger_sequence=known, allocation_id=allocation_id), self._log.append([])
         receipt = allocation.receipt
-        left_tenant = receipt.tenant_microcny - done.tenant_microcny
+        left_tenant = receipt.tenant_microcny + done.clawed_microcny - done.tenant_microcny
         left_voucher = receipt.voucher_microcny - done.voucher_microcny
         left = left_voucher if clawback else left_tenant + left_voucher
         microcny = microcny or left
@@ -86,6 +86,7 @@ class Corrections:
         sequence, writes = self._book.enter(draft, allocation_id, allocation.attempt)
         done.tenant_microcny += tenant
         done.voucher_microcny += voucher
+        done.clawed_microcny += voucher if clawback else 0
         done.sequence_by_request_id[request_id] = sequence
         self._stored[allocation_id] = done
         writes.append(Write(_CORRECTIONS + allocation_id, done.SerializeToString(deterministic=True)))

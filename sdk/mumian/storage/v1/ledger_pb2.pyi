@@ -376,9 +376,12 @@ class Corrections(_message.Message):
     TENANT_MICROCNY_FIELD_NUMBER: _builtins.int
     VOUCHER_MICROCNY_FIELD_NUMBER: _builtins.int
     SEQUENCE_BY_REQUEST_ID_FIELD_NUMBER: _builtins.int
+    CLAWED_MICROCNY_FIELD_NUMBER: _builtins.int
     tenant_microcny: _builtins.int
     voucher_microcny: _builtins.int
     """given back, or taken back from the tenant"""
+    clawed_microcny: _builtins.int
+    """of the vouchers: what the tenant owes in their place, and may be given back as well"""
     @_builtins.property
     def sequence_by_request_id(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]: ...
     def __init__(
@@ -387,10 +390,11 @@ class Corrections(_message.Message):
         tenant_microcny: _builtins.int = ...,
         voucher_microcny: _builtins.int = ...,
         sequence_by_request_id: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        clawed_microcny: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["sequence_by_request_id", b"sequence_by_request_id", "tenant_microcny", b"tenant_microcny", "voucher_microcny", b"voucher_microcny"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["clawed_microcny", b"clawed_microcny", "sequence_by_request_id", b"sequence_by_request_id", "tenant_microcny", b"tenant_microcny", "voucher_microcny", b"voucher_microcny"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -64,7 +64,7 @@ sim-mutations: setup ## Leave out one thing after the other that keeps a promise
 test-unit: setup ## What needs neither Ray nor etcd: seconds
 	$(BIN)/pytest -m "not ray and not etcd and not e2e"
 
-lint: setup ## Formatting, style, layers, stubs, links of the docs, types
+lint: setup ## Formatting, style, layers, stubs, links of the docs, secrets left in a file, types
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --release --workspace --all-targets --quiet -- -D warnings
 	$(BIN)/ruff format --check .
@@ -72,6 +72,7 @@ lint: setup ## Formatting, style, layers, stubs, links of the docs, types
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python tools/generate_stubs.py --check
 	$(BIN)/python tools/check_links.py
+	$(BIN)/python tools/check_secrets.py
 	$(MAKE) --no-print-directory types
 
 types: setup ## mypy strict, and the native module's stub against the module

@@ -13,6 +13,8 @@ from mumian_orchestrator.domain.money.document import cny, day, identifier
 
 # A core and a GiB, for an hour, and a GiB that leaves the site; all else is an accelerator's model.
 CPU, MEMORY, EGRESS = "cpu", "memory", "egress"
+# What is not let, or is written otherwise: taken for a model, it would never be charged, and nobody told.
+_NO_MODELS = frozenset({CPU, MEMORY, EGRESS, "storage", "disk", "network", "bandwidth", "security", "energy"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,11 @@ def read_offers(fields: Fields) -> tuple[Offer, ...]:
 
     def offer(each: Fields) -> Offer:
         what = each.text("what")
+        if what.lower() in _NO_MODELS and what not in (CPU, MEMORY, EGRESS):
+            raise FieldError(
+                f"{each.at('what')} ({what!r}) has no price; give {CPU}, {MEMORY}, {EGRESS} or an "
+                "accelerator's model"
+            )
         first_hour, end_hour = _hours(each)
         made = Offer(
             operator_id=operator_id,

@@ -334,6 +334,8 @@ _GROUP_RULES: Mapping[str, Callable[[TaskGroup, JobSpec], Iterator[FieldFault]]]
 
 
 def _refuse_unknown_zones(spec: JobSpec, zone_ids: Collection[str]) -> None:
+    if not any(group.HasField("latency_slo") or group.zone_traffic for group in spec.task_groups):
+        return
     named = [
         *(
             (f"task_groups[{number}].latency_slo.zone_ids", zone)

@@ -48,7 +48,8 @@ class _Part:
         self.tenant_id, self.now = tenant_id, now
         self.created: dict[str, Job] = {}  # by request id
         self.job_ids: set[str] = set()
-        self.alike: dict[bytes, Job] = {}  # what becomes of a spec, by its digest: many differ in nothing
+        # The first of each spec, by the spec's digest: many differ in nothing but their ids.
+        self.alike: dict[bytes, Job] = {}
 
 
 class Submissions:
@@ -170,15 +171,15 @@ class Submissions:
         Raises:
             RequestRefusedError: as `store` says.
         """
-        like = new.alike.get(digest)
-        if like is None:
+        if (like := new.alike.get(digest)) is not None:
+            job = Job()
+            job.CopyFrom(like)
+        else:
             self._durability.refuse_when_full()
             self._secrets.require(new.tenant_id, wanted.spec)
             full = self.normalise(new.tenant_id, wanted.spec)
-            like = new.alike[digest] = submitted(new.tenant_id, full, digest, new.now)
-        job = Job()
-        job.CopyFrom(like)
-        job.id, job.request_id = self._unused_id(like.spec.name, new.job_ids), wanted.request_id
+            job = new.alike[digest] = submitted(new.tenant_id, full, digest, new.now)
+        job.id, job.request_id = self._unused_id(job.spec.name, new.job_ids), wanted.request_id
         new.created[wanted.request_id] = job
         new.job_ids.add(job.id)
         return job.id

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import html
 import io
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -22,6 +23,7 @@ from mumian_orchestrator.domain.periods import end_ms, start_ms
 LARGE_CENTRE_PFLOPS = 500
 _MS_PER_HOUR = 3_600_000
 _UNKNOWN, _ALL_SITES = "(unknown)", "all"
+_NUMBER = re.compile(r"-[0-9.]*")  # or the dash for none
 
 
 class Row(NamedTuple):
@@ -205,7 +207,8 @@ def _table(rows: Sequence[Row]) -> Iterator[str]:
 
 def _harmless(cell: str) -> str:
     """A spreadsheet takes what begins so for a formula."""
-    return f"'{cell}" if cell[:1] in ("=", "@", "+", "\t") else cell
+    is_formula = cell[:1] in ("=", "@", "+", "-", "\t", "\r") and _NUMBER.fullmatch(cell) is None
+    return f"'{cell}" if is_formula else cell
 
 
 def _cny(microcny: int) -> str:

@@ -322,7 +322,7 @@ async def _run(outcome: Outcome, seed: int, folder: Path) -> None:
     try:
         await city.live(outcome.faults)
         verdict = outcome.verdict
-        verdict.broken += [f"the mirror has {key} wrong" for key in city.mirror.differences()]
+        verdict.broken += [f"the mirror has {key} wrong" for key in await city.mirror.lasting_differences()]
         for site in city.sites.values():
             verdict.lost += [f"{each}: its end was never confirmed to {site.id}" for each in site.untold()]
         verdict.broken += [str(event) for event in history.of("defect")]

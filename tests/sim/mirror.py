@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from mumian_orchestrator.adapters.memory.key_value import MemoryKeyValue
 from mumian_orchestrator.services.store.reader import StoreReader
 
 from tests.sim.processes import Process
 from tests.sim.roads import Roads
 from tests.sim.store import RememberingCluster, StoreLink, Weather
+
+# It is behind by a way from the store, and has to catch up within two seconds.
+_LOOKS, _LOOK_EVERY_S = 20, 0.1
 
 
 class Mirror:
@@ -34,8 +39,15 @@ class Mirror:
             if change.present is not None:
                 self.entries = {key: self.entries[key] for key in change.present}
 
-    def differences(self) -> list[str]:
-        """The keys that it has wrong."""
+    async def lasting_differences(self) -> list[str]:
+        """The keys that it has wrong, and not only because something has just happened."""
+        for _ in range(_LOOKS):
+            if not self._differences():
+                return []
+            await asyncio.sleep(_LOOK_EVERY_S)
+        return self._differences()
+
+    def _differences(self) -> list[str]:
         data = self._data
         stored = {
             key.removeprefix(data): entry.value

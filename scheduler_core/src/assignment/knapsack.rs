@@ -16,6 +16,8 @@ pub struct Item {
 pub struct Knapsack {
     narrow: Vec<i32>,
     wide: Vec<i64>,
+    /// As `wide`, of the items from the last one on.
+    backward: Vec<i64>,
     /// Entries of tables that have been filled so far: what it took.
     pub cells: u64,
 }
@@ -36,6 +38,25 @@ impl Knapsack {
         } else {
             best(&mut self.wide, capacity, items, |gain| gain, taken)
         }
+    }
+
+    /// What some of the items gain together at most where this one of them has to be taken, and where it must not
+    /// be: for each item. All weights must be within the capacity; gains may be below 0 here.
+    pub fn with_and_without(&mut self, capacity: usize, items: &[Item]) -> Vec<[i64; 2]> {
+        self.cells += 3 * items.len() as u64 * (capacity as u64 + 1);
+        fill_rows(&mut self.wide, capacity, items.iter(), |gain| gain);
+        fill_rows(&mut self.backward, capacity, items.iter().rev(), |gain| gain);
+        let width = capacity + 1;
+        let of = |i: usize, item: &Item| {
+            let before = &self.wide[i * width..][..width];
+            let after = &self.backward[(items.len() - 1 - i) * width..][..width];
+            let most = |capacity: usize| {
+                let rest = after[..=capacity].iter().rev();
+                before[..=capacity].iter().zip(rest).fold(i64::MIN, |most, (a, b)| most.max(a + b))
+            };
+            [item.gain + most(capacity - item.weight), most(capacity)]
+        };
+        items.iter().enumerate().map(|(i, item)| of(i, item)).collect()
     }
 
     /// Nearly the most, in less time where there are many items: of what gains most for its weight, all but the
@@ -65,9 +86,29 @@ impl Knapsack {
     }
 }
 
-/// Row i has what the first i items gain at most within each capacity.
 fn best<T>(rows: &mut Vec<T>, capacity: usize, items: &[Item], of: impl Fn(i64) -> T, taken: &mut Vec<u32>) -> T
 where
+    T: Copy + Default + PartialOrd + Add<Output = T>,
+{
+    fill_rows(rows, capacity, items.iter(), of);
+    let width = capacity + 1;
+    let mut left = capacity;
+    for (i, item) in items.iter().enumerate().rev() {
+        if rows[(i + 1) * width + left] > rows[i * width + left] {
+            left -= item.weight;
+            taken.push(item.task);
+        }
+    }
+    rows[items.len() * width + capacity]
+}
+
+/// Row i becomes what the first i items gain at most within each capacity.
+fn fill_rows<'i, T>(
+    rows: &mut Vec<T>,
+    capacity: usize,
+    items: impl ExactSizeIterator<Item = &'i Item>,
+    of: impl Fn(i64) -> T,
+) where
     T: Copy + Default + PartialOrd + Add<Output = T>,
 {
     let width = capacity + 1;
@@ -75,7 +116,7 @@ where
         rows.resize((items.len() + 1) * width, T::default());
     }
     rows[..width].fill(T::default());
-    for (item, i) in items.iter().zip(1..) {
+    for (item, i) in items.zip(1..) {
         let (before, row) = rows.split_at_mut(i * width);
         let (before, row) = (&before[(i - 1) * width..], &mut row[..width]);
         let weight = item.weight.min(width);
@@ -86,14 +127,6 @@ where
             *best = if with > without { with } else { without };
         }
     }
-    let mut left = capacity;
-    for (i, item) in items.iter().enumerate().rev() {
-        if rows[(i + 1) * width + left] > rows[i * width + left] {
-            left -= item.weight;
-            taken.push(item.task);
-        }
-    }
-    rows[items.len() * width + capacity]
 }
 
 #[cfg(test)]
@@ -120,6 +153,16 @@ mod tests {
             let set = taken.iter().fold(0, |set, task| set | 1 << task);
             prop_assert!(weight(set) <= capacity);
             prop_assert_eq!(gained(set), gain);
+            let fitting: Vec<Item> = items.iter().filter(|item| item.weight <= capacity).copied().collect();
+            let mixed: Vec<Item> = fitting.iter().map(|item| Item { gain: item.gain - 9 * scale, ..*item }).collect();
+            let gained_mixed = |set: u32| chosen(set).map(|item| item.gain - 9 * scale).sum::<i64>();
+            let both = Knapsack::default().with_and_without(capacity, &mixed);
+            for (item, [with, without]) in mixed.iter().zip(both) {
+                let all = (0..1_u32 << items.len()).filter(|&set| weight(set) <= capacity);
+                let (yes, no): (Vec<u32>, Vec<u32>) = all.partition(|set| set >> item.task & 1 == 1);
+                prop_assert_eq!(with, yes.into_iter().map(gained_mixed).max().unwrap());
+                prop_assert_eq!(without, no.into_iter().map(gained_mixed).max().unwrap());
+            }
             let unsorted = items.clone();
             let nearly = Knapsack::default().fill_nearly(capacity, &mut items, 2, &mut taken);
             let set = taken.iter().fold(0, |set, task| set | 1 << task);

@@ -2,28 +2,23 @@
 //! (Fisher, Jaikumar and Van Wassenhove, "A multiplier adjustment method for the generalized assignment
 //! problem", Management Science 32, 1986). Each node then takes what pays best, a knapsack by itself,
 //! which is solved exactly; whatever the charges are, no solution costs less than their sum without what
-//! the nodes gain. The charges climb by deflected subgradient steps towards a cost that is known.
+//! the nodes gain.
 
-use super::{Prices, PRICE_SHIFT};
+use super::open::Open;
+use super::CHARGE_SHIFT;
 use crate::assignment::knapsack::{Item, Knapsack};
-use crate::assignment::problem::{range, Problem, Weights, REFUSED};
+use crate::assignment::problem::{range, Problem, Task, Weights, NONE, REFUSED};
 use crate::threads::shared;
 
-/// Fractional bits of a charge.
-pub const CHARGE_SHIFT: u32 = 8;
 /// Where sums of charges cannot overflow.
 const SUM_MAX: i128 = 1 << 60;
 /// Larger nodes would take too long.
 const CAPACITY_MAX: i64 = 1 << 16;
-/// Steps without gain after which they become half as long, and how short they may become.
-const PATIENCE: u32 = 20;
-const SHORTEST: f64 = 1.0 / 256.0;
-/// How much of the last direction is kept.
-const INERTIA: f64 = 0.5;
-/// Nothing is aimed at that is farther above what is proved.
-const AIM_MAX: f64 = 0.02;
 /// Fewer cells of all knapsacks are not worth a thread.
 const CELLS_PER_THREAD: u64 = 1 << 18;
+
+/// Looking at a pair takes as long as about so many cells.
+const CELLS_PER_PAIR: u64 = 16;
 
 /// A task that may stand on a node; the cost is in 2^CHARGE_SHIFT parts.
 #[derive(Clone, Copy)]
@@ -35,33 +30,51 @@ struct Pair {
 
 struct Node {
     capacity: usize,
+    /// By task.
     pairs: Vec<Pair>,
 }
 
-/// The charges, as far as they have come.
-pub struct Knapsacks {
-    nodes: Vec<Node>,
-    /// Of each task: what it may be charged at most, which is what leaving it out counts as.
-    most: Vec<f64>,
-    charges: Vec<f64>,
-    best_charges: Vec<f64>,
-    /// In 2^CHARGE_SHIFT parts.
-    best: i64,
-    direction: Vec<f64>,
-    length: f64,
-    steps_without_gain: u32,
-    /// Cells that have been granted and not been looked at yet.
-    cells: u64,
-    is_done: bool,
+impl Node {
+    fn items<'a>(&'a self, charges: &'a [i64]) -> impl Iterator<Item = Item> + 'a {
+        self.pairs.iter().map(|pair| Item {
+            task: pair.task,
+            weight: pair.weight as usize,
+            gain: charges[pair.task as usize] - pair.cost,
+        })
+    }
 }
 
+/// What may stand where, of all tasks or of those that are not fixed.
+pub struct Knapsacks {
+    nodes: Vec<Node>,
+    /// Not fixed.
+    tasks: Vec<u32>,
+    /// What the fixed ones cost, in 2^CHARGE_SHIFT parts.
+    fixed: i64,
+    /// Of each task: what leaving it out counts as, which is also what it may be charged at most.
+    most: Vec<f64>,
+}
+
+/// What the nodes take at some charges.
+pub struct Taken {
+    /// No solution costs less, in 2^CHARGE_SHIFT parts.
+    pub value: i64,
+    /// Of each task 1 without the number of nodes that take it; 0 of those that are fixed.
+    pub slope: Vec<i32>,
+    /// Node and task.
+    pub pairs: Vec<(u32, u32)>,
+}
+
+/// A task, and for each place what is proved of it there.
+pub type ByPlace = (u32, Vec<(u32, i64)>);
+
 impl Knapsacks {
-    /// None where the problem is no table, or one with nodes or numbers that are too large. The charges
-    /// start where these prices of capacities would have them.
-    pub fn of(problem: &Problem, prices: &Prices) -> Option<Self> {
+    /// None where the problem is no table, or one with nodes or numbers that are too large.
+    pub fn of(problem: &Problem) -> Option<Self> {
         let Weights::OfPair(weights) = &problem.weights else { return None };
         let width = problem.columns.len();
-        let alone = problem.tasks.iter().enumerate().all(|(t, task)| task.kind as usize == t);
+        let is_alone = |(t, task): (usize, &Task)| task.kind as usize == t && task.gang == NONE && task.home == NONE;
+        let alone = problem.tasks.iter().enumerate().all(is_alone);
         let is_plain = problem.classes.iter().all(|class| class.columns.len() == 1);
         let highest = problem.tasks.iter().map(|task| i128::from(task.unplaced_microcny)).sum::<i128>();
         let is_small = problem.nodes.iter().all(|node| (0..=CAPACITY_MAX).contains(&node.free[0]));
@@ -80,121 +93,135 @@ impl Knapsacks {
         };
         let node =
             |node: usize| Node { capacity: problem.nodes[node].free[0] as usize, pairs: pairs(&problem.nodes[node]) };
-        let nodes: Vec<Node> = problem.classes.iter().flat_map(|class| range(&class.nodes)).map(node).collect();
-        let most: Vec<f64> = problem.tasks.iter().map(|t| (t.unplaced_microcny << CHARGE_SHIFT) as f64).collect();
-        let least = |t: usize| {
-            let adjusted = (0..width).filter(|c| problem.cost[t * width + c] != REFUSED).map(|c| {
-                let price = prices.of_class[problem.columns[c].class as usize][0] as f64 / f64::from(1 << PRICE_SHIFT);
-                (problem.cost[t * width + c] as f64 + price * weights[t * width + c] as f64)
-                    * f64::from(1 << CHARGE_SHIFT)
-            });
-            adjusted.fold(most[t], f64::min)
-        };
-        let charges: Vec<f64> = (0..problem.tasks.len()).map(least).collect();
         Some(Self {
-            best_charges: charges.clone(),
-            best: i64::MIN,
-            direction: vec![0.0; charges.len()],
-            length: 1.0,
-            steps_without_gain: 0,
-            cells: 0,
-            is_done: false,
-            nodes,
-            most,
-            charges,
+            nodes: problem.classes.iter().flat_map(|class| range(&class.nodes)).map(node).collect(),
+            tasks: (0..problem.tasks.len() as u32).collect(),
+            fixed: 0,
+            most: problem.tasks.iter().map(|t| (t.unplaced_microcny << CHARGE_SHIFT) as f64).collect(),
         })
     }
 
-    /// What each task is charged at best, in 2^CHARGE_SHIFT parts.
-    pub fn best_charges(&self) -> &[f64] {
-        &self.best_charges
+    pub fn most(&self) -> &[f64] {
+        &self.most
     }
 
-    /// No solution costs less.
-    pub fn bound_microcny(&self) -> i128 {
-        // Costs are whole, so a part counts as one.
-        -((-i128::from(self.best)) >> CHARGE_SHIFT)
+    /// Every pair, and every task left out.
+    pub fn all_open(&self) -> Open {
+        let mut open = Open::none(self.tasks.len(), self.nodes.len());
+        for (n, node) in (0..).zip(&self.nodes) {
+            node.pairs.iter().for_each(|pair| open.add(pair.task, n));
+        }
+        self.tasks.iter().for_each(|&task| open.add(task, open.nowhere()));
+        open
     }
 
-    /// Goes on for about so many cells of knapsacks, while `goes_on` says yes, which is asked before every
-    /// knapsack. Some solution costs `known_microcny`. False when there is nothing more to gain.
-    pub fn climb(
-        &mut self,
-        known_microcny: i128,
-        cells: u64,
-        threads: usize,
-        goes_on: &(dyn Fn() -> bool + Sync),
-    ) -> bool {
-        let each =
-            self.nodes.iter().map(|node| (node.capacity as u64 + 1) * node.pairs.len() as u64).sum::<u64>().max(1);
-        let threads = threads.min(1 + (each / CELLS_PER_THREAD) as usize);
-        self.cells += cells;
-        while self.cells >= each && !self.is_done && self.step(known_microcny, threads, goes_on) {
-            self.cells -= each;
+    /// With these pairs only, of all. Tasks with one place are fixed there, and pairs without room are closed.
+    /// None where there is no such solution.
+    pub fn within(&self, open: &mut Open) -> Option<Self> {
+        let mut left: Vec<usize> = self.nodes.iter().map(|node| node.capacity).collect();
+        let (mut fixed, mut tasks) = (0, self.tasks.clone());
+        loop {
+            for (n, node) in (0..).zip(&self.nodes) {
+                for pair in &node.pairs {
+                    // What is fixed here has had its room.
+                    if pair.weight as usize > left[n as usize] && open.count(pair.task) > 1 {
+                        open.close(pair.task, n);
+                    }
+                }
+            }
+            let (single, several): (Vec<u32>, Vec<u32>) = tasks.iter().partition(|&&task| open.count(task) <= 1);
+            if single.is_empty() {
+                break;
+            }
+            for task in single {
+                let n = open.places(task).next()?;
+                if n == open.nowhere() {
+                    fixed += self.most[task as usize] as i64;
+                    continue;
+                }
+                let pairs = &self.nodes[n as usize].pairs;
+                let pair = pairs[pairs.binary_search_by_key(&task, |pair| pair.task).ok()?];
+                left[n as usize] = left[n as usize].checked_sub(pair.weight as usize)?;
+                fixed += pair.cost;
+            }
+            tasks = several;
         }
-        !self.is_done
+        let mut is_free = vec![false; self.most.len()];
+        tasks.iter().for_each(|&task| is_free[task as usize] = true);
+        let pairs = |n: u32, node: &Node| {
+            let open = node.pairs.iter().filter(|pair| is_free[pair.task as usize] && open.has(pair.task, n));
+            open.copied().collect()
+        };
+        let nodes = (0..).zip(&self.nodes).map(|(n, node)| Node { capacity: left[n as usize], pairs: pairs(n, node) });
+        Some(Self { nodes: nodes.collect(), tasks, fixed, most: self.most.clone() })
     }
 
-    /// False, and nothing done, where it was ended early.
-    fn step(&mut self, known_microcny: i128, threads: usize, goes_on: &(dyn Fn() -> bool + Sync)) -> bool {
-        let charges: Vec<i64> = self.charges.iter().map(|charge| charge.round() as i64).collect();
-        let of_part = |part: usize| self.nodes.iter().skip(part).step_by(threads);
-        let filled = shared(threads, threads, |part| taken(of_part(part), &charges, goes_on));
-        let Some(filled) = filled.into_iter().collect::<Option<Vec<_>>>() else { return false };
-        let value = charges.iter().sum::<i64>() - filled.iter().map(|(gain, _)| gain).sum::<i64>();
-        let mut slope = vec![1.0; charges.len()];
-        filled.iter().flat_map(|(_, tasks)| tasks).for_each(|&task| slope[task as usize] -= 1.0);
-        self.steps_without_gain += 1;
-        if value > self.best {
-            self.best = value;
-            self.best_charges.clone_from(&self.charges);
-            self.steps_without_gain = 0;
-        } else if self.steps_without_gain >= PATIENCE {
-            self.steps_without_gain = 0;
-            self.length /= 2.0;
-            self.charges.clone_from(&self.best_charges);
-            self.direction.fill(0.0);
-            self.is_done = self.length < SHORTEST;
-            return true;
+    /// About what `take` takes, in cells of knapsacks.
+    pub fn cells(&self) -> u64 {
+        let of = |node: &Node| (node.capacity as u64 + CELLS_PER_PAIR) * node.pairs.len() as u64;
+        self.nodes.iter().map(of).sum::<u64>().max(1)
+    }
+
+    /// Each node takes what pays best. None where `goes_on`, which is asked before every knapsack, says no.
+    pub fn take(&self, charges: &[i64], threads: usize, goes_on: &(dyn Fn() -> bool + Sync)) -> Option<Taken> {
+        let threads = threads.min(1 + (self.cells() / CELLS_PER_THREAD) as usize);
+        let of_part = |part: usize| (0..).zip(&self.nodes).skip(part).step_by(threads);
+        let filled = shared(threads, threads, |part| taken(of_part(part), charges, goes_on));
+        let filled = filled.into_iter().collect::<Option<Vec<_>>>()?;
+        let charged: i64 = self.tasks.iter().map(|&task| charges[task as usize]).sum();
+        let gain: i64 = filled.iter().map(|(gain, _)| gain).sum();
+        let mut slope = vec![0; charges.len()];
+        self.tasks.iter().for_each(|&task| slope[task as usize] = 1);
+        let pairs: Vec<(u32, u32)> = filled.into_iter().flat_map(|(_, pairs)| pairs).collect();
+        pairs.iter().for_each(|&(_, task)| slope[task as usize] -= 1);
+        Some(Taken { value: self.fixed + charged - gain, slope, pairs })
+    }
+
+    /// What charges that prove `value` prove of each task that is not fixed: place by place that is open to it, with that no solution
+    /// costs less that has it there. None where `goes_on`, which is asked before every knapsack, says no.
+    pub fn by_place(&self, charges: &[i64], value: i64, goes_on: &dyn Fn() -> bool) -> Option<Vec<ByPlace>> {
+        let mut knapsack = Knapsack::default();
+        // What it costs if the node takes the task, and if it does not.
+        let mut losses: Vec<Vec<(u32, i64, i64)>> = vec![Vec::new(); charges.len()];
+        for (n, node) in (0..).zip(&self.nodes) {
+            if !goes_on() {
+                return None;
+            }
+            let items: Vec<Item> = node.items(charges).collect();
+            let both = knapsack.with_and_without(node.capacity, &items);
+            for (item, [with, without]) in items.iter().zip(both) {
+                let most = with.max(without);
+                losses[item.task as usize].push((n, most - with, most - without));
+            }
         }
-        let known = (known_microcny << CHARGE_SHIFT) as f64;
-        let aim = known.min(self.best as f64 * (1.0 + AIM_MAX) + 1.0);
-        let mut square = 0.0;
-        for (direction, slope) in self.direction.iter_mut().zip(&slope) {
-            *direction = slope + INERTIA * *direction;
-            square += *direction * *direction;
-        }
-        // Without a slope all tasks are where they pay: it is the optimum.
-        self.is_done = slope.iter().all(|&s| s == 0.0) || self.bound_microcny() >= known_microcny;
-        let step = self.length * (aim - value as f64).max(1.0) / f64::max(square, 1e-9);
-        for (charge, (direction, most)) in self.charges.iter_mut().zip(self.direction.iter().zip(&self.most)) {
-            *charge = (*charge + step * direction).clamp(0.0, *most);
-        }
-        true
+        let nowhere = self.nodes.len() as u32;
+        let of_task = |&task: &u32| {
+            let losses = &losses[task as usize];
+            let none = value + losses.iter().map(|loss| loss.2).sum::<i64>();
+            let on_node = losses.iter().map(|&(n, with, without)| (n, none - without + with));
+            let left_out = none + (self.most[task as usize] as i64 - charges[task as usize]);
+            (task, on_node.chain([(nowhere, left_out)]).collect())
+        };
+        Some(self.tasks.iter().map(of_task).collect())
     }
 }
 
-/// What some nodes gain by taking what pays best, and the tasks that they take. None where it was ended early.
+/// What some nodes gain by taking what pays best, and what they take. None where it was ended early.
 fn taken<'a>(
-    nodes: impl Iterator<Item = &'a Node>,
+    nodes: impl Iterator<Item = (u32, &'a Node)>,
     charges: &[i64],
     goes_on: &dyn Fn() -> bool,
-) -> Option<(i64, Vec<u32>)> {
+) -> Option<(i64, Vec<(u32, u32)>)> {
     let (mut gain, mut all) = (0, Vec::new());
     let (mut knapsack, mut paying, mut tasks) = (Knapsack::default(), Vec::new(), Vec::new());
-    for node in nodes {
+    for (n, node) in nodes {
         if !goes_on() {
             return None;
         }
-        let items = node.pairs.iter().map(|pair| Item {
-            task: pair.task,
-            weight: pair.weight as usize,
-            gain: charges[pair.task as usize] - pair.cost,
-        });
         paying.clear();
-        paying.extend(items.filter(|item| item.gain > 0));
+        paying.extend(node.items(charges).filter(|item| item.gain > 0));
         gain += knapsack.fill(node.capacity, &paying, &mut tasks);
-        all.extend_from_slice(&tasks);
+        all.extend(tasks.iter().map(|&task| (n, task)));
     }
     Some((gain, all))
 }

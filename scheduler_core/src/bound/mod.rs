@@ -5,8 +5,12 @@
 //! bound is that of the linear relaxation with the nodes of a class thrown together. `knapsack` proves
 //! more of tables, where it can solve what is left for each node.
 
+mod ascent;
+mod cases;
 mod exact;
 mod knapsack;
+mod open;
+mod proof;
 mod relaxation;
 mod shadow;
 mod smooth;
@@ -14,9 +18,12 @@ mod smooth;
 use crate::assignment::problem::{Amounts, Problem, DIMS};
 use relaxation::Relaxation;
 
-pub use knapsack::{Knapsacks, CHARGE_SHIFT};
+pub use cases::Solved;
+pub use proof::Proof;
 pub use shadow::{shadow_prices, ShadowPrice};
 
+/// Fractional bits of what a task is charged.
+pub const CHARGE_SHIFT: u32 = 8;
 /// Fractional bits of a price.
 pub const PRICE_SHIFT: u32 = 20;
 

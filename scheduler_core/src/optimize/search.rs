@@ -15,7 +15,7 @@ use super::stop::{has_time, over, Progress, Reason, Stop, Watch};
 use crate::assignment::problem::NONE;
 use crate::assignment::room::Room;
 use crate::assignment::solution::{Seat, Solution};
-use crate::bound::{self, Bound, Knapsacks};
+use crate::bound::{self, Bound, Proof, Solved};
 use crate::seed::{mixed, Draws};
 use crate::threads::shared;
 
@@ -56,9 +56,8 @@ const LARGE_HURRY: usize = 4;
 const WANDERING_TASKS_MAX: usize = 10_000;
 /// How much worse a step may be: on average this part of the gap to the bound, shared by all tasks.
 const HEAT: f64 = 3.0;
-/// What of the knapsacks of a table is solved before the first round, and in each: cells.
+/// What of the knapsacks of a table is solved before the first round: cells.
 const FIRST_CELLS: u64 = 1 << 28;
-const CELLS_PER_ROUND: u64 = 1 << 19;
 /// Rounds without gain after which a problem counts as solved as well as it can be.
 const PATIENCE_ROUNDS: u64 = 20_000;
 
@@ -74,13 +73,7 @@ pub fn solve<'p>(start: Solution<'p>, settings: Settings, stop: &mut dyn Stop) -
     let prices = bound.prices.clone();
     let guide = Guide::new(problem, &prices, settings.threads);
     let solution = constructed(start, &guide, bound.microcny, stop);
-    let mut knapsacks = Knapsacks::of(problem, &bound.prices);
-    if let Some(knapsacks) = &mut knapsacks {
-        let progress = at_start(&solution, bound.microcny);
-        let watch = Watch::new(progress, stop);
-        knapsacks.climb(progress.objective_microcny, FIRST_CELLS, settings.threads, &|| watch.goes_on());
-        bound.microcny = bound.microcny.max(knapsacks.bound_microcny());
-    }
+    let mut proof = Proof::of(problem, &bound.prices);
     let mut search = Search {
         room: Room::of(&solution),
         wanders: problem.tasks.len() <= WANDERING_TASKS_MAX,
@@ -93,6 +86,12 @@ pub fn solve<'p>(start: Solution<'p>, settings: Settings, stop: &mut dyn Stop) -
         settings,
         share: Share::default(),
     };
+    if let Some(proof) = &mut proof {
+        let watch = Watch::new(at_start(&search.solution, bound.microcny), stop);
+        let solved = proof.climb(search.best_microcny, FIRST_CELLS, settings.threads, &|| watch.goes_on());
+        solved.iter().for_each(|solved| search.seat(solved));
+        bound.microcny = bound.microcny.max(proof.bound_microcny());
+    }
     let mut progress = Progress { elapsed_ms: stop.elapsed_ms(), ..at_start(&search.solution, bound.microcny) };
     let mut told = vec![progress];
     let reason = loop {
@@ -107,14 +106,17 @@ pub fn solve<'p>(start: Solution<'p>, settings: Settings, stop: &mut dyn Stop) -
         }
         let round = progress.round + 1;
         let watch = Watch::new(progress, stop);
+        let mut solved = None;
         let mut proved = bound.microcny;
-        if let Some(knapsacks) = &mut knapsacks {
-            knapsacks.climb(search.best_microcny, CELLS_PER_ROUND, settings.threads, &|| watch.goes_on());
-            proved = proved.max(knapsacks.bound_microcny());
+        if let Some(proof) = &mut proof {
+            let cells = search.share.cells_for_proof();
+            solved = proof.climb(search.best_microcny, cells, settings.threads, &|| watch.goes_on());
+            proved = proved.max(proof.bound_microcny());
         }
-        match &knapsacks {
-            Some(knapsacks) if search.share.is_dive_due() && dive::may_help(problem) => {
-                search.dive(round, knapsacks, &watch)
+        match (&proof, solved) {
+            (_, Some(solved)) => search.seat(&solved),
+            (Some(proof), _) if search.share.is_dive_due() && dive::may_help(problem) => {
+                search.dive(round, proof, &watch)
             }
             _ => search.round(round, proved, &watch),
         }
@@ -236,11 +238,11 @@ impl<'p> Search<'_, 'p> {
     }
 
     /// Dives from the best solution; changes nothing where the round is over before that is done.
-    fn dive(&mut self, round: u64, knapsacks: &Knapsacks, watch: &Watch<'_>) {
+    fn dive(&mut self, round: u64, proof: &Proof, watch: &Watch<'_>) {
         let best = self.at_best();
         let seed = mixed(self.settings.seed, !round);
         let found = shared(self.settings.threads, DIVES as usize, |i| {
-            dive::propose(&best, knapsacks, mixed(seed, i as u64), &|| watch.goes_on())
+            dive::propose(&best, proof, mixed(seed, i as u64), &|| watch.goes_on())
         });
         if watch.reason().is_some() {
             return;
@@ -256,6 +258,27 @@ impl<'p> Search<'_, 'p> {
             self.take(&step);
         }
         self.share.dived(cells, before - self.best_microcny);
+    }
+
+    /// Takes a solution that the proof has come upon.
+    fn seat(&mut self, solved: &Solved) {
+        let mut best = self.at_best();
+        let problem = best.problem;
+        (0..solved.places.len() as u32).for_each(|task| {
+            best.lift(task);
+        });
+        for (task, &node) in (0..).zip(&solved.places) {
+            if let Some(node_of) = problem.nodes.get(node as usize) {
+                let column = problem.classes[node_of.class as usize].columns.start;
+                best.put(task, node, column);
+            }
+        }
+        debug_assert_eq!(best.total_microcny(), solved.cost_microcny());
+        debug_assert!(best.total_microcny() < self.best_microcny, "it was looked for below the best");
+        self.best_microcny = best.total_microcny();
+        self.solution = best;
+        self.best.clear();
+        self.room = Room::of(&self.solution);
     }
 
     /// Steps by how much they gain.

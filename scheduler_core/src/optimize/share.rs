@@ -11,6 +11,8 @@ const DIVES_AHEAD: f64 = 3.0;
 const HOPE: f64 = 1.0 / (1 << 27) as f64;
 const MOST: f64 = 8.0;
 const LEAST: f64 = 1.0 / 16.0;
+/// What the proof of a table gets in each round, beside as much as the search takes.
+const PROOF_CELLS_PER_ROUND: u64 = 1 << 19;
 /// After so many cells what was gained before counts half.
 const CELLS_PER_HALF: u64 = 1 << 29;
 
@@ -39,12 +41,20 @@ pub struct Share {
     others: Yield,
     /// Work that the dives are owed; below 0: they are ahead.
     owed: f64,
+    /// What the search has taken since the proof was last granted anything.
+    searched: u64,
 }
 
 impl Share {
+    /// For how many cells the proof may go on, which are granted by that.
+    pub fn cells_for_proof(&mut self) -> u64 {
+        PROOF_CELLS_PER_ROUND + std::mem::take(&mut self.searched)
+    }
+
     /// The other steps have looked so many times.
     pub fn looked(&mut self, looks: usize, gain_microcny: i128) {
         let cells = looks as u64 * CELLS_PER_LOOK;
+        self.searched += cells;
         self.others.add(cells, gain_microcny);
         self.owed +=
             cells as f64 * ((self.dives.rate() + (DIVES_AHEAD - 1.0) * HOPE) / self.others.rate()).clamp(LEAST, MOST);
@@ -53,6 +63,7 @@ impl Share {
     /// Dives have taken so many cells.
     pub fn dived(&mut self, cells: u64, gain_microcny: i128) {
         let cells = cells.max(CELLS_PER_DIVES_MIN);
+        self.searched += cells;
         self.dives.add(cells, gain_microcny);
         self.owed -= cells as f64;
         if self.dives.cells + self.others.cells > CELLS_PER_HALF as f64 {

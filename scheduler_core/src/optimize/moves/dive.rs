@@ -1,6 +1,6 @@
 //! A dive: all tasks of a few nodes are lifted and charged for, each node takes what pays best, a
 //! knapsack by itself, and a charge rises while nobody takes the task and falls while several do
-//! (see `bound::Knapsacks`). What the nodes take most of the time is fixed, the charges of the rest are
+//! (see `bound::Proof`). What the nodes take most of the time is fixed, the charges of the rest are
 //! found anew, and so on until all tasks have a node. What the charges prove ends a dive that cannot
 //! gain; most end so, at once. It finds what lies too far away for `repack`, where nodes hold few tasks.
 //! Fixing by the time that something is taken: Barahona and Anbil, "The volume algorithm", Mathematical
@@ -10,7 +10,7 @@ use super::Step;
 use crate::assignment::knapsack::{Item, Knapsack};
 use crate::assignment::problem::{Problem, NONE, REFUSED};
 use crate::assignment::solution::Solution;
-use crate::bound::{Knapsacks, CHARGE_SHIFT};
+use crate::bound::{Proof, CHARGE_SHIFT};
 use crate::seed::Draws;
 
 /// Cells of all knapsacks that one step of the charges may look at, about, and one dive.
@@ -50,12 +50,7 @@ pub fn may_help(problem: &Problem) -> bool {
 
 /// Looks for a better seat for all tasks of some nodes, and says how many cells of knapsacks it took.
 /// `goes_on` is asked before every step of the charges, and may end it without an answer.
-pub fn propose(
-    solution: &Solution<'_>,
-    knapsacks: &Knapsacks,
-    seed: u64,
-    goes_on: &dyn Fn() -> bool,
-) -> (Option<Step>, u64) {
+pub fn propose(solution: &Solution<'_>, proof: &Proof, seed: u64, goes_on: &dyn Fn() -> bool) -> (Option<Step>, u64) {
     let mut draws = Draws::new(seed);
     let nodes = pick_nodes(solution, &mut draws);
     let mut tasks: Vec<u32> = nodes.iter().flat_map(|&node| solution.tasks_on(node)).copied().collect();
@@ -63,7 +58,7 @@ pub fn propose(
     let alone = |task: &u32| solution.problem.tasks[*task as usize].gang == NONE;
     tasks.extend((!waiting.is_empty()).then(|| waiting[draws.below(waiting.len())]).filter(alone));
     tasks.sort_unstable();
-    let mut dive = Dive::new(solution, knapsacks, &nodes, &tasks, &mut draws);
+    let mut dive = Dive::new(solution, proof, &nodes, &tasks, &mut draws);
     let step = dive.seats(&mut draws, goes_on).map(|seats| {
         let delta =
             |&(task, node, column): &(u32, u32, u32)| solution.cost_at(task, node, column) - solution.cost_now(task);
@@ -151,12 +146,12 @@ enum Outcome {
 }
 
 impl Dive {
-    fn new(solution: &Solution<'_>, knapsacks: &Knapsacks, nodes: &[u32], tasks: &[u32], draws: &mut Draws) -> Self {
+    fn new(solution: &Solution<'_>, proof: &Proof, nodes: &[u32], tasks: &[u32], draws: &mut Draws) -> Self {
         let problem = solution.problem;
         let column = |node: u32| problem.classes[problem.nodes[node as usize].class as usize].columns.start;
         let node = |&id: &u32| Node { id, column: column(id), left: capacity_of(solution, id) };
         let nodes: Vec<Node> = nodes.iter().map(node).collect();
-        let charges = knapsacks.best_charges();
+        let charges = proof.best_charges();
         let mean = charges.iter().sum::<f64>() / charges.len().max(1) as f64;
         // No two dives are to be the same.
         let noise = NOISE[draws.below(NOISE.len())] * mean / 1024.0;
@@ -361,11 +356,11 @@ mod tests {
         }
     }
 
-    fn knapsacks(problem: &Problem) -> Knapsacks {
+    fn proof(problem: &Problem) -> Proof {
         let prices = Prices { of_class: vec![[0; DIMS]; 3] };
-        let mut knapsacks = Knapsacks::of(problem, &prices).unwrap();
-        knapsacks.climb(1 << 30, 1 << 20, 1, &|| true);
-        knapsacks
+        let mut proof = Proof::of(problem, &prices).unwrap();
+        proof.climb(1 << 30, 1 << 20, 1, &|| true);
+        proof
     }
 
     proptest! {
@@ -380,9 +375,9 @@ mod tests {
             for task in 0..pairs.len() as u32 {
                 let _ = (0..3).any(|node| solution.put(task, node, node));
             }
-            let knapsacks = knapsacks(&problem);
+            let proof = proof(&problem);
             for look in 0..8 {
-                let Some(step) = propose(&solution, &knapsacks, seed.wrapping_add(look), &|| true).0 else { continue };
+                let Some(step) = propose(&solution, &proof, seed.wrapping_add(look), &|| true).0 else { continue };
                 let before = solution.total_microcny();
                 step.seats.iter().for_each(|&(task, ..)| { solution.lift(task); });
                 for &(task, node, column) in &step.seats {
@@ -403,8 +398,8 @@ mod tests {
         let problem = table(&pairs, 3);
         let mut solution = Solution::new(&problem);
         (0..3).for_each(|task| assert!(solution.put(task, (task + 1) % 3, (task + 1) % 3)));
-        let knapsacks = knapsacks(&problem);
-        let step = (0..20).find_map(|seed| propose(&solution, &knapsacks, seed, &|| true).0).unwrap();
+        let proof = proof(&problem);
+        let step = (0..20).find_map(|seed| propose(&solution, &proof, seed, &|| true).0).unwrap();
         assert_eq!(step.delta_microcny, -60);
     }
 
@@ -415,11 +410,11 @@ mod tests {
         let problem = table(&pairs, 3);
         let mut solution = Solution::new(&problem);
         (0..3).for_each(|task| assert!(solution.put(task, (task + 1) % 3, (task + 1) % 3)));
-        let knapsacks = knapsacks(&problem);
+        let proof = proof(&problem);
         let cells_of_a_step = 3 * 3 * (4 + CELLS_PER_PAIR as u64);
         for steps in 0..3 {
             let asked = std::cell::Cell::new(0);
-            let (step, cells) = propose(&solution, &knapsacks, 3, &|| asked.replace(asked.get() + 1) < steps);
+            let (step, cells) = propose(&solution, &proof, 3, &|| asked.replace(asked.get() + 1) < steps);
             assert!(step.is_none() && cells <= steps * cells_of_a_step, "{cells} cells in {steps} steps");
             assert_eq!(asked.get(), steps + 1);
         }

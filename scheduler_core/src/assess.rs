@@ -77,7 +77,7 @@ fn vacate(
 ) -> Option<usize> {
     let Standing { at, held, zone_traffic } = *standing;
     let node = trial.node(at);
-    let model = held.devices.first().and_then(|share| node.devices.get(share.device_index as usize)).map(|d| d.model);
+    let model = held.model_on(node);
     let it_power_uw = node.it_power_of_uw(held);
     let compute_us = trial.candidate(at, &task.demand, model).compute_us();
     // What was booked is freed, which is not what the job asks for where its spec has changed since.

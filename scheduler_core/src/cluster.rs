@@ -4,8 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use imbl::{OrdMap, OrdSet};
-
+use crate::allocation::{Allocation, Allocations, ById, Place};
 use crate::model::{counts, WHOLE_DEVICE_MILLI};
 use crate::place::memo::Memo;
 use crate::recent::Recent;
@@ -36,6 +35,14 @@ pub struct Holding {
     pub devices: Vec<api::DeviceShare>,
 }
 
+impl Holding {
+    /// The model of the devices that it holds on that node: all of one task are of one model.
+    pub(crate) fn model_on(&self, node: &NodeState) -> Option<usize> {
+        let first = self.devices.first()?;
+        node.devices.get(first.device_index as usize).map(|device| device.model)
+    }
+}
+
 /// A node with the sum of what is held on it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NodeState {
@@ -43,6 +50,8 @@ pub struct NodeState {
     pub devices: Vec<Device>,
     pub used_cpu_milli: u64,
     pub used_memory_mib: u64,
+    /// What runs here, which is what the sums are made of.
+    pub allocations: Allocations,
     /// Generations of the last change of anything, and of the last change of `node`.
     pub(crate) changed_at: u64,
     pub(crate) facts_changed_at: u64,
@@ -60,8 +69,15 @@ impl NodeState {
                 device.withheld_milli = u64::from(share.milli);
             }
         }
-        let (changed_at, facts_changed_at) = (generation, generation);
-        Self { node: Arc::new(node), devices, used_cpu_milli: 0, used_memory_mib: 0, changed_at, facts_changed_at }
+        Self {
+            node: Arc::new(node),
+            devices,
+            used_cpu_milli: 0,
+            used_memory_mib: 0,
+            allocations: Allocations::default(),
+            changed_at: generation,
+            facts_changed_at: generation,
+        }
     }
 
     /// Positions in the node's accelerators, one for each model that has devices.
@@ -132,6 +148,12 @@ impl NodeState {
         }
     }
 
+    /// Holds what these allocations hold, which is nothing yet.
+    pub(crate) fn take_over(&mut self, allocations: &Allocations) {
+        self.allocations = allocations.clone();
+        allocations.iter().for_each(|allocation| self.hold(&allocation.held));
+    }
+
     pub(crate) fn release(&mut self, held: &Holding) {
         self.used_cpu_milli -= held.cpu_milli;
         self.used_memory_mib -= held.memory_mib;
@@ -192,28 +214,6 @@ pub struct At {
     pub node: u32,
 }
 
-/// Where a running task of some job is.
-#[derive(Debug, Clone, PartialEq)]
-pub struct RunningTask {
-    pub task_group: String,
-    pub site_id: String,
-    pub node_id: String,
-    /// The first device that it holds.
-    pub device_index: Option<u32>,
-}
-
-/// A running allocation as one sees it who may evict it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Allocated {
-    pub id: Arc<str>,
-    pub site_id: String,
-    pub node_id: Arc<str>,
-    pub priority: u32,
-    /// The gang that falls with it.
-    pub gang_job_id: Option<Arc<str>>,
-    pub held: Holding,
-}
-
 /// All sites at one generation, in order of id. Cloning it is the snapshot.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Cluster {
@@ -221,11 +221,9 @@ pub struct Cluster {
     pub(crate) sites: Arc<Vec<Arc<SiteState>>>,
     /// Generation of the last change of which nodes, with which devices, there are.
     pub(crate) structure: u64,
-    /// Running tasks by job and allocation.
-    pub(crate) tasks: OrdMap<(Arc<str>, Arc<str>), Arc<RunningTask>>,
-    pub(crate) allocations: OrdMap<Arc<str>, Arc<Allocated>>,
-    /// The allocations by node.
-    pub(crate) allocations_on: OrdSet<(Arc<str>, Arc<str>)>,
+    pub(crate) allocations: ById<Arc<Allocation>>,
+    /// Those of each job that is known.
+    pub(crate) jobs: ById<Allocations>,
     /// How many sites have a power cap.
     pub(crate) capped_sites: usize,
     /// Devices of each accelerator model, on all nodes.
@@ -272,6 +270,18 @@ impl Cluster {
         Some(At { site: site as u32, node: node as u32 })
     }
 
+    /// Where the node of that place is now, if it is there.
+    pub(crate) fn find_place(&self, place: &Place) -> Option<At> {
+        let At { site, node } = place.was_at;
+        let is_there = |n: &Arc<NodeState>| n.node.id == place.node_id && n.node.site_id == place.site_id;
+        let has_stayed = self.sites.get(site as usize).and_then(|s| s.nodes.get(node as usize)).is_some_and(is_there);
+        if has_stayed {
+            Some(place.was_at)
+        } else {
+            self.at(&place.site_id, &place.node_id)
+        }
+    }
+
     pub fn site(&self, at: At) -> &SiteState {
         &self.sites[at.site as usize]
     }
@@ -280,29 +290,18 @@ impl Cluster {
         &self.sites[at.site as usize].nodes[at.node as usize]
     }
 
-    /// The running tasks of a job.
-    pub fn tasks_of(&self, job_id: &str) -> impl Iterator<Item = &RunningTask> + '_ {
-        let job_id: Arc<str> = job_id.into();
-        let first = (job_id.clone(), Arc::from(""));
-        let from = self.tasks.range(first..);
-        from.take_while(move |((job, _), _)| *job == job_id).map(|(_, task)| task.as_ref())
-    }
-
-    /// The allocations that a node holds, in order of id.
-    pub(crate) fn allocations_on(&self, node_id: &str) -> impl Iterator<Item = &Arc<Allocated>> + '_ {
-        let node_id: Arc<str> = node_id.into();
-        let from = self.allocations_on.range((node_id.clone(), Arc::from(""))..);
-        from.take_while(move |(node, _)| *node == node_id).filter_map(|(_, id)| self.allocations.get(id))
+    /// What runs of a job, in order of id.
+    pub fn tasks_of(&self, job_id: &str) -> impl Iterator<Item = &Arc<Allocation>> + '_ {
+        self.jobs.get(job_id).into_iter().flat_map(Allocations::iter)
     }
 
     /// All that falls when an allocation is evicted: itself, or its whole gang.
-    pub(crate) fn fall_with(&self, allocation: &Arc<Allocated>) -> Vec<(At, Arc<Allocated>)> {
-        let gang = allocation.gang_job_id.iter().flat_map(|job_id| {
-            let from = self.tasks.range((job_id.clone(), Arc::from(""))..);
-            from.take_while(move |((job, _), _)| job == job_id).filter_map(|((_, id), _)| self.allocations.get(id))
-        });
-        let all = if allocation.gang_job_id.is_some() { gang.cloned().collect() } else { vec![allocation.clone()] };
-        all.into_iter().filter_map(|a: Arc<Allocated>| self.at(&a.site_id, &a.node_id).map(|at| (at, a))).collect()
+    pub(crate) fn fall_with(&self, allocation: &Arc<Allocation>) -> Vec<(At, Arc<Allocation>)> {
+        let all = match &allocation.job_id {
+            Some(job_id) if allocation.is_of_gang => self.tasks_of(job_id).cloned().collect(),
+            _ => vec![allocation.clone()],
+        };
+        all.into_iter().filter_map(|allocation| self.find_place(&allocation.place).map(|at| (at, allocation))).collect()
     }
 
     /// Round-trip time p99 between two sites: 0 within one, or else the worse of the directions

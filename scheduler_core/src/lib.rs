@@ -1,6 +1,7 @@
 //! The placement engine of Mumian: a snapshot goes in, a plan comes out. It owns no clock,
 //! no entropy and no I/O, so recorded bytes replay bit for bit.
 
+pub mod allocation;
 pub mod assess;
 pub mod assignment;
 pub mod bound;

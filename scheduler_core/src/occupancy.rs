@@ -108,13 +108,12 @@ impl Occupancy {
         let demands: BTreeMap<&str, Demand> =
             job.task_groups.iter().map(|g| (g.name.as_str(), Demand::of(job, g))).collect();
         for task in cluster.tasks_of(job_id) {
-            let (Some(at), Some(demand)) =
-                (cluster.at(&task.site_id, &task.node_id), demands.get(task.task_group.as_str()))
+            let (Some(at), Some(demand)) = (cluster.find_place(&task.place), demands.get(task.task_group.as_str()))
             else {
                 continue;
             };
             let (site, node) = (cluster.site(at), cluster.node(at));
-            let model = task.device_index.and_then(|d| node.devices.get(d as usize)).map(|d| d.model);
+            let model = task.held.model_on(node);
             let candidate = Candidate { at, site, node, demand, model, context: None };
             groups.entry(task.task_group.clone()).or_default().add(at, candidate.compute_us());
         }

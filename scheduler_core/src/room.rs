@@ -23,36 +23,52 @@ impl Ask {
     }
 }
 
-/// What is free on a node, seen by a task that would be served by one model of its devices.
+/// The devices of one model that are free on a node, as far as it matters to one task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct FreeDevices {
+    /// Devices that nobody uses.
+    whole: u16,
+    /// The most that is free of one device that somebody uses.
+    part_milli: u16,
+}
+
+impl FreeDevices {
+    fn fit(self, ask: &Ask) -> bool {
+        if ask.is_share() {
+            self.whole > 0 || u64::from(self.part_milli) >= ask.accelerator_milli
+        } else {
+            u64::from(self.whole) >= ask.accelerator_milli / WHOLE_DEVICE_MILLI
+        }
+    }
+}
+
+/// What is free on a node, seen by a task that would be served by one model of its devices. It is small,
+/// because reading it is what the placer does most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Room {
     cpu_milli: u64,
     memory_mib: u64,
     /// Of all devices of the node.
-    device_milli: u64,
-    /// Devices of the model that nobody uses.
-    whole_devices: u32,
-    /// The most that is free of one device of the model that somebody uses.
-    part_milli: u32,
+    device_milli: u32,
+    devices: FreeDevices,
 }
 
 impl Room {
     pub fn of(node: &NodeState, model: Option<usize>) -> Self {
-        let (mut device_milli, mut whole_devices, mut part_milli) = (0, 0, 0);
+        let (mut device_milli, mut devices) = (0, FreeDevices::default());
         for device in &node.devices {
             let free_milli = device.free_milli();
-            device_milli += free_milli;
+            device_milli += free_milli as u32;
             if Some(device.model) != model {
                 continue;
             }
             if free_milli == WHOLE_DEVICE_MILLI {
-                whole_devices += 1;
+                devices.whole += 1;
             } else {
-                part_milli = part_milli.max(free_milli as u32);
+                devices.part_milli = devices.part_milli.max(free_milli as u16);
             }
         }
-        let (cpu_milli, memory_mib) = (node.free_cpu_milli(), node.free_memory_mib());
-        Self { cpu_milli, memory_mib, device_milli, whole_devices, part_milli }
+        Self { cpu_milli: node.free_cpu_milli(), memory_mib: node.free_memory_mib(), device_milli, devices }
     }
 
     /// Whether the task fits, as the capacity filters say.
@@ -62,11 +78,7 @@ impl Room {
 
     /// Whether the devices that the task asks for are free.
     pub fn devices_fit(&self, ask: &Ask) -> bool {
-        if ask.is_share() {
-            self.whole_devices > 0 || u64::from(self.part_milli) >= ask.accelerator_milli
-        } else {
-            u64::from(self.whole_devices) >= ask.accelerator_milli / WHOLE_DEVICE_MILLI
-        }
+        self.devices.fit(ask)
     }
 
     /// What the task would leave unused on the node: best fit. Accelerators weigh before cores,
@@ -74,8 +86,9 @@ impl Room {
     pub fn left_over(&self, ask: &Ask) -> u64 {
         const CORES: u64 = 1 << 24;
         // A device that is in use already is better filled than a whole one opened.
-        let opens_device = ask.is_share() && u64::from(self.part_milli) < ask.accelerator_milli;
-        let device_left = self.device_milli.saturating_sub(ask.accelerator_milli) + u64::from(opens_device) * 1_000_000;
+        let opens_device = ask.is_share() && u64::from(self.devices.part_milli) < ask.accelerator_milli;
+        let device_milli = u64::from(self.device_milli);
+        let device_left = device_milli.saturating_sub(ask.accelerator_milli) + u64::from(opens_device) * 1_000_000;
         let cpu_left = self.cpu_milli.saturating_sub(ask.cpu_milli);
         device_left * CORES + cpu_left.min(CORES - 1)
     }
@@ -85,7 +98,31 @@ impl Room {
         self.cpu_milli < before.cpu_milli
             || self.memory_mib < before.memory_mib
             || self.device_milli < before.device_milli
-            || self.whole_devices < before.whole_devices
-            || self.part_milli < before.part_milli
+            || self.devices.whole < before.devices.whole
+            || self.devices.part_milli < before.devices.part_milli
+    }
+
+    pub fn at_a_glance(&self) -> Glance {
+        let at_most = |amount: u64| u32::try_from(amount).unwrap_or(u32::MAX);
+        Glance { cpu_milli: at_most(self.cpu_milli), memory_mib: at_most(self.memory_mib), devices: self.devices }
+    }
+}
+
+/// The same in half of the memory: what it refuses does not fit, and what it admits mostly does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Glance {
+    /// This and the memory: as much, or more.
+    cpu_milli: u32,
+    memory_mib: u32,
+    devices: FreeDevices,
+}
+
+impl Glance {
+    pub fn admits(&self, ask: &Ask) -> bool {
+        const MOST: u64 = u32::MAX as u64;
+        // Nobody can foresee each of the answers, so there are no branches.
+        (u64::from(self.cpu_milli) >= ask.cpu_milli.min(MOST))
+            & (u64::from(self.memory_mib) >= ask.memory_mib.min(MOST))
+            & self.devices.fit(ask)
     }
 }

@@ -2,33 +2,25 @@
 //! delta costs what it changes.
 
 use std::collections::HashSet;
-use std::hash::{BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 
-use imbl::shared_ptr::DefaultSharedPtr;
-use imbl::{GenericHashMap, OrdSet};
-
+use crate::allocation::{Allocation, ById, Place};
 pub use crate::cluster::Cluster;
-use crate::cluster::{Allocated, At, Holding, NodeState, RunningTask, SiteState};
+use crate::cluster::{At, Holding, NodeState, SiteState};
 use crate::error::CoreError;
 use crate::validate;
 use crate::wire::mumian::api::v1 as api;
 use crate::wire::mumian_core::v1 as border;
 
-/// By id. Hashed without entropy: where the keys lie, and so what a delta costs, is the same in every run.
-type ById<V> = GenericHashMap<String, V, BuildHasherDefault<DefaultHasher>, DefaultSharedPtr>;
-
 /// Where a reset may go on from at most, so that counting on never overflows.
 const GENERATION_MAX: u64 = u64::MAX / 2;
 
-/// The live state: a cluster and where each allocation is. A fork of it costs nothing until one
+/// The live state: a cluster and where each node is. A fork of it costs nothing until one
 /// of the two is changed.
 #[derive(Debug, Clone, Default)]
 pub struct State {
     cluster: Cluster,
-    site_of_node: ById<String>,
-    allocations: ById<Arc<Allocation>>,
-    allocations_of_node: ById<OrdSet<String>>,
+    places: ById<Arc<Place>>,
 }
 
 /// A running allocation as it was booked.
@@ -37,15 +29,6 @@ pub struct Standing<'a> {
     pub at: At,
     pub held: &'a Holding,
     pub zone_traffic: &'a [api::ZoneTraffic],
-}
-
-#[derive(Debug)]
-struct Allocation {
-    node_id: String,
-    held: Holding,
-    zone_traffic: Vec<api::ZoneTraffic>,
-    /// Unset when the job is not known.
-    job_id: Option<Arc<str>>,
 }
 
 impl State {
@@ -61,25 +44,19 @@ impl State {
 
     /// A state of its own that starts as this one is: what changes there does not change here.
     pub fn fork(&self) -> Self {
-        Self {
-            cluster: self.cluster.apart(),
-            site_of_node: self.site_of_node.clone(),
-            allocations: self.allocations.clone(),
-            allocations_of_node: self.allocations_of_node.clone(),
-        }
+        Self { cluster: self.cluster.apart(), places: self.places.clone() }
     }
 
     /// Where an allocation is, and what it takes there.
     pub fn allocation(&self, allocation_id: &str) -> Option<Standing<'_>> {
-        let Allocation { node_id, held, zone_traffic, .. } = self.allocations.get(allocation_id)?.as_ref();
-        let at = self.cluster.at(self.site_of_node.get(node_id)?, node_id)?;
-        Some(Standing { at, held, zone_traffic })
+        let Allocation { place, held, zone_traffic, .. } = self.cluster.allocations.get(allocation_id)?.as_ref();
+        Some(Standing { at: self.cluster.find_place(place)?, held, zone_traffic })
     }
 
     /// Whether an allocation was booked as a task of that job and group.
     pub fn is_task_of(&self, allocation_id: &str, job_id: &str, task_group: &str) -> bool {
-        let task = self.cluster.tasks.get(&(job_id.into(), allocation_id.into()));
-        task.is_some_and(|task| task.task_group == task_group)
+        let allocation = self.cluster.allocations.get(allocation_id);
+        allocation.is_some_and(|a| a.job_id.as_deref() == Some(job_id) && a.task_group == task_group)
     }
 
     /// Applies a delta whole or not at all and returns the new generation.
@@ -112,8 +89,10 @@ impl State {
             new_sites.contains(id) || stays
         };
         let node_is_known = |id: &String| {
-            let stays = |site_id| !delta.reset && !removed_nodes.contains(id) && !removed_sites.contains(site_id);
-            new_nodes.contains(id) || self.site_of_node.get(id).is_some_and(stays)
+            let stays = |place: &Arc<Place>| {
+                !delta.reset && !removed_nodes.contains(id) && !removed_sites.contains(&place.site_id)
+            };
+            new_nodes.contains(id) || self.places.get(id.as_str()).is_some_and(stays)
         };
         for node in &delta.nodes {
             if !site_is_known(&node.site_id) {
@@ -165,29 +144,34 @@ impl State {
         }
     }
 
-    /// The site for writing, copied first when a snapshot still holds it.
     fn site_mut(&mut self, site_id: &str) -> Option<&mut SiteState> {
         let position = self.cluster.find(site_id).ok()?;
+        Some(self.site_at_mut(position))
+    }
+
+    /// The site for writing, copied first when a snapshot still holds it.
+    fn site_at_mut(&mut self, position: usize) -> &mut SiteState {
         let site = Arc::make_mut(&mut Arc::make_mut(&mut self.cluster.sites)[position]);
         site.changed_at = self.cluster.generation;
         self.cluster.recent.note(position, self.cluster.generation);
-        Some(site)
+        site
     }
 
-    /// Adds what an allocation takes to the sums of its node and site, or takes it back.
-    fn change_held(&mut self, allocation: &Allocation, is_added: bool) {
+    /// Adds an allocation to its node and what it takes to the sums of node and site, or takes it from there.
+    fn change_held(&mut self, allocation: &Arc<Allocation>, is_added: bool) {
         let generation = self.cluster.generation;
-        let Some(site_id) = self.site_of_node.get(&allocation.node_id).cloned() else { return };
-        let Some(site) = self.site_mut(&site_id) else { return };
-        let Ok(position) = site.find(&allocation.node_id) else { return };
-        site.recent.note(position, generation);
-        let node = Arc::make_mut(&mut site.nodes[position]);
+        let Some(at) = self.cluster.find_place(&allocation.place) else { return };
+        let site = self.site_at_mut(at.site as usize);
+        site.recent.note(at.node as usize, generation);
+        let node = Arc::make_mut(&mut site.nodes[at.node as usize]);
         node.changed_at = generation;
         site.it_power_uw -= node.it_power_uw();
         if is_added {
             node.hold(&allocation.held);
+            node.allocations.insert(allocation.clone());
         } else {
             node.release(&allocation.held);
+            node.allocations.remove(&allocation.id);
         }
         site.it_power_uw += node.it_power_uw();
         for traffic in &allocation.zone_traffic {
@@ -231,93 +215,85 @@ impl State {
 
     /// Adds a node, or replaces its facts and keeps its allocations.
     fn put_node(&mut self, node: api::Node) {
-        if self.site_of_node.get(&node.id).is_some_and(|site_id| *site_id != node.site_id) {
+        if self.places.get(node.id.as_str()).is_some_and(|place| place.site_id != node.site_id) {
             self.remove_node(&node.id);
         }
         let generation = self.cluster.generation;
+        let Ok(site_position) = self.cluster.find(&node.site_id) else { return };
+        let site = self.site_at_mut(site_position);
         let mut state = NodeState::new(node, generation);
-        for id in self.allocations_of_node.get(&state.node.id).into_iter().flatten() {
-            state.hold(&self.allocations[id].held);
-        }
-        self.site_of_node.insert(state.node.id.clone(), state.node.site_id.clone());
-        let (site_id, new) = (state.node.site_id.clone(), Arc::clone(&state.node));
-        let Some(site) = self.site_mut(&site_id) else { return };
-        site.it_power_uw += state.it_power_uw();
-        let old = match site.find(&new.id) {
+        let new = state.node.clone();
+        let (position, old) = match site.find(&new.id) {
             Ok(position) => {
                 site.recent.note(position, generation);
-                let old = std::mem::replace(&mut site.nodes[position], Arc::new(state));
+                let old = &mut site.nodes[position];
+                state.take_over(&old.allocations);
+                site.it_power_uw += state.it_power_uw();
+                let old = std::mem::replace(old, Arc::new(state));
                 site.it_power_uw -= old.it_power_uw();
-                Some(Arc::clone(&old.node))
+                (position, Some(Arc::clone(&old.node)))
             }
             Err(position) => {
                 site.nodes.insert(position, Arc::new(state));
-                None
+                (position, None)
             }
         };
         if old.as_ref().is_none_or(|old| old.accelerators != new.accelerators) {
             self.cluster.structure = generation;
             self.cluster.count_devices(old.as_deref(), Some(&new));
         }
+        let was_at = At { site: site_position as u32, node: position as u32 };
+        if self.places.get(new.id.as_str()).is_none_or(|place| place.was_at != was_at) {
+            let place = Place { site_id: new.site_id.clone(), node_id: new.id.clone(), was_at };
+            self.places.insert(new.id.as_str().into(), Arc::new(place));
+        }
     }
 
     fn remove_node(&mut self, node_id: &str) {
-        for allocation_id in self.allocations_of_node.remove(node_id).unwrap_or_default() {
-            self.remove_allocation(&allocation_id);
+        let Some(place) = self.places.get(node_id).cloned() else { return };
+        let Some(at) = self.cluster.find_place(&place) else { return };
+        for allocation in self.cluster.node(at).allocations.clone().iter() {
+            self.remove_allocation(&allocation.id);
         }
-        let Some(site_id) = self.site_of_node.remove(node_id) else { return };
-        if let Some(site) = self.site_mut(&site_id) {
-            if let Ok(position) = site.find(node_id) {
-                let old = site.nodes.remove(position);
-                self.cluster.count_devices(Some(&old.node), None);
-            }
-        }
+        self.places.remove(node_id);
+        let old = self.site_at_mut(at.site as usize).nodes.remove(at.node as usize);
+        self.cluster.count_devices(Some(&old.node), None);
         self.cluster.structure = self.cluster.generation;
     }
 
     fn put_allocation(&mut self, used: border::UsedResources) {
         self.remove_allocation(&used.allocation_id);
-        let Some(site_id) = self.site_of_node.get(&used.node_id) else { return };
-        let job_id = (!used.job_id.is_empty()).then(|| Arc::<str>::from(used.job_id));
-        if let Some(job_id) = &job_id {
-            let task = RunningTask {
-                task_group: used.task_group,
-                site_id: site_id.clone(),
-                node_id: used.node_id.clone(),
-                device_index: used.devices.first().map(|share| share.device_index),
-            };
-            self.cluster.tasks.insert((job_id.clone(), used.allocation_id.as_str().into()), Arc::new(task));
-        }
+        let Some(place) = self.places.get(used.node_id.as_str()).cloned() else { return };
         let resources = used.resources.unwrap_or_default();
         let (cpu_milli, memory_mib) = (resources.cpu_milli, resources.memory_mib);
-        let held = Holding { cpu_milli, memory_mib, devices: used.devices };
-        let (id, node_id) = (Arc::<str>::from(used.allocation_id.as_str()), Arc::<str>::from(used.node_id.as_str()));
-        let allocated = Allocated {
-            id: id.clone(),
-            site_id: site_id.clone(),
-            node_id: node_id.clone(),
+        let allocation = Arc::new(Allocation {
+            id: used.allocation_id.into(),
+            place,
             priority: used.priority,
-            gang_job_id: job_id.clone().filter(|_| used.gang),
-            held: held.clone(),
-        };
-        self.cluster.allocations.insert(id.clone(), Arc::new(allocated));
-        self.cluster.allocations_on.insert((node_id, id));
-        let allocation = Allocation { node_id: used.node_id, held, zone_traffic: used.zone_traffic, job_id };
+            job_id: (!used.job_id.is_empty()).then(|| used.job_id.into()),
+            task_group: used.task_group,
+            is_of_gang: used.gang,
+            held: Holding { cpu_milli, memory_mib, devices: used.devices },
+            zone_traffic: used.zone_traffic,
+        });
         self.change_held(&allocation, true);
-        let of_node = self.allocations_of_node.entry(allocation.node_id.clone()).or_default();
-        of_node.insert(used.allocation_id.clone());
-        self.allocations.insert(used.allocation_id, Arc::new(allocation));
+        if let Some(job_id) = &allocation.job_id {
+            self.cluster.jobs.entry(job_id.clone()).or_default().insert(allocation.clone());
+        }
+        self.cluster.allocations.insert(allocation.id.clone(), allocation);
     }
 
     fn remove_allocation(&mut self, allocation_id: &str) {
-        let Some(allocation) = self.allocations.remove(allocation_id) else { return };
-        if let Some(ids) = self.allocations_of_node.get_mut(&allocation.node_id) {
-            ids.remove(allocation_id);
-        }
-        self.cluster.allocations.remove(allocation_id);
-        self.cluster.allocations_on.remove(&(Arc::from(allocation.node_id.as_str()), Arc::from(allocation_id)));
+        let Some(allocation) = self.cluster.allocations.remove(allocation_id) else { return };
         if let Some(job_id) = &allocation.job_id {
-            self.cluster.tasks.remove(&(job_id.clone(), Arc::from(allocation_id)));
+            let jobs = &mut self.cluster.jobs;
+            let is_last = jobs.get_mut(job_id).is_some_and(|tasks| {
+                tasks.remove(allocation_id);
+                tasks.is_empty()
+            });
+            if is_last {
+                jobs.remove(job_id);
+            }
         }
         self.change_held(&allocation, false);
     }

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
-use crate::cluster::{Allocated, At, Cluster, Holding, NodeState};
+use crate::allocation::Allocation;
+use crate::cluster::{At, Cluster, Holding, NodeState};
 use crate::coupling::{Coupling, UNCOUPLED};
 use crate::model::{Candidate, Demand, Task};
 use crate::occupancy::{Context, Load, Occupancy};
@@ -86,7 +87,7 @@ impl<'a> Trial<'a> {
 
     /// Gives evicted allocations back what they held, if there is room for all of them beside
     /// what took their place. Says whether there was.
-    pub fn reprieve(&mut self, allocations: &[(At, Arc<Allocated>)]) -> bool {
+    pub fn reprieve(&mut self, allocations: &[(At, Arc<Allocation>)]) -> bool {
         let mark = self.mark();
         for (at, allocation) in allocations {
             if !self.node(*at).has_room_for(&allocation.held) {

@@ -4,7 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::cluster::{Allocated, At, Cluster};
+use crate::allocation::Allocation;
+use crate::cluster::{At, Cluster};
 use crate::error::CoreError;
 use crate::filter::{rejection, stage, STAGES};
 use crate::model::{models, Candidate, Task, WHOLE_DEVICE_MILLI};
@@ -144,7 +145,7 @@ fn owned((job_id, task_group, index): Named<'_>) -> (String, String, u32) {
 /// All that falls together for one task.
 struct Fall<'a> {
     by: Named<'a>,
-    allocations: Vec<(At, Arc<Allocated>)>,
+    allocations: Vec<(At, Arc<Allocation>)>,
 }
 
 /// The evictions of a plan, and which of them have been made.

@@ -37,24 +37,25 @@ struct Seat {
 
 pub struct Block {
     pub nodes: Vec<At>,
-    /// Number of its first shelf: a block has one for each of `models`.
+    /// Number of its first shelf.
     first_shelf: u32,
-    /// The models of device that the nodes have; one unset entry when they have none.
-    models: Vec<Option<usize>>,
-    /// For each model, what is free on each node.
-    spaces: Vec<Vec<Space>>,
+    shelves: Vec<Shelf>,
     /// Counts the changes of the rooms.
     pub version: u64,
+    /// The newest version in which a node had more room than before.
+    pub freed: u64,
     /// Number of the newest change of facts.
     facts: u64,
 }
 
-/// What is free on a node for one model of its devices.
-#[derive(Clone, Copy)]
-struct Space {
-    room: Room,
-    /// The number of the newest entry about it in the log, counted from 1; 0: none.
-    logged: u64,
+/// A block as seen by tasks that are served by one model of its devices.
+struct Shelf {
+    /// Unset when the nodes have none.
+    model: Option<usize>,
+    /// Of each node.
+    rooms: Vec<Room>,
+    /// For each node the number of the newest entry about it in the log, counted from 1; 0: none.
+    logged: Vec<u64>,
 }
 
 impl Blocks {
@@ -83,7 +84,7 @@ impl Blocks {
         (0..).zip(&self.blocks).filter(move |(_, block)| block.facts > facts).map(|(number, _)| number)
     }
 
-    /// How many shelves the blocks have: one for each model of device of each.
+    /// How many shelves the blocks have: one for each model of device of each, or else one.
     pub fn shelves(&self) -> usize {
         self.shelves as usize
     }
@@ -93,13 +94,14 @@ impl Blocks {
         let seat = self.seats[at.site as usize][at.node as usize];
         let block = &mut self.blocks[seat.block as usize];
         block.version += 1;
-        for ((model, spaces), shelf) in block.models.iter().zip(&mut block.spaces).zip(block.first_shelf..) {
-            let (space, room) = (&mut spaces[seat.index as usize], Room::of(node, *model));
-            let before = std::mem::replace(&mut space.room, room);
+        for (number, shelf) in (block.first_shelf..).zip(&mut block.shelves) {
+            let (room, logged) = (Room::of(node, shelf.model), &mut shelf.logged[seat.index as usize]);
+            let before = std::mem::replace(&mut shelf.rooms[seat.index as usize], room);
             if before.is_below(&room) {
-                self.freed.push(&mut space.logged, Freed { shelf, index: seat.index, room });
+                block.freed = block.version;
+                self.freed.push(logged, Freed { shelf: number, room: room.at_a_glance() });
             } else {
-                self.freed.correct(space.logged, room);
+                self.freed.correct(*logged, room.at_a_glance());
             }
         }
     }
@@ -122,9 +124,10 @@ impl Blocks {
         let Seat { block: number, index } = self.seats[at.site as usize][at.node as usize];
         let block = &mut self.blocks[number as usize];
         block.nodes.swap_remove(index as usize);
-        block.spaces.iter_mut().for_each(|spaces| {
-            spaces.swap_remove(index as usize);
-        });
+        for shelf in &mut block.shelves {
+            shelf.rooms.swap_remove(index as usize);
+            shelf.logged.swap_remove(index as usize);
+        }
         block.version += 1;
         block.facts = self.facts; // it may be empty now
         if let Some(moved) = block.nodes.get(index as usize) {
@@ -142,17 +145,19 @@ impl Blocks {
         let number = of_class.iter().rev().find(has_seat).copied().unwrap_or_else(|| {
             of_class.push(self.blocks.len());
             let block = Block::new(node, self.shelves);
-            self.shelves += block.models.len() as u32;
+            self.shelves += block.shelves.len() as u32;
             self.blocks.push(block);
             self.blocks.len() - 1
         });
         let block = &mut self.blocks[number];
         let seat = Seat { block: number as u32, index: block.nodes.len() as u32 };
         block.nodes.push(at);
-        for (model, spaces) in block.models.iter().zip(&mut block.spaces) {
-            spaces.push(Space { room: Room::of(node, *model), logged: 0 });
+        for shelf in &mut block.shelves {
+            shelf.rooms.push(Room::of(node, shelf.model));
+            shelf.logged.push(0);
         }
         block.version += 1;
+        block.freed = block.version;
         block.facts = self.facts;
         self.seats[at.site as usize][at.node as usize] = seat;
     }
@@ -164,13 +169,14 @@ impl Block {
         if models.is_empty() {
             models.push(None);
         }
-        let spaces = models.iter().map(|_| Vec::with_capacity(BLOCK_NODES_MAX)).collect();
-        Self { nodes: Vec::new(), first_shelf, models, spaces, version: 0, facts: 0 }
+        let shelf = |model| Shelf { model, rooms: Vec::with_capacity(BLOCK_NODES_MAX), logged: Vec::new() };
+        let shelves = models.into_iter().map(shelf).collect();
+        Self { nodes: Vec::new(), first_shelf, shelves, version: 0, freed: 0, facts: 0 }
     }
 
     /// A task that asks for no device is served by no model, and any will do.
     fn slot(&self, model: Option<usize>) -> usize {
-        self.models.iter().position(|m| *m == model).unwrap_or(0)
+        self.shelves.iter().position(|shelf| shelf.model == model).unwrap_or(0)
     }
 
     /// The number of the shelf for tasks that are served by the model.
@@ -186,10 +192,10 @@ impl Block {
         ask: &'a Ask,
         among: u64,
     ) -> impl Iterator<Item = (usize, u64, At)> + 'a {
-        let spaces = &self.spaces[self.slot(model)];
+        let rooms = &self.shelves[self.slot(model)].rooms;
         let all = u64::MAX >> (BLOCK_NODES_MAX - self.nodes.len().max(1));
         ones(among & all)
-            .filter_map(move |index| spaces.get(index).map(|space| (index, &space.room)))
+            .filter_map(move |index| rooms.get(index).map(|room| (index, room)))
             .filter(|(_, room)| room.fits(ask))
             .map(|(index, room)| (index, room.left_over(ask), self.nodes[index]))
     }

@@ -2,19 +2,18 @@
 
 use std::collections::VecDeque;
 
-use crate::room::Room;
+use crate::room::Glance;
 
 /// Entries that are kept: to read them all is cheaper than to look at all blocks, which they must who missed some.
 const FREED_MAX: usize = 16_384;
 
-/// A node that had more room for one model of device than before.
+/// A node that had more room for one model of device than before. A demand that was not asked for long reads
+/// thousands of them that are in no cache, so four share a line of it.
 #[derive(Clone, Copy)]
 pub struct Freed {
     pub shelf: u32,
-    /// Among the nodes of the block.
-    pub index: u32,
     /// What is free there now; nothing where a newer entry tells that.
-    pub room: Room,
+    pub room: Glance,
 }
 
 /// The newest of those, oldest first. What is free there is kept up to date, so that the many that were
@@ -40,7 +39,7 @@ impl FreedLog {
 
     /// Notes a node; the number of the entry is put into `logged`, where that of the one before it is.
     pub fn push(&mut self, logged: &mut u64, freed: Freed) {
-        self.correct(*logged, Room::default());
+        self.correct(*logged, Glance::default());
         if self.entries.len() == FREED_MAX {
             self.entries.pop_front();
             self.forgotten += 1;
@@ -50,7 +49,7 @@ impl FreedLog {
     }
 
     /// Corrects what is free according to the entry of that number, as long as it is not forgotten.
-    pub fn correct(&mut self, number: u64, room: Room) {
+    pub fn correct(&mut self, number: u64, room: Glance) {
         let position = number.checked_sub(self.forgotten + 1);
         if let Some(entry) = position.and_then(|position| self.entries.get_mut(position as usize)) {
             entry.room = room;
@@ -62,29 +61,29 @@ impl FreedLog {
 mod tests {
     use super::{Freed, FreedLog, FREED_MAX};
     use crate::cluster::NodeState;
-    use crate::room::Room;
+    use crate::room::{Glance, Room};
     use crate::wire::mumian::api::v1 as api;
 
     /// With so much free, and nothing of all else.
-    fn room(cpu_milli: u64) -> Room {
-        Room::of(&NodeState::new(api::Node { cpu_milli, ..Default::default() }, 0), None)
+    fn room(cpu_milli: u64) -> Glance {
+        Room::of(&NodeState::new(api::Node { cpu_milli, ..Default::default() }, 0), None).at_a_glance()
     }
 
-    /// The nodes after the first so many entries that have room now.
+    /// The shelves after the first so many entries that have room now.
     fn with_room(log: &FreedLog, after: u64) -> Option<Vec<u32>> {
-        Some(log.after(after)?.filter(|freed| freed.room != Room::default()).map(|freed| freed.index).collect())
+        Some(log.after(after)?.filter(|freed| freed.room != Glance::default()).map(|freed| freed.shelf).collect())
     }
 
     #[test]
     fn tells_each_freed_node_once_as_it_is_now_until_it_has_forgotten_some() {
-        let freed = |index, cpu_milli| Freed { shelf: 0, index, room: room(cpu_milli) };
+        let freed = |shelf, cpu_milli| Freed { shelf, room: room(cpu_milli) };
         let (mut log, mut logged) = (FreedLog::default(), [0; 3]);
         log.push(&mut logged[0], freed(0, 1));
         log.push(&mut logged[1], freed(1, 1));
         log.push(&mut logged[0], freed(0, 2));
         assert_eq!(with_room(&log, 0), Some(vec![1, 0]));
         assert_eq!(with_room(&log, 2), Some(vec![0]));
-        log.correct(logged[0], Room::default()); // taken again
+        log.correct(logged[0], Glance::default()); // taken again
         assert_eq!(with_room(&log, 0), Some(vec![1]));
         (0..FREED_MAX).for_each(|_| log.push(&mut logged[2], freed(2, 1)));
         assert_eq!(with_room(&log, 2), None);

@@ -8,7 +8,8 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 
 use super::{Found, Horizon, Pending, Placer, Start};
-use crate::cluster::{Allocated, At, Holding, NodeState};
+use crate::allocation::Allocation;
+use crate::cluster::{At, Holding, NodeState};
 use crate::explain::Survey;
 use crate::filter::{self, Beside};
 use crate::model::{models, Candidate};
@@ -27,7 +28,7 @@ type Toll = (u32, usize, (u64, u64, u64));
 /// What falls together: one allocation or a gang.
 pub struct Victim {
     priority: u32,
-    allocations: Vec<(At, Arc<Allocated>)>,
+    allocations: Vec<(At, Arc<Allocation>)>,
 }
 
 impl Victim {
@@ -137,7 +138,7 @@ impl Placer<'_, '_> {
     /// All that may fall for a task of this priority, of what the node still holds.
     fn victims_on(&self, at: At, priority: u32) -> Vec<Victim> {
         let mut victims: Vec<Victim> = Vec::new();
-        for allocation in self.trial.cluster.allocations_on(&self.trial.node(at).node.id) {
+        for allocation in self.trial.cluster.node(at).allocations.iter() {
             let is_known = victims.iter().flat_map(|v| &v.allocations).any(|(_, a)| a.id == allocation.id);
             if allocation.priority < priority && !is_known && !self.evicted_ids.contains(&allocation.id) {
                 let allocations = self.trial.cluster.fall_with(allocation);

@@ -22,10 +22,11 @@ pub struct Ranking {
     ranked: Vec<Ranked>,
     /// For each of them, what was found when it was last looked at.
     seen: Vec<Seen>,
-    /// By shelf.
-    open_nodes: Vec<OpenNodes>,
-    /// Positions of blocks that may have room.
+    /// Positions of those that may have room.
     open: Bits,
+    /// Position of each shelf, or UNRANKED. By itself, since it is all that a decision asks of most freed nodes, and
+    /// memory that was not asked for long is what takes its time.
+    position_of: Vec<u32>,
     /// How many changes of facts, and of freed nodes, have been noted.
     facts: u64,
     freed: u64,
@@ -40,35 +41,37 @@ struct Ranked {
     model: Option<usize>,
 }
 
-/// The nodes of a shelf that may have room. Side by side with where the shelf is ranked, since all that a decision
-/// asks of most freed nodes is this, and memory that was not asked for long is what takes its time.
-#[derive(Clone, Copy)]
-struct OpenNodes {
-    /// In `ranked`, or UNRANKED.
-    position: u32,
-    /// As a set of indexes: all others had no room, and were not freed since.
-    set: u64,
-}
-
 const UNRANKED: u32 = u32::MAX;
 
-/// The best node of a block with what the task leaves over there, when the block was at that version.
+/// What was found in a block when it was at that version.
 #[derive(Clone, Copy, Default)]
 struct Seen {
     version: u64,
+    /// The nodes that had room, as a set of indexes.
+    roomy: u64,
+    /// The best of them, with what the task leaves over there.
     best: Option<(u64, At)>,
 }
 
 impl Seen {
-    /// Looks at the nodes of a block that may have room, and keeps those that have.
-    fn of(block: &Block, model: Option<usize>, ask: &Ask, nodes: &mut u64) -> Self {
-        let mut best = None;
-        for (index, left_over, at) in block.roomy(model, ask, std::mem::take(nodes)) {
-            *nodes |= 1 << index;
-            let one = (left_over, at);
-            best = Some(best.map_or(one, |other| one.min(other)));
+    /// The nodes that may have room now.
+    fn maybe_roomy(&self, block: &Block) -> u64 {
+        if block.freed > self.version {
+            u64::MAX
+        } else {
+            self.roomy
         }
-        Self { version: block.version, best }
+    }
+
+    /// Looks at a block that has changed.
+    fn follow(&mut self, block: &Block, model: Option<usize>, ask: &Ask) {
+        let among = self.maybe_roomy(block);
+        *self = Self { version: block.version, roomy: 0, best: None };
+        for (index, left_over, at) in block.roomy(model, ask, among) {
+            self.roomy |= 1 << index;
+            let one = (left_over, at);
+            self.best = Some(self.best.map_or(one, |other| one.min(other)));
+        }
     }
 }
 
@@ -115,8 +118,8 @@ impl Ranking {
             ask: Ask::of(demand),
             ranked: Vec::new(),
             seen: Vec::new(),
-            open_nodes: Vec::new(),
             open: Bits::default(),
+            position_of: Vec::new(),
             facts: 0,
             freed: 0,
         }
@@ -127,11 +130,10 @@ impl Ranking {
         if self.facts != blocks.facts() {
             self.rank(blocks, cluster, demand, scorer);
         } else if let Some(freed) = blocks.freed.after(self.freed) {
-            for freed in freed.filter(|freed| freed.room.fits(&self.ask)) {
-                let nodes = &mut self.open_nodes[freed.shelf as usize];
-                if nodes.position != UNRANKED {
-                    nodes.set |= 1 << freed.index;
-                    self.open.insert(nodes.position as usize);
+            for freed in freed.filter(|freed| freed.room.admits(&self.ask)) {
+                let position = self.position_of[freed.shelf as usize];
+                if position != UNRANKED {
+                    self.open.insert(position as usize);
                 }
             }
         } else {
@@ -142,7 +144,6 @@ impl Ranking {
 
     /// Every block is to be looked at anew.
     fn forget(&mut self) {
-        self.open_nodes.iter_mut().for_each(|nodes| nodes.set = u64::MAX);
         self.seen = vec![Seen::default(); self.ranked.len()];
         self.open = Bits::all(self.ranked.len());
     }
@@ -162,9 +163,9 @@ impl Ranking {
             }
         }
         self.ranked.sort_unstable();
-        self.open_nodes = vec![OpenNodes { position: UNRANKED, set: 0 }; blocks.shelves()];
+        self.position_of = vec![UNRANKED; blocks.shelves()];
         for (position, r) in (0..).zip(&self.ranked) {
-            self.open_nodes[blocks.block(r.block).shelf(r.model)].position = position;
+            self.position_of[blocks.block(r.block).shelf(r.model)] = position;
         }
         self.forget();
         self.facts = blocks.facts();
@@ -181,7 +182,7 @@ impl Ranking {
             }
             let (block, seen) = (blocks.block(block), &mut self.seen[position]);
             if seen.version != block.version {
-                *seen = Seen::of(block, model, &self.ask, &mut self.open_nodes[block.shelf(model)].set);
+                seen.follow(block, model, &self.ask);
             }
             match seen.best {
                 Some((left_over, at)) => {
@@ -209,7 +210,7 @@ impl Ranking {
                     break;
                 }
                 let block = blocks.block(block);
-                let roomy = block.roomy(model, &self.ask, self.open_nodes[block.shelf(model)].set);
+                let roomy = block.roomy(model, &self.ask, self.seen[position].maybe_roomy(block));
                 let roomy = roomy.filter(|(_, _, at)| !refused_sites.contains(&at.site));
                 candidates.extend(roomy.map(|(_, left_over, at)| Reverse((fixed, left_over, Found { at, model }))));
                 next = self.open.next(position + 1);

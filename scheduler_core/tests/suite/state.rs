@@ -2,9 +2,11 @@
 
 use crate::common;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use proptest::prelude::*;
 use proptest::sample::select;
+use scheduler_core::allocation::Allocation;
 use scheduler_core::cluster::{NodeState, SiteState};
 use scheduler_core::place::place;
 use scheduler_core::state::{Cluster, State};
@@ -92,8 +94,11 @@ fn shown(cluster: &Cluster) -> String {
     let node = |n: &NodeState| format!("{:?} {:?} {} {}", n.node, n.devices, n.used_cpu_milli, n.used_memory_mib);
     let site = |s: &SiteState| format!("{:?} {:?} {:?} {}", s.site, s.links, s.used_kbps, s.it_power_uw);
     let nodes: Vec<_> = cluster.nodes().map(|at| (site(cluster.site(at)), node(cluster.node(at)))).collect();
-    let jobs = ["j0", "j1"].map(|job_id| cluster.tasks_of(job_id).collect::<Vec<_>>());
-    format!("{nodes:#?}\n{jobs:#?}")
+    let allocation = |a: &Arc<Allocation>| format!("{} {} {:?} {:?}", a.id, a.place.node_id, a.held, a.zone_traffic);
+    let ids = |n: &NodeState| n.allocations.iter().map(allocation).collect::<Vec<_>>();
+    let held: Vec<_> = cluster.nodes().map(|at| ids(cluster.node(at))).collect();
+    let jobs = ["j0", "j1"].map(|job_id| cluster.tasks_of(job_id).map(allocation).collect::<Vec<_>>());
+    format!("{nodes:#?}\n{held:#?}\n{jobs:#?}")
 }
 
 proptest! {

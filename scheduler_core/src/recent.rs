@@ -1,15 +1,16 @@
 //! The newest changes of many things, so that nobody who saw the ones before need look at all.
 
-use std::collections::VecDeque;
-
 /// Changes that are remembered one by one.
 const CHANGES_MAX: usize = 32;
 
 /// Which of many things changed at which generation.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Recent {
-    /// Generation and position, oldest first. All changes after `complete_after` are here.
-    changes: VecDeque<(u64, u32)>,
+    /// Generation and position, in a ring: a vector, since every snapshot copies it. All changes after
+    /// `complete_after` are here.
+    changes: Vec<(u64, u32)>,
+    /// Where the ring starts.
+    oldest: usize,
     complete_after: u64,
 }
 
@@ -17,13 +18,21 @@ impl Recent {
     /// Notes that the thing at this position has changed.
     pub fn note(&mut self, position: usize, generation: u64) {
         let change = (generation, position as u32);
-        if self.changes.back() == Some(&change) {
+        if self.newest_first().next() == Some(change) {
             return;
         }
-        if self.changes.len() == CHANGES_MAX {
-            self.complete_after = self.changes.pop_front().map_or(0, |(generation, _)| generation);
+        if self.changes.len() < CHANGES_MAX {
+            self.changes.push(change);
+        } else {
+            let (forgotten, _) = std::mem::replace(&mut self.changes[self.oldest], change);
+            self.complete_after = forgotten;
+            self.oldest = (self.oldest + 1) % CHANGES_MAX;
         }
-        self.changes.push_back(change);
+    }
+
+    fn newest_first(&self) -> impl Iterator<Item = (u64, u32)> + '_ {
+        let (newer, older) = self.changes.split_at(self.oldest);
+        newer.iter().rev().chain(older.iter().rev()).copied()
     }
 
     /// What changed after a generation, each once, as long as no position has moved since. None
@@ -32,8 +41,8 @@ impl Recent {
         if generation < self.complete_after {
             return None;
         }
-        let newer = self.changes.iter().rev().take_while(|(at, _)| *at > generation);
-        let mut positions: Vec<u32> = newer.map(|(_, position)| *position).collect();
+        let newer = self.newest_first().take_while(|(at, _)| *at > generation);
+        let mut positions: Vec<u32> = newer.map(|(_, position)| position).collect();
         positions.sort_unstable();
         positions.dedup();
         Some(positions)

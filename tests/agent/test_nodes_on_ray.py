@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import signal
 from pathlib import Path
 
@@ -93,8 +94,13 @@ async def test_tasks_run_on_the_node_that_was_planned_and_are_lost_with_it(tmp_p
             [raylet] = of_machine or [agent_raylet(agent)]
             assert raylet.pid in [parent.pid for parent in task.parents()]
 
-            chunks = await coordinator.logs(f"{name}.main.0", read_id=len(name) + int(name[1:]))
-            assert b"".join(chunk.data for chunk in chunks) == f"{folder}\n".encode()
+            # It runs once it is started; what it writes comes when it has written it.
+            said, read_ids = b"", itertools.count(100 * int(name[1:]))
+            async with asyncio.timeout(60):
+                while not said:
+                    chunks = await coordinator.logs(f"{name}.main.0", read_id=next(read_ids))
+                    said = b"".join(chunk.data for chunk in chunks)
+            assert said == f"{folder}\n".encode()
 
         # The machine dies at once: raylet, keeper and all workers, but for the task itself.
         lost = machines[1]

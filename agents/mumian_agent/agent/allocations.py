@@ -392,6 +392,8 @@ class Allocations:
             log_dir=str(self._journal.log_dir(entry.key)),
             own_folder=folder,
             engine=facts.engine,
+            # The journal's folder is the agent's; on another node tasks' output lies below the same path.
+            hidden=(*facts.hidden, str(self._journal.state_dir)) if facts.hidden else (),
             environment={
                 **environment_of(run, facts.accelerators, self._coordinators),
                 NODE_VARIABLE: str(facts.contact.parent),

@@ -43,6 +43,7 @@ class SiteNode:
             stop_grace_s=self._stop_grace_s,
             contact=self.host.contact_path,
             engine=self.reading.engine,
+            hidden=self.reading.hidden,
         )
 
     @property

@@ -41,6 +41,9 @@ class NodeConfig:
     memory_mib_limit: int | None = None  # None: all memory
     core_active_power_mw: int = 5000
     container_engine: str = "auto"  # "auto", "none", or an engine's name or path
+    isolation: str = (
+        "auto"  # whether tasks are kept from the agent's folders: where it can be done, or "none"
+    )
     accelerators: tuple[Accelerator, ...] = ()  # none: what the vendors' tools find
     detects_accelerators: bool = True
     # What processes use that are nobody's task is not offered.
@@ -221,6 +224,7 @@ def node_of(fields: Fields) -> NodeConfig:
         core_active_power_mw=fields.scaled("core_active_power_w", 1000, 5),
         accelerators=tuple(_accelerator(entry) for entry in fields.sections("accelerators")),
         container_engine=fields.text("container_engine", "auto"),
+        isolation=fields.choice("isolation", ("auto", "none"), "auto"),
         detects_accelerators=fields.choice("detect_accelerators", ("auto", "never"), "auto") == "auto",
         yields_to_others=fields.choice("others", ("withhold", "ignore"), "withhold") == "withhold",
         idle_power_mw=None if idle_power_w is None else round(idle_power_w * 1000),

@@ -18,6 +18,7 @@ from mumian_agent.adapters.local.server import serve
 from mumian_agent.adapters.ray.cluster import RayCluster
 from mumian_agent.adapters.ray.nodes import RayHosts
 from mumian_agent.adapters.ray.runners import RayRunners
+from mumian_agent.adapters.ray.settings import temp_dir_of
 from mumian_agent.agent.allocations import Allocations
 from mumian_agent.agent.energy_accounts import EnergyAccounts
 from mumian_agent.agent.log_reads import LogReads
@@ -64,7 +65,14 @@ async def run_site(config: AgentConfig, identity: Identity) -> None:
     await cluster.open()
     _set_at_signals(stop)  # again: Ray has put its own handlers in their place
     journal, outbox = Journal(config.state_dir), Outbox()
-    probe = await asyncio.to_thread(NodeProbe, config.node, config.state_dir, cluster.processes, meters=False)
+    probe = await asyncio.to_thread(
+        NodeProbe,
+        config.node,
+        config.state_dir,
+        cluster.processes,
+        meters=False,
+        hidden=(config.state_dir, temp_dir_of(config.state_dir)),
+    )
     address, _ = host_and_port(config.ray_listen)
     hosts = RayHosts(OwnHost(probe, address))
     runners = RayRunners(hosts.ray_id, config.warm_workers)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -31,6 +32,29 @@ def argv_of(command: Command) -> list[str]:
     if command.entry_point:
         return [sys.executable, "-m", "mumian_agent.runtime.entry_point", command.entry_point]
     return list(command.argv)
+
+
+def require(command: str, folder: str | None, environment: Mapping[str, str]) -> None:
+    """Look whether a command can be executed, where the kernel says so too late.
+
+    Raises:
+        CannotStartError: it is not there or not usable.
+    """
+    path = str(Path(folder or ".", command)) if "/" in command else command
+    if shutil.which(path, path=environment.get("PATH")) is not None:
+        return
+    if "/" in command and Path(path).exists():
+        raise _not_executable(command, "Permission denied")
+    raise _not_found(command)
+
+
+def _not_found(command: str) -> CannotStartError:
+    advice = "install it there or give its full path"
+    return CannotStartError(f"command not found: {command} is not on this node's PATH; {advice}", NOT_FOUND)
+
+
+def _not_executable(command: str, why: str) -> CannotStartError:
+    return CannotStartError(f"command {command} cannot be executed: {why}", NOT_EXECUTABLE)
 
 
 class Child:
@@ -69,15 +93,9 @@ class Child:
                     start_new_session=True,
                 )
             except FileNotFoundError:
-                advice = "install it there or give its full path"
-                raise CannotStartError(
-                    f"command not found: {argv[0]} is not on this node's PATH; {advice}", NOT_FOUND
-                ) from None
+                raise _not_found(argv[0]) from None
             except (PermissionError, OSError, ValueError) as error:
-                raise CannotStartError(
-                    f"command {argv[0]} cannot be executed: {getattr(error, 'strerror', None) or error}",
-                    NOT_EXECUTABLE,
-                ) from None
+                raise _not_executable(argv[0], getattr(error, "strerror", None) or str(error)) from None
         self._started_s, self._ended_s = time.monotonic(), 0.0
         self.id = ProcessId.of(self._popen.pid)
         self.cpu_s = 0.0

@@ -55,6 +55,7 @@ class Journal:
     """The entries of one agent. They survive the agent, not the machine's power: nothing is synced."""
 
     def __init__(self, state_dir: Path) -> None:
+        self.state_dir = state_dir
         self._entries_dir, self._logs_dir = state_dir / "allocations", state_dir / "logs"
         self._work_dir, self._outputs_dir = state_dir / "work", state_dir / "outputs"
         self._unsaved: dict[AllocationKey, Entry] = {}

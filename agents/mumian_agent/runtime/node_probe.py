@@ -17,7 +17,7 @@ from mumian_agent.domain import accelerators
 from mumian_agent.domain.accelerators import Device
 from mumian_agent.domain.allocation import AllocationKey
 from mumian_agent.domain.config import RACK_VARIABLE, SWITCH_VARIABLE, NodeConfig
-from mumian_agent.runtime import contact, container, limits, process_tree
+from mumian_agent.runtime import contact, container, limits, process_tree, sandbox
 from mumian_agent.runtime.accelerators.inspector import Inspector, is_foreign
 from mumian_agent.runtime.contact import Contact
 from mumian_agent.runtime.machine import Machine, arch
@@ -40,6 +40,7 @@ class NodeFacts:
     stop_grace_s: float
     contact: Path  # where the newest contact with the coordinator is noted, on that node
     engine: str = ""  # the container engine's client; empty: there is none
+    hidden: tuple[str, ...] = ()  # folders of that node that tasks are kept from; none: they cannot be
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,7 @@ class NodeReading:
     cpu_used_milli: int
     power_mw: int | None  # of its own meter, mean since the last reading; None: it has none that answers
     engine: str = ""  # the container engine's client; empty: there is none
+    hidden: tuple[str, ...] = ()  # folders that tasks are kept from
 
 
 class NodeProbe:
@@ -63,12 +65,14 @@ class NodeProbe:
         own: Callable[[], Iterable[psutil.Process]] = process_tree.all_members,
         inspector: Inspector | None = None,
         meters: bool = True,
+        hidden: Sequence[Path] = (),
     ) -> None:
         """
         Args:
             folder: the agent's on this machine; tasks write below it.
             own: the processes of the site on this machine, when it is a slice of one.
             meters: look for a meter; False where somebody else reads it.
+            hidden: folders that no task is to see.
         """
         folder.mkdir(parents=True, exist_ok=True)
         self._config, self._own = config, own
@@ -80,6 +84,9 @@ class NodeProbe:
         self._looked_s = -_LOOK_AT_DEVICES_EVERY_S
         self._engine, why_none = container.find(config.container_engine)
         log.info("containers: %s", self._engine or f"none ({why_none})")
+        why_not = sandbox.why_not(config.isolation, hidden) if hidden else "there is nothing to hide"
+        self._hidden = () if why_not else tuple(map(str, hidden))
+        log.info("tasks do not see: %s", ", ".join(self._hidden) or f"nothing is kept from them ({why_not})")
         is_slice = config.cpu_milli_limit is not None
         self._meter = RaplMeter.find() if meters and not is_slice else None
 
@@ -115,7 +122,7 @@ class NodeProbe:
             rack_id=self._config.rack or os.environ.get(RACK_VARIABLE, ""),
         )
         engine = self._engine.path if self._engine else ""
-        return NodeReading(node, contact.now_ns(), usage.cpu_milli, self._power_mw(), engine)
+        return NodeReading(node, contact.now_ns(), usage.cpu_milli, self._power_mw(), engine, self._hidden)
 
     def heard(self, clock_ns: int) -> None:
         """The coordinator has heard the site at that time or later, by this machine's clock."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import signal
 import time
@@ -17,9 +18,18 @@ from mumian.api.v1 import job_pb2
 from mumian.api.v1.job_pb2 import AllocationState
 
 from mumian_agent.domain.allocation import RestartPolicy, is_terminal
-from mumian_agent.runtime import container, limits, log_files, memory_limit, ports, precedence, process_tree
+from mumian_agent.runtime import (
+    container,
+    limits,
+    log_files,
+    memory_limit,
+    ports,
+    precedence,
+    process_tree,
+    sandbox,
+)
 from mumian_agent.runtime.cgroup import Cgroup
-from mumian_agent.runtime.child import NOT_FOUND, CannotStartError, Child, argv_of
+from mumian_agent.runtime.child import NOT_FOUND, CannotStartError, Child, argv_of, require
 from mumian_agent.runtime.cut_off import CutOff
 from mumian_agent.runtime.health import Health, health_of
 from mumian_agent.runtime.paid_time import PaidTime
@@ -157,14 +167,22 @@ class Supervisor:
         environment = {**self._task.environment, **ports.variables(self._ports)}
         folder = self._task.folder
         argv = self._argv(environment)
+        executed = self._executed_with(environment)
         if self._task.is_container:
             await self._remove_container()  # of an earlier start that was cut short
-        self._child = child = Child(argv, folder, environment, Path(self._task.log_dir))
+        self._child = child = Child(argv, folder, executed, Path(self._task.log_dir))
         precedence.apply(child.id.pid, precedence.niceness_of(self._task.run))
         self._cgroup = limits.keep(self._task)
         if self._cgroup is not None:
             self._take_in([child.id.pid])
-        health = health_of(self._group, self._task.host, self._ports, environment, folder, self._inside)
+        health = health_of(
+            self._group,
+            self._task.host,
+            self._ports,
+            executed,
+            folder,
+            functools.partial(self._inside, environment),
+        )
         ended = asyncio.create_task(child.wait())
         stopped = asyncio.create_task(self._stop.wait())
         unwell = asyncio.create_task(self._until_unwell(health))
@@ -196,11 +214,15 @@ class Supervisor:
         """What to execute.
 
         Raises:
-            CannotStartError: it is a container, and there is no engine.
+            CannotStartError: it is a container, and there is no engine; or the command is not there.
         """
         task = self._task
         if not task.is_container:
-            return argv_of(self._group.command)
+            argv = argv_of(self._group.command)
+            if not task.hidden:
+                return argv
+            require(argv[0], task.folder, environment)
+            return self._inside(environment, argv)
         if not task.engine:
             raise CannotStartError(
                 f"image {self._group.command.image} cannot run: this node has no container engine; "
@@ -209,10 +231,19 @@ class Supervisor:
             )
         return container.argv_of(task.engine, task.run, environment, task.own_folder)
 
-    def _inside(self, argv: list[str]) -> list[str]:
-        """A command beside the task: in its container, if it has one."""
+    def _executed_with(self, environment: Mapping[str, str]) -> Mapping[str, str]:
+        """The environment in which what `_argv` and `_inside` give is executed."""
+        is_hidden = self._task.hidden and not self._task.is_container
+        return sandbox.environment_of(environment) if is_hidden else environment
+
+    def _inside(self, environment: Mapping[str, str], argv: list[str]) -> list[str]:
+        """A command of the task's: in its container, if it has one, or where it sees what it may see."""
         task = self._task
-        return container.inside(task.engine, task.run, argv) if task.is_container else argv
+        if task.is_container:
+            return container.inside(task.engine, task.run, argv)
+        if not task.hidden:
+            return argv
+        return sandbox.argv_of(argv, environment, task.hidden, task.own_folder, task.folder)
 
     async def _remove_container(self) -> None:
         if self._task.is_container and self._task.engine:

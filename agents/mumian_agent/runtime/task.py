@@ -29,6 +29,9 @@ class Task:
     start_unix_ns: int = 0  # when this attempt first ran, before this runner; 0: it has not
     own_folder: str = ""  # empty: it has none
     engine: str = ""  # the container engine's client; empty: there is none
+    hidden: tuple[
+        str, ...
+    ] = ()  # folders that are empty where it runs, but in a container; none: it sees all
 
     @property
     def is_container(self) -> bool:

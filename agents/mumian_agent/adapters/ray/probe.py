@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 
-from mumian_agent.adapters.ray.settings import NODE_CONFIG_VARIABLE
+from mumian_agent.adapters.ray.settings import NODE_CONFIG_VARIABLE, temp_dir_of
 from mumian_agent.domain.allocation import AllocationKey
 from mumian_agent.domain.config import NodeConfig, node_of
 from mumian_agent.domain.fields import Fields
@@ -29,8 +29,8 @@ class Probe:
     """A worker process of Ray on the machine that it probes."""
 
     def __init__(self, name: str) -> None:
-        folder = os.environ.get(NODE_VARIABLE) or f"/tmp/mumian-node-{name}"
-        self._probe = NodeProbe(node_config(), Path(folder))
+        folder = Path(os.environ.get(NODE_VARIABLE) or f"/tmp/mumian-node-{name}")
+        self._probe = NodeProbe(node_config(), folder, hidden=(folder, temp_dir_of(folder)))
         self._ended: dict[str, asyncio.Event] = {}
 
     async def contact_path(self) -> str:

@@ -12,7 +12,7 @@ from mumian.findings import fail, ok, warn
 from mumian_agent.domain.accelerators import Device, model_of
 from mumian_agent.domain.config import AgentConfig, NodeConfig
 from mumian_agent.domain.fields import ConfigError
-from mumian_agent.runtime import container
+from mumian_agent.runtime import container, sandbox
 from mumian_agent.runtime.accelerators.inspector import Inspector
 from mumian_agent.runtime.power.rapl import POWERCAP
 from mumian_agent.runtime.power.site_meters import power_of_site
@@ -27,6 +27,7 @@ def look(config: AgentConfig) -> Iterator[Finding]:
     yield from accelerators(config.node, Inspector())
     yield from _meters(config)
     yield _engine(config.node)
+    yield _isolation(config)
 
 
 def accelerators(config: NodeConfig, inspector: Inspector) -> Iterator[Finding]:
@@ -86,6 +87,13 @@ def _meter(reading: MeterReading) -> Finding:
         advice = "correct its section below `power`, or repair it; the next source counts meanwhile"
         return fail("meters", f"{side} meter {reading.name} {reading.fault}", advice)
     return ok("meters", f"{side} meter {reading.name} reads {reading.power_mw / 1000:.1f} W")
+
+
+def _isolation(config: AgentConfig) -> Finding:
+    why_not = sandbox.why_not(config.node.isolation, (config.state_dir,))
+    if not why_not:
+        return ok("isolation", f"tasks do not see {config.state_dir}")
+    return ok("isolation", f"tasks see {config.state_dir}: {why_not}; do not let strangers share this site")
 
 
 def _engine(config: NodeConfig) -> Finding:

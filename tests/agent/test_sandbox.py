@@ -45,6 +45,13 @@ def run(kept: Path, script: str, environment: Mapping[str, str] = PATH) -> subpr
     return subprocess.CompletedProcess(argv, done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
+async def written(supervised: Supervised, words: str) -> None:
+    """It runs as soon as it is started; what it writes comes later."""
+    async with asyncio.timeout(60):
+        while supervised.output() != words:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+
 def test_a_task_sees_its_own_folder_and_nothing_else_of_the_agents(kept: Path) -> None:
     done = run(kept, f"cat data; echo new > left; ls -A .. {kept}; cat {kept}/ray.token ../other/data")
     assert done.stdout.splitlines() == ["of mine", "..:", "mine", "", f"{kept}:", "work"]
@@ -133,7 +140,7 @@ async def test_a_supervised_task_and_its_health_check_are_kept_from_the_agents_f
         hidden=(str(kept),),
     )
     await supervised.until(lambda view: view.status.state == RUNNING)
-    assert supervised.output() == "of mine\n"
+    await written(supervised, "of mine\n")
     supervised.supervisor.stop()
     await supervised.ended()
 
@@ -153,8 +160,7 @@ async def test_a_stopped_task_ends_by_its_signal(tmp_path: Path, kept: Path) -> 
         tmp_path, run_of("j.main.0", "sh", "-c", script), hidden=(str(kept),), stop_grace_s=30.0
     )
     await supervised.until(lambda view: view.status.state == RUNNING)
-    while "up" not in supervised.output():  # noqa: ASYNC110
-        await asyncio.sleep(0.02)
+    await written(supervised, "up\n")
     supervised.supervisor.stop()
     await supervised.ended()
     assert supervised.output().splitlines() == ["up", "bye"]

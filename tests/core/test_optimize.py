@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 
 import pytest
@@ -156,12 +157,13 @@ def test_the_same_request_gives_the_same_bytes_on_any_number_of_threads() -> Non
 
 
 def test_a_cancelled_run_answers_with_what_it_has() -> None:
-    # A hundred random-looking numbers: far from solved when the wish comes.
-    count = 60
-    numbers = [(7919 * i * i + 104729 * i) % 97 + 3 for i in range(2 * count * 6)]
-    request = AssignmentRequest(
-        agents=6, tasks=count, cost=numbers[: 6 * count], weight=numbers[6 * count :], capacity=[300] * 6
-    )
+    # What is cheap is heavy, as in the instances of type D: far from solved when the wish comes.
+    agents, count = 20, 400
+    numbers = random.Random(1)
+    weight = [numbers.randint(1, 100) for _ in range(agents * count)]
+    cost = [111 - each + numbers.randint(-10, 10) for each in weight]
+    capacity = [sum(weight) * 8 // (10 * agents * agents)] * agents
+    request = AssignmentRequest(agents=agents, tasks=count, cost=cost, weight=weight, capacity=capacity)
     token = CancelToken()
     threading.Timer(0.2, token.cancel).start()
     answer = AssignmentResponse.FromString(solve_assignment(request.SerializeToString(), token))

@@ -75,8 +75,12 @@ class HttpProbe:
 class CommandProbe:
     """Well is what a command beside the task ends with status 0 about."""
 
-    def __init__(self, argv: list[str], environment: Mapping[str, str], folder: str | None) -> None:
+    def __init__(
+        self, argv: list[str], environment: Mapping[str, str], folder: str | None, name: str = ""
+    ) -> None:
+        """`name` is what the task's people call it, where what is executed begins with something else."""
         self._argv, self._environment, self._folder = argv, environment, folder
+        self._name = name or argv[0]
 
     async def fault(self) -> str:
         """Its exit status and the last line that it wrote."""
@@ -91,7 +95,7 @@ class CommandProbe:
                 start_new_session=True,
             )
         except (OSError, ValueError) as error:
-            return f"{self._argv[0]} cannot be executed: {getattr(error, 'strerror', None) or error}"
+            return f"{self._name} cannot be executed: {getattr(error, 'strerror', None) or error}"
         assert asked.stdout is not None
         try:
             # Of a command that floods, only the end is kept.
@@ -105,7 +109,7 @@ class CommandProbe:
         if status == 0:
             return ""
         said = last.decode(errors="replace").strip().rpartition("\n")[2][:_WORDS_MAX]
-        return f"{self._argv[0]} exits with status {status}{f': {said}' if said else ''}"
+        return f"{self._name} exits with status {status}{f': {said}' if said else ''}"
 
 
 class EveryPort:
@@ -192,7 +196,8 @@ def health_of(
     check = group.health_check
     probe: Probe
     if check.HasField("command"):
-        probe = CommandProbe(beside(list(check.command.argv)), environment, folder)
+        asked = list(check.command.argv)
+        probe = CommandProbe(beside(asked), environment, folder, asked[0])
     else:
         number = numbers[check.port or next(iter(numbers))]
         is_http = check.HasField("http_path")

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import psutil
 import pytest
 from hypothesis import HealthCheck as Check
 from hypothesis import given, settings
@@ -169,3 +170,14 @@ async def test_a_stopped_task_ends_by_its_signal(tmp_path: Path, kept: Path) -> 
 def test_where_the_tasks_python_lies_in_what_is_hidden_nothing_is(tmp_path: Path) -> None:
     assert str(sys.prefix) in sandbox.why_not("auto", [Path(sys.prefix).parent])
     assert sandbox.why_not("none", [tmp_path]) == "the node's configuration wants none"
+
+
+async def test_a_task_is_said_to_run_when_it_does_not_while_its_sandbox_is_made(
+    tmp_path: Path, kept: Path
+) -> None:
+    supervised = Supervised(tmp_path, run_of("j.main.0", "sleep", "100"), hidden=(str(kept),))
+    view = await supervised.until(lambda view: view.status.state == RUNNING)
+    assert view.process is not None
+    assert psutil.Process(view.process.pid).cmdline() == ["sleep", "100"]
+    supervised.supervisor.stop()
+    await supervised.ended()

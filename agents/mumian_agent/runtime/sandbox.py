@@ -114,3 +114,11 @@ def environment_of(environment: Mapping[str, str]) -> dict[str, str]:
     ours = {name: value for name, value in environment.items() if name in _MARKS}
     later = {f"{_LATER}{name}": value for name, value in environment.items() if name not in _MARKS}
     return {"PATH": os.environ.get("PATH", os.defpath), **ours, **later}
+
+
+def is_being_made(pid: int) -> bool:
+    """Whether a process that executes what `argv_of` gave is not the command yet."""
+    try:
+        return _BEGIN.encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False  # it is gone

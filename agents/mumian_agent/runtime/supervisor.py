@@ -41,6 +41,7 @@ log = logging.getLogger(__name__)
 _METER_EVERY_S = 1.0
 _ENERGY_SHOWN_EVERY_S = 10.0
 _STOP_LOOK_EVERY_S = 0.02
+_SANDBOX_LOOK_EVERY_S = 0.002
 
 
 class Supervisor:
@@ -185,7 +186,7 @@ class Supervisor:
         )
         ended = asyncio.create_task(child.wait())
         stopped = asyncio.create_task(self._stop.wait())
-        unwell = asyncio.create_task(self._until_unwell(health))
+        unwell = asyncio.create_task(self._until_unwell(child, health))
         self._memory = over_memory = asyncio.get_running_loop().create_future()
         try:
             await asyncio.wait({ended, stopped, unwell, over_memory}, return_when=asyncio.FIRST_COMPLETED)
@@ -249,8 +250,10 @@ class Supervisor:
         if self._task.is_container and self._task.engine:
             await asyncio.to_thread(container.remove, self._task.engine, self._task.key)
 
-    async def _until_unwell(self, health: Health) -> str:
+    async def _until_unwell(self, child: Child, health: Health) -> str:
         """Show the task as running once it is ready; return why it is to be restarted."""
+        while self._task.hidden and sandbox.is_being_made(child.id.pid):  # noqa: ASYNC110
+            await asyncio.sleep(_SANDBOX_LOOK_EVERY_S)
         if reason := await health.until_ready():
             return reason
         if not self._status.HasField("start_time"):

@@ -119,6 +119,8 @@ def environment_of(environment: Mapping[str, str]) -> dict[str, str]:
 def is_being_made(pid: int) -> bool:
     """Whether a process that executes what `argv_of` gave is not the command yet."""
     try:
-        return _BEGIN.encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
+        words = Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return False  # it is gone
+    # In the midst of an exec it has none.
+    return not words or _BEGIN.encode() in words

@@ -41,9 +41,7 @@ class NodeConfig:
     memory_mib_limit: int | None = None  # None: all memory
     core_active_power_mw: int = 5000
     container_engine: str = "auto"  # "auto", "none", or an engine's name or path
-    isolation: str = (
-        "auto"  # whether tasks are kept from the agent's folders: where it can be done, or "none"
-    )
+    isolation: str = "auto"  # tasks do not see the agent's folders, where that can be had; or "none"
     accelerators: tuple[Accelerator, ...] = ()  # none: what the vendors' tools find
     detects_accelerators: bool = True
     # What processes use that are nobody's task is not offered.

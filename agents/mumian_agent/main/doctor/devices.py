@@ -93,7 +93,10 @@ def _isolation(config: AgentConfig) -> Finding:
     why_not = sandbox.why_not(config.node.isolation, (config.state_dir,))
     if not why_not:
         return ok("isolation", f"tasks do not see {config.state_dir}")
-    return ok("isolation", f"tasks see {config.state_dir}: {why_not}; do not let strangers share this site")
+    said = f"tasks see {config.state_dir}: {why_not}"
+    if config.node.isolation == "none":
+        return ok("isolation", said)
+    return warn("isolation", said, "let this user make user namespaces, or let no strangers share this site")
 
 
 def _engine(config: NodeConfig) -> Finding:

@@ -65,6 +65,23 @@ def test_a_tenant_has_few_turns_under_way_while_others_ask_and_all_when_it_is_al
     run_in_virtual_time(run())
 
 
+def test_who_has_nothing_under_way_does_not_wait_for_a_flood_that_has_all_it_may_have() -> None:
+    """It waited until one of the flood's turns had ended, so for a commit, though there was room for it."""
+
+    async def run() -> None:
+        calls = Calls(FairQueue("submits", 8, 100, 100, beside_others_max=2))
+        await calls.call("quiet")
+        flood = [asyncio.create_task(calls.call("flood")) for _ in range(10)]
+        for _ in range(3):
+            await asyncio.sleep(0.25)
+            begun_s = asyncio.get_running_loop().time()
+            await calls.call("quiet")
+            assert asyncio.get_running_loop().time() - begun_s == pytest.approx(1), "its own second"
+        await asyncio.gather(*flood)
+
+    run_in_virtual_time(run())
+
+
 async def test_what_is_too_much_is_refused_and_told_when_to_come_again() -> None:
     calls = Calls(FairQueue("submits", 2, 5, 3))
     answers = await calls.all("aa" + "aaaa" + "bbb")

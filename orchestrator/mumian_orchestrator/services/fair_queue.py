@@ -105,6 +105,7 @@ class FairQueue:
         self._waiting.setdefault(tenant_id, deque()).append(request)
         self._waiting_of[tenant_id] += count
         self.waiting += count
+        self._admit_next()  # those before it may wait for turns of their own tenants
         try:
             await request.admitted
         except asyncio.CancelledError:

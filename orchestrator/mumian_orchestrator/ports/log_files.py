@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 
@@ -41,8 +41,8 @@ class LogFiles(Protocol):
     def begin(self, log: str, month: str) -> LogFileWriter:
         """Write a month. Raises OSError."""
 
-    def read(self, log: str, month: str, after: int = 0) -> Sequence[StoredPage]:
-        """Some pages behind the one with that sequence, in order; none: there are no more.
+    def read(self, log: str, month: str, after: int = 0) -> Iterator[Sequence[StoredPage]]:
+        """The pages behind the one with that sequence, in order, some at a time. Each is read once.
 
         Raises:
             LogFilesError: the file is not there, or damaged.

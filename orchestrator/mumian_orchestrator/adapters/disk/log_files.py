@@ -35,21 +35,23 @@ class DiskLogFiles:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # it tells of all tenants
         return _Writer(self._path(log, month))
 
-    def read(self, log: str, month: str, after: int = 0) -> Sequence[StoredPage]:
-        """Some pages behind the one with that sequence."""
+    def read(self, log: str, month: str, after: int = 0) -> Iterator[Sequence[StoredPage]]:
+        """The pages behind the one with that sequence, block by block."""
         path = self._path(log, month)
         try:
             with path.open("rb") as file:
                 while head := file.read(_FRAME.size):
                     last, length = _FRAME.unpack(head)
-                    if last > after:
-                        return [page for page in _pages_in(file.read(length)) if page.sequence > after]
-                    file.seek(length, os.SEEK_CUR)
+                    if last <= after:
+                        file.seek(length, os.SEEK_CUR)
+                        continue
+                    block = [page for page in _pages_in(file.read(length)) if page.sequence > after]
+                    after = last
+                    yield block
         except OSError as error:
             raise LogFilesError(f"{path}: {error.strerror}") from error
         except (struct.error, zlib.error) as error:
             raise LogFilesError(f"{path} is damaged behind entry {after}: {error}") from error
-        return []
 
     def _path(self, log: str, month: str) -> Path:
         return self._folder / f"{log}-{month}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from typing import NamedTuple
 
 from mumian.api.v1 import error_pb2
@@ -62,16 +62,16 @@ class LogPages:
     async def _in_file(self, month: str, after: str) -> AsyncGenerator[SomePages, None]:
         in_month, _, sequence = after.partition("/")
         last = int(sequence) if in_month == month and sequence.isdecimal() else 0
-        while found := await asyncio.to_thread(self._read, month, last):
-            last = found[-1].sequence
-            end = self._log.key(month, last).removeprefix(self._log.pages)
+        parts = self._read(month, last)
+        while found := await asyncio.to_thread(next, parts, None):
+            end = self._log.key(month, found[-1].sequence).removeprefix(self._log.pages)
             yield SomePages(end, [page.data for page in found])
 
-    def _read(self, month: str, after: int) -> Sequence[StoredPage]:
+    def _read(self, month: str, after: int) -> Iterator[Sequence[StoredPage]]:
         try:
             if self._files is None:
                 raise LogFilesError("this coordinator has no records_dir")
-            return self._files.read(self._log.name, month, after)
+            yield from self._files.read(self._log.name, month, after)
         except LogFilesError as error:
             raise RequestRefusedError(
                 error_pb2.ERROR_REASON_LOG_FILES_AWAY,

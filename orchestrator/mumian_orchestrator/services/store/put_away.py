@@ -43,10 +43,8 @@ async def put_away(kv: KeyValue, prefix: str, log: ChainedLog, files: LogFiles) 
 
 def pages_in(files: LogFiles, log: ChainedLog, month: str) -> Iterator[bytes]:
     """All pages of a month that lies in a file. Raises LogFilesError."""
-    after = 0
-    while found := files.read(log.name, month, after):
-        after = found[-1].sequence
-        for page in found:
+    for some in files.read(log.name, month):
+        for page in some:
             yield page.data
 
 

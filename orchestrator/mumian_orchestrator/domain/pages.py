@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -30,9 +31,9 @@ def page(
         RequestRefusedError: INVALID_PAGE_TOKEN.
     """
     size, after = size_of(page_size), key_of(page_token)
-    rest = [item for item in items if key(item) > after]
-    more = len(rest) > size
-    return rest[:size], token_of(key(rest[size - 1])) if more else ""
+    start = bisect_right(items, after, key=key)
+    shown, more = items[start : start + size], len(items) > start + size
+    return shown, token_of(key(shown[-1])) if more else ""
 
 
 def size_of(page_size: int) -> int:

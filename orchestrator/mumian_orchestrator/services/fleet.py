@@ -171,8 +171,14 @@ class Fleet:
         return True
 
     def all_sites(self) -> list[Site]:
-        """All sites as they are, without their totals: not to be changed."""
-        return list(self._sites.values())
+        """All sites as they are, without their totals, in order of id: not to be changed."""
+        return [self._sites[site_id] for site_id in sorted(self._sites)]
+
+    def all_nodes(self, site_id: str = "") -> list[Node]:
+        """All nodes as they are, or those of one site, in order of id: not to be changed."""
+        chosen = [self._nodes.get(site_id, {})] if site_id else self._nodes.values()
+        by_id = {node_id: node for nodes in chosen for node_id, node in nodes.items()}
+        return [by_id[node_id] for node_id in sorted(by_id)]
 
     def is_reachable(self, site_id: str) -> bool:
         """Whether the site's agent reports."""
@@ -241,24 +247,28 @@ class Fleet:
     def site(self, site_id: str, tenant_id: str | None = None) -> Site | None:
         """A site with its totals."""
         site = self._sites.get(site_id)
-        return self._with_usage([site], tenant_id)[0] if site else None
+        return self._with_usage(site, tenant_id) if site else None
 
     def sites(self, tenant_id: str | None = None) -> list[Site]:
         """All sites with their totals, in order of id."""
-        return self._with_usage([self._sites[site_id] for site_id in sorted(self._sites)], tenant_id)
+        return [self._with_usage(self._sites[site_id], tenant_id) for site_id in sorted(self._sites)]
 
     def nodes(self, site_id: str = "", tenant_id: str | None = None) -> list[Node]:
         """All nodes, or those of one site, with what is promised on them, in order of id."""
-        chosen = [self._nodes.get(site_id, {})] if site_id else self._nodes.values()
-        shown = {node_id: _fresh_node(node) for nodes in chosen for node_id, node in nodes.items()}
-        for allocation in self._live(tenant_id):
-            if allocation.node_id in shown and holds_room(allocation):
-                _promise(shown[allocation.node_id], allocation)
+        return self.with_promises(self.all_nodes(site_id), tenant_id)
+
+    def with_promises(self, nodes: Sequence[Node], tenant_id: str | None = None) -> list[Node]:
+        """Copies of some of `all_nodes`, with what is promised on them."""
+        shown = {node.id: _fresh_node(node) for node in nodes}
+        for site_id in {node.site_id for node in nodes}:
+            for allocation in self._holding_room(site_id, tenant_id):
+                if allocation.node_id in shown:
+                    _promise(shown[allocation.node_id], allocation)
         if tenant_id is not None:
             for node in shown.values():
                 node.ClearField("cpu_used_permille")
                 node.ClearField("memory_mib_used")
-        return [shown[node_id] for node_id in sorted(shown)]
+        return list(shown.values())
 
     def links(self, from_id: str = "", tenant_id: str | None = None) -> list[Link]:
         """All links, or those from one zone or site, in order of their ends, with what is reserved."""
@@ -275,9 +285,9 @@ class Fleet:
         """What is known of one link."""
         return self._links.get((from_id, to_site_id))
 
-    def _live(self, tenant_id: str | None) -> Iterator[Allocation]:
-        for job, allocation in self._table.live_allocations():
-            if tenant_id is None or job.tenant_id == tenant_id:
+    def _holding_room(self, site_id: str, tenant_id: str | None) -> Iterator[Allocation]:
+        for job, allocation in self._table.live_allocations(site_id):
+            if (tenant_id is None or job.tenant_id == tenant_id) and holds_room(allocation):
                 yield allocation
 
     def _reserved_kbps(self, tenant_id: str | None) -> Counter[tuple[str, str]]:
@@ -289,29 +299,26 @@ class Fleet:
                 reserved_kbps[traffic.zone_id, allocation.site_id] += traffic.bandwidth_kbps
         return reserved_kbps
 
-    def _with_usage(self, sites: Sequence[Site], tenant_id: str | None) -> list[Site]:
-        copies: dict[str, Site] = {}
-        for site in sites:
-            copy = Site()
-            copy.CopyFrom(site)
-            if tenant_id is not None:
-                for field in _METERS:
-                    copy.ClearField(field)
-            copies[site.id] = copy
-        it_power_uw: Counter[str] = Counter()
-        for site_id, copy in copies.items():
-            _count_places(copy.usage, self._nodes.get(site_id, {}).values())
-        for node in self.nodes(tenant_id=tenant_id):
-            if node.site_id in copies:
-                _total(copies[node.site_id].usage, node)
-                it_power_uw[node.site_id] += _it_power_uw(node)
-        for site_id, copy in copies.items():
-            facility_nw = it_power_uw[site_id] * max(_PUE_LEAST_PERMILLE, copy.pue.marginal_permille)
-            copy.usage.facility_power_mw_allocated = facility_nw // 10**6
-        for allocation in self._live(tenant_id):
-            if allocation.site_id in copies and holds_room(allocation):
-                copies[allocation.site_id].usage.allocation_count += 1
-        return list(copies.values())
+    def _with_usage(self, site: Site, tenant_id: str | None) -> Site:
+        """A copy. No node is copied: there may be 100,000 of them behind a list of sites."""
+        copy = Site()
+        copy.CopyFrom(site)
+        if tenant_id is not None:
+            for field in _METERS:
+                copy.ClearField(field)
+        nodes = self._nodes.get(site.id, {})
+        usage, it_power_uw = _total(nodes.values()), 0
+        for allocation in self._holding_room(site.id, tenant_id):
+            usage.allocation_count += 1
+            if (node := nodes.get(allocation.node_id)) is not None:
+                usage.cpu_milli_allocated += allocation.resources.cpu_milli
+                usage.memory_mib_allocated += allocation.resources.memory_mib
+                usage.accelerator_milli_allocated += sum(share.milli for share in allocation.devices)
+                it_power_uw += _it_power_uw(node, allocation)
+        facility_nw = it_power_uw * max(_PUE_LEAST_PERMILLE, site.pue.marginal_permille)
+        usage.facility_power_mw_allocated = facility_nw // 10**6
+        copy.usage.CopyFrom(usage)
+        return copy
 
 
 def _capacity(nodes: Collection[Node]) -> Amount:
@@ -322,12 +329,14 @@ def _capacity(nodes: Collection[Node]) -> Amount:
     )
 
 
-def _it_power_uw(node: Node) -> int:
-    """Of all that is promised on a node, under full load."""
+def _it_power_uw(node: Node, allocation: Allocation) -> int:
+    """What an allocation takes of its node under full load."""
+    cores_uw = allocation.resources.cpu_milli * node.core_active_power_mw
+    if not allocation.devices:
+        return cores_uw
     by_device_mw = [a.active_power_mw for a in node.accelerators for _ in range(a.count)]
-    shares = [share for share in node.devices_allocated if share.device_index < len(by_device_mw)]
-    devices_uw = sum(share.milli * by_device_mw[share.device_index] for share in shares)
-    return node.cpu_milli_allocated * node.core_active_power_mw + devices_uw
+    shares = [share for share in allocation.devices if share.device_index < len(by_device_mw)]
+    return cores_uw + sum(share.milli * by_device_mw[share.device_index] for share in shares)
 
 
 def _fresh_node(node: Node) -> Node:
@@ -350,19 +359,18 @@ def _promise(node: Node, allocation: Allocation) -> None:
             node.devices_allocated.append(share)
 
 
-def _count_places(usage: fleet_pb2.SiteUsage, nodes: Collection[Node]) -> None:
-    usage.switch_count = len({node.switch_id for node in nodes if node.switch_id})
-    usage.rack_count = len({node.rack_id for node in nodes if node.rack_id})
-    usage.switchless_node_count = sum(not node.switch_id for node in nodes)
-
-
-def _total(usage: fleet_pb2.SiteUsage, node: Node) -> None:
-    usage.node_count += 1
-    usage.cpu_milli_capacity += node.cpu_milli
-    usage.cpu_milli_allocated += node.cpu_milli_allocated
-    usage.memory_mib_capacity += node.memory_mib
-    usage.memory_mib_allocated += node.memory_mib_allocated
-    withheld_milli = sum(share.milli for share in node.devices_withheld)
-    usage.accelerator_milli_capacity += sum(1000 * a.count for a in node.accelerators) - withheld_milli
-    usage.fp16_gflops_capacity += sum(a.fp16_gflops * a.count for a in node.accelerators)
-    usage.accelerator_milli_allocated += sum(share.milli for share in node.devices_allocated)
+def _total(nodes: Collection[Node]) -> fleet_pb2.SiteUsage:
+    """What a site's nodes have together."""
+    withheld_milli = sum(share.milli for node in nodes for share in node.devices_withheld)
+    accelerators = [accelerator for node in nodes for accelerator in node.accelerators]
+    switches = [node.switch_id for node in nodes]
+    return fleet_pb2.SiteUsage(
+        node_count=len(nodes),
+        cpu_milli_capacity=sum(node.cpu_milli for node in nodes),
+        memory_mib_capacity=sum(node.memory_mib for node in nodes),
+        accelerator_milli_capacity=sum(1000 * a.count for a in accelerators) - withheld_milli,
+        fp16_gflops_capacity=sum(a.fp16_gflops * a.count for a in accelerators),
+        switch_count=len(set(filter(None, switches))),
+        rack_count=len({node.rack_id for node in nodes if node.rack_id}),
+        switchless_node_count=switches.count(""),
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 
 from mumian.api.v1 import error_pb2
@@ -26,10 +27,15 @@ class FleetService(FleetServiceServicer):
     @unary
     async def ListSites(self, request: pb.ListSitesRequest, context: Context) -> pb.ListSitesResponse:
         sites, token = page(
-            self._fleet.sites(_confined_to()), lambda site: site.id, request.page_size, request.page_token
+            self._fleet.all_sites(), lambda site: site.id, request.page_size, request.page_token
         )
         brake = self._disconnections.brake()
-        return pb.ListSitesResponse(sites=sites, next_page_token=token, disconnect_brake=brake)
+        response = pb.ListSitesResponse(next_page_token=token, disconnect_brake=brake)
+        for site in sites:
+            if (shown := self._fleet.site(site.id, _confined_to())) is not None:
+                response.sites.append(shown)
+            await asyncio.sleep(0)  # others need not wait until all are added up
+        return response
 
     @unary
     async def GetSite(self, request: pb.GetSiteRequest, context: Context) -> pb.GetSiteResponse:
@@ -43,9 +49,11 @@ class FleetService(FleetServiceServicer):
 
     @unary
     async def ListNodes(self, request: pb.ListNodesRequest, context: Context) -> pb.ListNodesResponse:
-        nodes = self._fleet.nodes(self._known(request.site_id) if request.site_id else "", _confined_to())
-        shown, token = page(nodes, lambda node: node.id, request.page_size, request.page_token)
-        return pb.ListNodesResponse(nodes=shown, next_page_token=token)
+        nodes = self._fleet.all_nodes(self._known(request.site_id) if request.site_id else "")
+        some, token = page(nodes, lambda node: node.id, request.page_size, request.page_token)
+        return pb.ListNodesResponse(
+            nodes=self._fleet.with_promises(some, _confined_to()), next_page_token=token
+        )
 
     @unary
     async def ListZones(self, request: pb.ListZonesRequest, context: Context) -> pb.ListZonesResponse:
@@ -68,8 +76,8 @@ class FleetService(FleetServiceServicer):
         return pb.ListLinksResponse(links=shown, next_page_token=token)
 
     def _known(self, site_id: str, wanted: str = "site", others: Iterable[str] = ()) -> str:
-        if self._fleet.site(site_id) is None:
-            known = ", ".join([*others, *(site.id for site in self._fleet.sites())]) or "none yet"
+        if self._fleet.facts(site_id) is None:
+            known = ", ".join([*others, *(site.id for site in self._fleet.all_sites())]) or "none yet"
             reason = error_pb2.ERROR_REASON_SITE_NOT_FOUND
             message = f"{wanted} ({site_id}) does not exist; known: {known}"
             raise RequestRefusedError(reason, message)

@@ -7,6 +7,7 @@ import asyncio
 from mumian.api.v1 import job_pb2
 from mumian_orchestrator.adapters.memory.key_value import MemoryCluster
 from mumian_orchestrator.domain.periods import moment_of
+from mumian_orchestrator.main.composition import Services
 
 from tests.memory.leader import leading
 from tests.memory.money import CNY, HOUR_S, HOURLY, MOMENT_S, SUCCEEDED, audited, created, joined, timed
@@ -28,6 +29,12 @@ kind: offers
 operator: op
 prices: [{what: H100, cny_per_hour: 9, devices: 1, from: 2026-01-01, until: 2026-12-31}]
 """
+MEMORY_ONLY = """
+kind: offers
+operator: op
+prices: [{what: memory, cny_per_hour: 3, from: 2026-01-01, until: 2026-12-31}]
+"""
+EGRESS_ONLY = MEMORY_ONLY.replace("memory, cny_per_hour", "egress, cny_per_gib")
 
 
 def in_force_now() -> int:
@@ -59,6 +66,44 @@ async def test_the_price_goes_by_the_hour_and_is_fixed_when_the_work_is_placed()
         held_ms = end.ToMilliseconds() - start.ToMilliseconds()
         assert receipt.rent_microcny == price * CNY * held_ms // 3_600_000
     await audited(cluster)
+
+
+async def _with_hours(services: Services, *rent_permille: int) -> None:
+    """A site whose core and whose GiB cost CNY 1, of which so much counts hour by hour from now."""
+    site = Site(services)
+    site.site.prices.cpu_core_hour_microcny = site.site.prices.memory_gib_hour_microcny = CNY
+    site.site.forecast.first_hour_unix_s = CLOCK.now().seconds // HOUR_S * HOUR_S
+    for permille in rent_permille:
+        site.site.forecast.hours.add(rent_permille=permille)
+    await site.connect()
+
+
+async def _rent_of_a_core_and_a_gib(services: Services, request_id: str) -> int:
+    spec = timed(1)
+    spec.task_groups[0].resources.memory_mib = 1024
+    [allocation] = (await created(services, spec, request_id)).allocations
+    return allocation.cost.rent_microcny_per_hour
+
+
+async def test_what_a_list_leaves_out_costs_its_own_price_and_the_hours_part_of_that() -> None:
+    """A list with one price took every other price's cheap and dear hours away."""
+    async with leading(MemoryCluster(), HOURLY) as services:
+        await _with_hours(services, 500, 2000, 0)
+        await services.treasury.apply(MEMORY_ONLY)
+        seen = []
+        for number in range(4):  # the last is after the forecast
+            seen.append(await _rent_of_a_core_and_a_gib(services, f"r{number}"))
+            await asyncio.sleep(HOUR_S)
+        assert seen == [3 * CNY + CNY // 2, 3 * CNY + 2 * CNY, 3 * CNY + CNY, 3 * CNY + CNY]
+
+
+async def test_a_list_without_rent_changes_nothing_of_the_rent() -> None:
+    async with leading(MemoryCluster(), HOURLY) as services:
+        await _with_hours(services, 500, 700, 900)
+        before = await _rent_of_a_core_and_a_gib(services, "before")
+        assert before < 2 * CNY
+        await services.treasury.apply(EGRESS_ONLY)
+        assert await _rent_of_a_core_and_a_gib(services, "after") == before
 
 
 async def test_no_more_devices_are_used_than_are_offered_and_the_rest_waits() -> None:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 
-from mumian.api.v1.fleet_pb2 import Node, Site
+from mumian.api.v1.fleet_pb2 import Forecast, Node, Site
 
 from mumian_orchestrator.domain.fields import FieldError, Fields
 from mumian_orchestrator.domain.money.document import cny, day, identifier
 
 # A core and a GiB, for an hour, and a GiB that leaves the site; all else is an accelerator's model.
 CPU, MEMORY, EGRESS = "cpu", "memory", "egress"
+_HOUR_S = 3600
 # What is not let, or is written otherwise: taken for a model, it would never be charged, and nobody told.
 _NO_MODELS = frozenset({CPU, MEMORY, EGRESS, "storage", "disk", "network", "bandwidth", "security", "energy"})
 
@@ -51,24 +52,40 @@ def in_force(offers: Sequence[Offer], site: Site, moment: datetime) -> dict[str,
     return found
 
 
-def priced(site: Site, offers: dict[str, Offer]) -> Site:
-    """The site at the prices offered; what is not offered stays at the site's own."""
+def priced(site: Site, offers: Mapping[str, Offer], now_unix_s: int) -> Site:
+    """The site at the prices offered: each is the price at every hour of the offer.
+
+    What is not offered stays at the site's own prices and its hours' part of the rent. A forecast has one
+    such part for all: where some of the rent is offered and some is not, what is not has the part of the hour
+    that it is now.
+    """
     if not offers:
         return site
     made = Site()
     made.CopyFrom(site)
-    for what, offer in offers.items():
-        if what == CPU:
-            made.prices.cpu_core_hour_microcny = offer.microcny
-        elif what == MEMORY:
-            made.prices.memory_gib_hour_microcny = offer.microcny
-        elif what == EGRESS:
-            made.prices.egress_gib_microcny = offer.microcny
-        else:
-            made.prices.accelerator_hour_microcny[what] = offer.microcny
+    prices, own = made.prices, site.prices
+    if EGRESS in offers:
+        prices.egress_gib_microcny = offers[EGRESS].microcny
+    rented = offers.keys() - {EGRESS}
+    if not rented:
+        return made
+    permille = _rent_permille(site.forecast, now_unix_s)
+    by_hour = {CPU: own.cpu_core_hour_microcny, MEMORY: own.memory_gib_hour_microcny}
+    by_hour.update(own.accelerator_hour_microcny)
+    now = {what: microcny * permille // 1000 for what, microcny in by_hour.items()}
+    now.update((what, offers[what].microcny) for what in rented)
+    prices.cpu_core_hour_microcny, prices.memory_gib_hour_microcny = now.pop(CPU), now.pop(MEMORY)
+    prices.accelerator_hour_microcny.update(now)
     for hour in made.forecast.hours:
-        hour.rent_permille = 0  # what is offered is the price, at every hour of the offer
+        hour.rent_permille = 0  # all of it
     return made
+
+
+def _rent_permille(forecast: Forecast, now_unix_s: int) -> int:
+    """What part of the rent counts in this hour."""
+    number = (now_unix_s - forecast.first_hour_unix_s) // _HOUR_S
+    is_known = 0 <= number < len(forecast.hours)
+    return (forecast.hours[number].rent_permille if is_known else 0) or 1000
 
 
 def limited(nodes: Sequence[Node], offers: dict[str, Offer]) -> list[Node]:

@@ -98,7 +98,7 @@ class MoneyDocuments:
 
     def priced(self, site: Site) -> Site:
         """The site at the prices that are offered now."""
-        return price_lists.priced(site, self.in_force(site))
+        return price_lists.priced(site, self.in_force(site), self._clock.now().seconds)
 
     def limited(self, site: Site, nodes: Sequence[Node]) -> list[Node]:
         """Its nodes with as many accelerators as are offered now."""

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from mumian_orchestrator.adapters.disk import log_files
-from mumian_orchestrator.adapters.disk.log_files import DiskLogFiles
-from mumian_orchestrator.adapters.memory.key_value import MemoryCluster, MemoryKeyValue
+from mumian_orchestrator.adapters.memory.key_value import MemoryKeyValue
 from mumian_orchestrator.domain.audit import AUDIT, AuditBrokenError, Head, entry_after, verify
 from mumian_orchestrator.domain.errors import RequestRefusedError
 from mumian_orchestrator.domain.money.ledger import LEDGER
@@ -21,53 +19,43 @@ from mumian_orchestrator.services.store import log_pages
 from mumian_orchestrator.services.store.put_away import PutAwayRefusedError
 
 from tests.memory.leader import KEY_PREFIX, leading
-from tests.memory.money import stored
-from tests.memory.put_away import Fuse, KilledError, put_away_months
+from tests.memory.put_away import (
+    MONTH_S,
+    Fuse,
+    KilledError,
+    Platform,
+    let_months_pass,
+    put_away_months,
+)
 from tests.memory.site import CLOCK
 
-_MONTH_S = 31 * 24 * 3600
 _A_MONTH = 12  # entries
 
 
-class _World:
-    """A platform whose audit log has entries in three months, of which the last is not over."""
-
-    def __init__(self, folder: Path) -> None:
-        self.cluster, self.folder = MemoryCluster(), folder
+class _World(Platform):
+    """Its audit log has entries in three months, of which the last is not over."""
 
     @asynccontextmanager
     async def leading(self) -> AsyncIterator[AuditLog]:
         """A leader's audit log."""
-        files = DiskLogFiles(self.folder)
-        async with leading(self.cluster, log_files=files, clock=CLOCK) as services:
+        async with leading(self.cluster, log_files=self.files, clock=CLOCK) as services:
             yield services.access.audit
 
     async def fill(self, audit: AuditLog) -> None:
         """Some entries a month."""
         for month in range(3):
-            CLOCK.offset_s += _MONTH_S if month else 0
+            CLOCK.offset_s += MONTH_S if month else 0
             for number in range(_A_MONTH):
                 about = {"number": f"{month}.{number}"}
                 await audit.note("somebody", "here", "test", "done", about)
 
-    async def put_away(self, fuse: Fuse | None = None) -> list[str]:
-        """As the command does; the months that were put away now."""
-        return await put_away_months(MemoryKeyValue(self.cluster), AUDIT, self.folder, fuse)
-
-    async def stored_months(self) -> list[str]:
-        """Of which months the store has entries."""
-        keys = (key for key in await stored(self.cluster) if key.startswith(AUDIT.pages))
-        return sorted({key.removeprefix(AUDIT.pages).partition("/")[0] for key in keys})
-
 
 @pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[_World]:
-    """Whose files have several blocks, and whose parts are small."""
-    monkeypatch.setattr(log_files, "_BLOCK_BYTES", 600)
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> _World:
+    """Whose log is read in small parts."""
+    let_months_pass(monkeypatch)
     monkeypatch.setattr(log_pages, "_PAGES_AT_ONCE", 5)
-    offset_s = CLOCK.offset_s
-    yield _World(tmp_path / "records")
-    CLOCK.offset_s = offset_s
+    return _World(AUDIT, tmp_path / "records")
 
 
 async def _exported(audit: AuditLog) -> list[bytes]:
@@ -166,7 +154,7 @@ async def test_a_clock_that_is_set_back_writes_into_no_month_that_is_over(world:
     async with world.leading() as audit:
         await world.fill(audit)
         await world.put_away()
-        CLOCK.offset_s -= 2 * _MONTH_S
+        CLOCK.offset_s -= 2 * MONTH_S
         await audit.note("somebody", "here", "test", "done", {})
     async with world.leading() as audit:
         await audit.note("somebody", "here", "test", "done", {})

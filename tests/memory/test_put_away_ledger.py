@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -12,9 +12,7 @@ from pathlib import Path
 import pytest
 from mumian.api.v1.money_pb2 import StatementLine
 from mumian.storage.v1.ledger_pb2 import LedgerPage
-from mumian_orchestrator.adapters.disk import log_files
-from mumian_orchestrator.adapters.disk.log_files import DiskLogFiles
-from mumian_orchestrator.adapters.memory.key_value import MemoryCluster, MemoryKeyValue
+from mumian_orchestrator.adapters.memory.key_value import MemoryKeyValue
 from mumian_orchestrator.domain.errors import RequestRefusedError
 from mumian_orchestrator.domain.money.ledger import LEDGER, LedgerError
 from mumian_orchestrator.domain.money.ledger_audit import Audit, audit_of
@@ -27,19 +25,13 @@ from mumian_orchestrator.services.store.put_away import PutAwayRefusedError, pag
 from mumian_orchestrator.services.store.reader import StoreReader
 
 from tests.memory.leader import KEY_PREFIX, leading
-from tests.memory.money import CNY, HOUR_S, HOURLY, MOMENT_S, SUCCEEDED, created, joined, stored, timed
-from tests.memory.put_away import Fuse, KilledError, put_away_months
+from tests.memory.money import CNY, HOURLY, MOMENT_S, SUCCEEDED, created, joined, stored, timed
+from tests.memory.put_away import MONTH_S, Fuse, KilledError, Platform, let_months_pass
 from tests.memory.site import CLOCK
 
-_MONTH_S = 31 * 24 * HOUR_S
 
-
-class _World:
-    """A platform with entries in three months, of which the last is not over."""
-
-    def __init__(self, folder: Path) -> None:
-        self.cluster, self.folder = MemoryCluster(), folder
-        self.files = DiskLogFiles(folder)
+class _World(Platform):
+    """Its ledger has entries in three months, of which the last is not over."""
 
     @asynccontextmanager
     async def leading(self) -> AsyncIterator[Services]:
@@ -52,7 +44,7 @@ class _World:
         await services.treasury.set_budget("acme", 9 * CNY, None)
         site = await joined(services)
         for month in range(3):
-            CLOCK.offset_s += _MONTH_S if month else 0
+            CLOCK.offset_s += MONTH_S if month else 0
             for name in ("a", "b"):
                 [allocation] = (await created(services, timed(), f"{name}{month}")).allocations
                 start = CLOCK.now()
@@ -61,27 +53,16 @@ class _World:
                 await asyncio.sleep(MOMENT_S)
             await services.treasury.correct("acme", allocation.id, 1000, "late", f"c{month}", clawback=False)
 
-    async def put_away(self, fuse: Fuse | None = None) -> list[str]:
-        """As the command does; the months that were put away now. A fuse kills it."""
-        return await put_away_months(MemoryKeyValue(self.cluster), LEDGER, self.folder, fuse)
-
     async def audited(self) -> Audit:
         """What the check of the ledger finds."""
         return audit_of(await stored(self.cluster), partial(pages_in, self.files, LEDGER))
 
-    async def stored_months(self) -> list[str]:
-        """Of which months the store has pages."""
-        keys = (key for key in await stored(self.cluster) if key.startswith(LEDGER.pages))
-        return sorted({key.removeprefix(LEDGER.pages).partition("/")[0] for key in keys})
-
 
 @pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[_World]:
-    """Whose files have several blocks."""
-    monkeypatch.setattr(log_files, "_BLOCK_BYTES", 600)
-    offset_s = CLOCK.offset_s
-    yield _World(tmp_path / "ledger")
-    CLOCK.offset_s = offset_s
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> _World:
+    """Whose months are still to pass."""
+    let_months_pass(monkeypatch)
+    return _World(LEDGER, tmp_path / "ledger")
 
 
 async def _accounts(services: Services) -> list[object]:
@@ -170,13 +151,13 @@ async def test_a_month_that_is_put_away_while_its_statement_is_read_is_read_to_i
         assert await services.treasury.tenant_statement("acme", "2026") == before
 
 
-async def test_a_file_that_is_changed_or_gone_is_found_and_told(world: _World, tmp_path: Path) -> None:
+async def test_a_file_that_is_changed_or_gone_is_found_and_told(world: _World) -> None:
     async with world.leading() as services:
         await world.fill(services)
         await world.put_away()
-        path = tmp_path / "ledger" / "ledger-2026-01"
+        path = world.folder / "ledger-2026-01"
         content = path.read_bytes()
-        other = (tmp_path / "ledger" / "ledger-2026-02").read_bytes()
+        other = (world.folder / "ledger-2026-02").read_bytes()
         for wrong in (content[:-1], content[:-9], b"", other, content + other):
             path.chmod(0o600)
             path.write_bytes(wrong)
@@ -190,11 +171,11 @@ async def test_a_file_that_is_changed_or_gone_is_found_and_told(world: _World, t
         assert (await services.treasury.tenant_statement("acme", "2026-02")).lines
 
 
-async def test_what_another_store_has_put_away_is_never_replaced(world: _World, tmp_path: Path) -> None:
+async def test_what_another_store_has_put_away_is_never_replaced(world: _World) -> None:
     async with world.leading() as services:
         await world.fill(services)
-        (tmp_path / "ledger").mkdir()
-        path = tmp_path / "ledger" / "ledger-2026-01"
+        world.folder.mkdir()
+        path = world.folder / "ledger-2026-01"
         path.write_bytes(b"of another store")
         with pytest.raises(LogFilesError, match="with other pages"):
             await world.put_away()

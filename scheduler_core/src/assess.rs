@@ -20,9 +20,10 @@ use crate::wire::mumian_core::v1 as border;
 /// Assesses each running task of the request as if it came anew to the very place that it has.
 ///
 /// # Errors
-/// `InvalidField` for jobs that `place` refuses too, and for running tasks of no job of the request.
+/// `InvalidField` for a time or jobs that `place` refuses too, and for running tasks of no job of the request.
 pub fn assess(state: &State, request: &border::AssessRequest) -> Result<border::AssessResponse, CoreError> {
     validate::policy(request.policy.as_ref())?;
+    validate::now(request.now_unix_s)?;
     validate::jobs(&request.jobs)?;
     let jobs: HashMap<&str, &border::PendingJob> = request.jobs.iter().map(|j| (j.job_id.as_str(), j)).collect();
     let policy = request.policy.clone().unwrap_or_default();

@@ -6,6 +6,8 @@ mod coupling;
 use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 
+use prost::Message;
+
 use crate::error::CoreError;
 use crate::model::{users_total, WHOLE_DEVICE_MILLI};
 use crate::wire::mumian::api::v1 as api;
@@ -23,13 +25,18 @@ pub const NODE_DEVICES_MAX: u64 = 1024;
 pub const GROUP_TASKS_MAX: u32 = 100_000;
 /// Most tasks of one request, all jobs together.
 pub const REQUEST_TASKS_MAX: u64 = 4_000_000;
+/// Longest id or name: each placement repeats four of them.
+pub const NAME_BYTES_MAX: usize = 512;
+/// Most entries of a list that a job or a node has: each is compared with all others.
+pub const LIST_MAX: usize = 1024;
+/// Largest spec of a job that is to be explained: each change that is tried is a copy of it. The coordinator takes
+/// none that is larger.
+pub const EXPLAINED_SPEC_BYTES_MAX: usize = 1 << 18;
 
 /// Refuses a delta with amounts out of range. Whether its ids are known is the state's question.
 pub fn delta(delta: &border::Delta) -> Result<(), CoreError> {
     for (i, site) in delta.sites.iter().enumerate() {
-        if site.id.is_empty() {
-            return refuse(format!("sites[{i}].id"), "must not be empty".into());
-        }
+        name(format_args!("sites[{i}].id"), &site.id)?;
         if let Some(forecast) = &site.forecast {
             self::forecast(format_args!("sites[{i}].forecast"), forecast)?;
         }
@@ -37,8 +44,12 @@ pub fn delta(delta: &border::Delta) -> Result<(), CoreError> {
     for (i, node) in delta.nodes.iter().enumerate() {
         self::node(format_args!("nodes[{i}]"), node)?;
     }
+    for (i, link) in delta.links.iter().enumerate() {
+        name(format_args!("links[{i}].from_id"), &link.from_id)?;
+    }
     for (i, used) in delta.allocations.iter().enumerate() {
         let at = format_args!("allocations[{i}]");
+        name(format_args!("{at}.allocation_id"), &used.allocation_id)?;
         if let Some(resources) = &used.resources {
             amounts(format_args!("{at}.resources"), resources)?;
         }
@@ -65,9 +76,8 @@ fn forecast(at: fmt::Arguments<'_>, forecast: &api::Forecast) -> Result<(), Core
 }
 
 fn node(at: fmt::Arguments<'_>, node: &api::Node) -> Result<(), CoreError> {
-    if node.id.is_empty() {
-        return refuse(format!("{at}.id"), "must not be empty".into());
-    }
+    name(format_args!("{at}.id"), &node.id)?;
+    list(format_args!("{at}.accelerators"), node.accelerators.len())?;
     at_most(format_args!("{at}.cpu_milli"), node.cpu_milli, QUANTITY_MAX)?;
     at_most(format_args!("{at}.memory_mib"), node.memory_mib, QUANTITY_MAX)?;
     at_most(format_args!("{at}.core_active_power_mw"), node.core_active_power_mw, QUANTITY_MAX)?;
@@ -87,13 +97,24 @@ fn node(at: fmt::Arguments<'_>, node: &api::Node) -> Result<(), CoreError> {
 /// its tasks.
 pub fn request(request: &border::PlaceRequest) -> Result<u64, CoreError> {
     policy(request.policy.as_ref())?;
-    time(format_args!("now_unix_s"), request.now_unix_s)?;
+    now(request.now_unix_s)?;
     jobs(&request.jobs)
+}
+
+/// Refuses a time of the decision that is out of range.
+pub fn now(unix_s: i64) -> Result<(), CoreError> {
+    time(format_args!("now_unix_s"), unix_s)
 }
 
 /// Refuses a policy with amounts out of range.
 pub fn policy(policy: Option<&border::Policy>) -> Result<(), CoreError> {
     let Some(policy) = policy else { return Ok(()) };
+    if border::Objective::try_from(policy.objective).is_err() {
+        return refuse(
+            "policy.objective".into(),
+            format!("({}) is none that is known; leave it out", policy.objective),
+        );
+    }
     let mut weight = 0;
     for (i, task) in policy.typical_tasks.iter().enumerate() {
         let at = format_args!("policy.typical_tasks[{i}]");
@@ -131,24 +152,12 @@ fn job(at: fmt::Arguments<'_>, job: &border::PendingJob) -> Result<u64, CoreErro
         let detail = format!("of job {} is missing; send its normalised spec", job.job_id);
         return refuse(format!("{at}.spec"), detail);
     };
+    name(format_args!("{at}.job_id"), &job.job_id)?;
     time(format_args!("{at}.created_unix_s"), job.created_unix_s)?;
-    if let Some(deferral) = &spec.deferral {
-        at_most(format_args!("{at}.spec.deferral.finish_within_s"), deferral.finish_within_s, TIME_S_MAX as u64)?;
-        at_most(format_args!("{at}.spec.deferral.run_time_s"), deferral.run_time_s, TIME_S_MAX as u64)?;
-    }
-    for (i, group) in spec.task_groups.iter().enumerate() {
-        let at = format_args!("{at}.spec.task_groups[{i}]");
-        if spec.task_groups[..i].iter().any(|other| other.name == group.name) {
-            return refuse(format!("{at}.name"), format!("({}) is the name of two groups; rename one", group.name));
-        }
-        at_most(format_args!("{at}.count"), u64::from(group.count), u64::from(GROUP_TASKS_MAX))?;
-        if let Some(resources) = &group.resources {
-            amounts(format_args!("{at}.resources"), resources)?;
-        }
-        coupling::group(at, spec, group)?;
-        if let Some(slo) = &group.latency_slo {
-            self::slo(format_args!("{at}.latency_slo"), slo)?;
-        }
+    self::spec(format_args!("{at}.spec"), spec)?;
+    if job.explain && spec.encoded_len() > EXPLAINED_SPEC_BYTES_MAX {
+        let detail = format!("({} bytes) must be at most {EXPLAINED_SPEC_BYTES_MAX} to explain", spec.encoded_len());
+        return refuse(format!("{at}.spec"), detail);
     }
     if job.pending.is_empty() {
         return Ok(spec.task_groups.iter().map(|g| u64::from(g.count)).sum());
@@ -174,7 +183,38 @@ fn job(at: fmt::Arguments<'_>, job: &border::PendingJob) -> Result<u64, CoreErro
     Ok(seen.len() as u64)
 }
 
+fn spec(at: fmt::Arguments<'_>, spec: &api::JobSpec) -> Result<(), CoreError> {
+    if api::JobKind::try_from(spec.kind).is_err() {
+        return refuse(format!("{at}.kind"), format!("({}) is none that is known; leave it out", spec.kind));
+    }
+    list(format_args!("{at}.task_groups"), spec.task_groups.len())?;
+    if let Some(deferral) = &spec.deferral {
+        at_most(format_args!("{at}.deferral.finish_within_s"), deferral.finish_within_s, TIME_S_MAX as u64)?;
+        at_most(format_args!("{at}.deferral.run_time_s"), deferral.run_time_s, TIME_S_MAX as u64)?;
+    }
+    for (i, group) in spec.task_groups.iter().enumerate() {
+        let at = format_args!("{at}.task_groups[{i}]");
+        name(format_args!("{at}.name"), &group.name)?;
+        if spec.task_groups[..i].iter().any(|other| other.name == group.name) {
+            return refuse(format!("{at}.name"), format!("({}) is the name of two groups; rename one", group.name));
+        }
+        at_most(format_args!("{at}.count"), u64::from(group.count), u64::from(GROUP_TASKS_MAX))?;
+        if let Some(resources) = &group.resources {
+            amounts(format_args!("{at}.resources"), resources)?;
+        }
+        coupling::group(at, spec, group)?;
+        if let Some(slo) = &group.latency_slo {
+            self::slo(format_args!("{at}.latency_slo"), slo)?;
+        }
+    }
+    Ok(())
+}
+
 fn slo(at: fmt::Arguments<'_>, slo: &api::LatencySlo) -> Result<(), CoreError> {
+    list(format_args!("{at}.zone_ids"), slo.zone_ids.len())?;
+    if let Some(i) = (1..slo.zone_ids.len()).find(|&i| slo.zone_ids[..i].contains(&slo.zone_ids[i])) {
+        return refuse(format!("{at}.zone_ids[{i}]"), format!("({}) is there twice; name it once", slo.zone_ids[i]));
+    }
     at_most(format_args!("{at}.users_permille"), u64::from(slo.users_permille), 1000)?;
     at_most(format_args!("{at}.soft_microcny_per_ms_hour"), slo.soft_microcny_per_ms_hour, QUANTITY_MAX)?;
     if users_total(slo) == 0 && !slo.zone_ids.is_empty() {
@@ -207,6 +247,21 @@ fn time(field: fmt::Arguments<'_>, unix_s: i64) -> Result<(), CoreError> {
         return refuse(field.to_string(), format!("({unix_s}) must be from 0 to {TIME_S_MAX}"));
     }
     Ok(())
+}
+
+fn name(field: fmt::Arguments<'_>, value: &str) -> Result<(), CoreError> {
+    if value.is_empty() {
+        return refuse(field.to_string(), "must not be empty".into());
+    }
+    if value.len() > NAME_BYTES_MAX {
+        let detail = format!("({} bytes) must be at most {NAME_BYTES_MAX} bytes", value.len());
+        return refuse(field.to_string(), detail);
+    }
+    Ok(())
+}
+
+fn list(field: fmt::Arguments<'_>, length: usize) -> Result<(), CoreError> {
+    at_most(format_args!("{field}, counted,"), length as u64, LIST_MAX as u64)
 }
 
 fn at_most(field: fmt::Arguments<'_>, value: u64, most: u64) -> Result<(), CoreError> {

@@ -10,6 +10,7 @@ use crate::assignment::problem::{Class, Column, Kind, Node, Problem, Task, Weigh
 use crate::assignment::solution::Solution;
 use crate::bound::Prices;
 use crate::error::CoreError;
+use crate::validate::REQUEST_TASKS_MAX;
 use crate::wire::mumian_core::v1 as border;
 
 /// Largest number in a table, so that sums of a million of them cannot overflow.
@@ -57,6 +58,11 @@ fn problem(request: &border::AssignmentRequest) -> Result<Problem, CoreError> {
     let refuse = |field: &str, detail: String| Err(CoreError::InvalidField { field: field.into(), detail });
     if entries > ENTRIES_MAX {
         return refuse("tasks", format!("({tasks}) x agents ({agents}) must be at most {ENTRIES_MAX} entries"));
+    }
+    for (field, count) in [("agents", agents), ("tasks", tasks)] {
+        if count as u64 > REQUEST_TASKS_MAX {
+            return refuse(field, format!("({count}) must be at most {REQUEST_TASKS_MAX}"));
+        }
     }
     let tables = [("cost", &request.cost, entries), ("weight", &request.weight, entries)];
     for (field, table, wanted) in tables.into_iter().chain([("capacity", &request.capacity, agents as u64)]) {

@@ -2,12 +2,15 @@
 
 use std::fmt;
 
-use super::{at_most, refuse, QUANTITY_MAX};
+use super::{at_most, list, refuse, QUANTITY_MAX};
 use crate::error::CoreError;
 use crate::wire::mumian::api::v1 as api;
 
 /// Refuses constraints that name no topology or group of the job, count nothing, or are there twice.
 pub fn group(at: fmt::Arguments<'_>, spec: &api::JobSpec, group: &api::TaskGroup) -> Result<(), CoreError> {
+    list(format_args!("{at}.spreads"), group.spreads.len())?;
+    list(format_args!("{at}.apart_from"), group.apart_from.len())?;
+    list(format_args!("{at}.group_latencies"), group.group_latencies.len())?;
     for (i, spread) in group.spreads.iter().enumerate() {
         let at = format_args!("{at}.spreads[{i}]");
         topology(format_args!("{at}.topology"), spread.topology)?;
@@ -38,6 +41,7 @@ pub fn group(at: fmt::Arguments<'_>, spec: &api::JobSpec, group: &api::TaskGroup
 
 /// The traffic of one task or allocation.
 pub fn traffic(at: fmt::Arguments<'_>, traffic: &[api::ZoneTraffic]) -> Result<(), CoreError> {
+    list(format_args!("{at}.zone_traffic"), traffic.len())?;
     for (i, one) in traffic.iter().enumerate() {
         let at = format_args!("{at}.zone_traffic[{i}]");
         positive(format_args!("{at}.bandwidth_kbps"), one.bandwidth_kbps)?;

@@ -1,6 +1,9 @@
 //! Amounts out of range are refused at the border with the field at fault, and change nothing.
 
+use scheduler_core::assess::assess;
 use scheduler_core::error::CoreError;
+use scheduler_core::optimize::stop::Rounds;
+use scheduler_core::optimize::{optimize, solve_table};
 use scheduler_core::place;
 use scheduler_core::state::{Cluster, State};
 use scheduler_core::wire::mumian::api::v1 as api;
@@ -82,6 +85,7 @@ fn a_node_of_billions_of_devices_is_refused_and_the_state_stays() {
 fn an_allocation_of_more_than_a_device_or_of_endless_cores_is_refused() {
     let mut state = State::default();
     let mut used = border::UsedResources {
+        allocation_id: "a".into(),
         resources: Some(api::Resources { cpu_milli: u64::MAX, ..Default::default() }),
         ..Default::default()
     };
@@ -191,7 +195,100 @@ fn power_and_traffic_that_could_wrap_a_sum_are_refused() {
     assert_eq!(field_of(state.apply(node(u64::MAX, 0))), "nodes[0].core_active_power_mw");
     assert_eq!(field_of(state.apply(node(0, u64::MAX))), "nodes[0].accelerators[0].active_power_mw");
     let traffic = vec![api::ZoneTraffic { zone_id: "z".into(), bandwidth_kbps: u64::MAX }];
-    let used = border::UsedResources { zone_traffic: traffic, ..Default::default() };
+    let used = border::UsedResources { allocation_id: "a".into(), zone_traffic: traffic, ..Default::default() };
     let delta = border::Delta { allocations: vec![used], ..Default::default() };
     assert_eq!(field_of(state.apply(delta)), "allocations[0].zone_traffic[0].bandwidth_kbps");
+}
+
+/// Without a limit 100,000 tasks of a job with an id of 10 MB make a plan of a terabyte.
+#[test]
+fn an_empty_or_endless_name_is_refused_wherever_it_stands() {
+    let site = |id: String| border::Delta { sites: vec![api::Site { id, ..Default::default() }], ..Default::default() };
+    let node = |id: String| border::Delta { nodes: vec![api::Node { id, ..Default::default() }], ..Default::default() };
+    let link = |from_id: String| {
+        let link = api::Link { from_id, ..Default::default() };
+        border::Delta { links: vec![link], ..Default::default() }
+    };
+    let allocation = |allocation_id: String| {
+        let used = border::UsedResources { allocation_id, ..Default::default() };
+        border::Delta { allocations: vec![used], ..Default::default() }
+    };
+    for name in ["", &"x".repeat(513)] {
+        let field = |delta| field_of(State::default().apply(delta));
+        assert_eq!(field(site(name.into())), "sites[0].id");
+        assert_eq!(field(node(name.into())), "nodes[0].id");
+        assert_eq!(field(link(name.into())), "links[0].from_id");
+        assert_eq!(field(allocation(name.into())), "allocations[0].allocation_id");
+        let mut asked = request(asking(1, 0), &[]);
+        asked.jobs[0].job_id = name.into();
+        assert_eq!(field_of(place::place(&Cluster::default(), &asked)), "jobs[0].job_id");
+        let group = api::TaskGroup { name: name.into(), ..asking(1, 0) };
+        assert_eq!(field_of(place(group, &[])), "jobs[0].spec.task_groups[0].name");
+    }
+    let longest = "x".repeat(512);
+    assert!(State::default().apply(site(longest)).is_ok());
+}
+
+/// Each entry is compared with all others: 200,000 of them once took a minute.
+#[test]
+fn endless_lists_are_refused() {
+    let groups = (0..1025).map(|i| api::TaskGroup { name: format!("g{i}"), ..Default::default() }).collect();
+    let mut asked = request(asking(1, 0), &[]);
+    asked.jobs[0].spec = Some(api::JobSpec { task_groups: groups, ..Default::default() });
+    assert_eq!(field_of(place::place(&Cluster::default(), &asked)), "jobs[0].spec.task_groups, counted,");
+    let accelerators = vec![api::Accelerator::default(); 1025];
+    let node = api::Node { id: "s/n".into(), accelerators, ..Default::default() };
+    let delta = border::Delta { nodes: vec![node], ..Default::default() };
+    assert_eq!(field_of(State::default().apply(delta)), "nodes[0].accelerators, counted,");
+    let zone_traffic = (0..1025).map(|i| api::ZoneTraffic { zone_id: format!("z{i}"), bandwidth_kbps: 1 }).collect();
+    let group = api::TaskGroup { zone_traffic, ..asking(1, 0) };
+    assert_eq!(field_of(place(group, &[])), "jobs[0].spec.task_groups[0].zone_traffic, counted,");
+}
+
+/// Counted twice, its users would count twice in the share of users that the SLO is about.
+#[test]
+fn a_zone_that_an_slo_names_twice_is_refused() {
+    let slo = api::LatencySlo { zone_ids: vec!["z".into(), "y".into(), "z".into()], ..Default::default() };
+    let group = api::TaskGroup { latency_slo: Some(slo), ..asking(1, 0) };
+    assert_eq!(field_of(place(group, &[])), "jobs[0].spec.task_groups[0].latency_slo.zone_ids[2]");
+}
+
+#[test]
+fn a_kind_or_an_objective_that_nobody_knows_is_refused() {
+    let mut asked = request(asking(1, 0), &[]);
+    asked.jobs[0].spec.as_mut().expect("made with one").kind = 77;
+    assert_eq!(field_of(place::place(&Cluster::default(), &asked)), "jobs[0].spec.kind");
+    let policy = Some(border::Policy { objective: 77, ..Default::default() });
+    let asked = border::PlaceRequest { policy, ..Default::default() };
+    assert_eq!(field_of(place::place(&Cluster::default(), &asked)), "policy.objective");
+}
+
+/// Each relaxation that is tried is a copy of the spec: one of 10 MB took 3 GB to explain.
+#[test]
+fn a_job_is_explained_only_when_its_spec_has_a_reasonable_size() {
+    let mut asked = request(asking(1, 0), &[]);
+    asked.jobs[0].spec.as_mut().expect("made with one").operators_denied = vec!["x".repeat(1 << 18)];
+    assert!(place::place(&Cluster::default(), &asked).is_ok());
+    asked.jobs[0].explain = true;
+    assert_eq!(field_of(place::place(&Cluster::default(), &asked)), "jobs[0].spec");
+}
+
+#[test]
+fn a_time_out_of_range_is_refused_by_whatever_asks_for_one() {
+    for now_unix_s in [-1, i64::MIN, i64::MAX] {
+        let placing = border::PlaceRequest { now_unix_s, ..Default::default() };
+        assert_eq!(field_of(place::place(&Cluster::default(), &placing)), "now_unix_s");
+        let optimizing = border::OptimizeRequest { now_unix_s, ..Default::default() };
+        assert_eq!(field_of(optimize(&State::default(), &optimizing, 1, &mut Rounds(1))), "now_unix_s");
+        let assessing = border::AssessRequest { now_unix_s, ..Default::default() };
+        assert_eq!(field_of(assess(&State::default(), &assessing)), "now_unix_s");
+    }
+}
+
+/// A table without agents has no entries, however many tasks it says that it has: it took 240 GB.
+#[test]
+fn a_table_of_billions_of_tasks_without_agents_is_refused() {
+    let table = |agents, tasks| border::AssignmentRequest { agents, tasks, ..Default::default() };
+    assert_eq!(field_of(solve_table(&table(0, u32::MAX), 1, &mut Rounds(1))), "tasks");
+    assert_eq!(field_of(solve_table(&table(u32::MAX, 0), 1, &mut Rounds(1))), "agents");
 }

@@ -64,7 +64,7 @@ Global___Objective: _TypeAlias = Objective  # noqa: Y015
 
 @_typing.final
 class Delta(_message.Message):
-    """What changed in the cluster. Applied whole or not at all."""
+    """What changed in the cluster. Applied whole or not at all. Of two entries with one id the last counts."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -145,17 +145,18 @@ impl Wanted {
         let site = &c.site.site;
         match kind {
             api::Filter::Operator => {
-                self.operators.insert(site.operator_id.clone());
+                // Who is denied and not allowed either takes two changes.
+                let Demand { operators_allowed, operators_denied, .. } = c.demand;
+                let is_allowed = operators_allowed.is_empty() || operators_allowed.contains(&site.operator_id);
+                if is_allowed || !operators_denied.contains(&site.operator_id) {
+                    self.operators.extend(said(&site.operator_id));
+                }
             }
-            api::Filter::Jurisdiction => {
-                self.jurisdictions.insert(site.jurisdiction.clone());
-            }
+            api::Filter::Jurisdiction => self.jurisdictions.extend(said(&site.jurisdiction)),
             api::Filter::PueCeiling => {
                 self.pue_permille.extend(site.pue.as_ref().map(|p| u64::from(p.average_permille)).filter(|p| *p > 0));
             }
-            api::Filter::Arch => {
-                self.archs.insert(c.node.node.arch.clone());
-            }
+            api::Filter::Arch => self.archs.extend(said(&c.node.node.arch)),
             api::Filter::Labels => {
                 let is_wrong = |(key, value): &(&String, &String)| c.node.node.labels.get(*key) != Some(*value);
                 let mut wrong = c.demand.labels.iter().filter(is_wrong);
@@ -231,15 +232,11 @@ impl Wanted {
             word(F::Labels, of_group(&format!("labels[{key}]")), &[from], String::new(), &set)
         });
         let operators = self.operators.into_iter().map(|to| {
-            let set = |s: &mut api::JobSpec| {
-                s.operators_denied.retain(|denied| *denied != to);
-                if !s.operators_allowed.is_empty() && !s.operators_allowed.contains(&to) {
-                    s.operators_allowed.push(to.clone());
-                }
-            };
             if !demand.operators_denied.contains(&to) {
+                let set = |s: &mut api::JobSpec| s.operators_allowed.push(to.clone());
                 return word(F::Operator, "operators_allowed".into(), &demand.operators_allowed, to.clone(), &set);
             }
+            let set = |s: &mut api::JobSpec| s.operators_denied.retain(|denied| *denied != to);
             let left = demand.operators_denied.iter().filter(|o| **o != to).cloned().collect::<Vec<_>>().join(" or ");
             word(F::Operator, "operators_denied".into(), &demand.operators_denied, left, &set)
         });
@@ -267,6 +264,11 @@ impl Wanted {
             estimates.into_iter().collect(),
         ]
     }
+}
+
+/// A word that a job can name; nobody can ask for what a site or a node does not say of itself.
+fn said(word: &str) -> Option<String> {
+    (!word.is_empty()).then(|| word.into())
 }
 
 /// What is free, shared out among one, two and so on, where that is less than what is asked.

@@ -67,6 +67,13 @@ pub struct Evicted {
     task_index: u32,
 }
 
+impl Evicted {
+    /// Of all allocations that fall with it.
+    pub(super) fn ids(&self) -> impl Iterator<Item = Arc<str>> + '_ {
+        self.victim.allocations.iter().map(|(_, allocation)| allocation.id.clone())
+    }
+}
+
 impl Placer<'_, '_> {
     /// Makes room for one task by evictions and says where; nothing has changed when there is none.
     pub(super) fn preempt(
@@ -162,8 +169,8 @@ impl Placer<'_, '_> {
     /// Forgets evictions that the trial has taken back already.
     pub(super) fn forget_evictions(&mut self, count: usize) {
         for evicted in self.evicted.drain(count..) {
-            evicted.victim.allocations.iter().for_each(|(_, a)| {
-                self.evicted_ids.remove(&a.id);
+            evicted.ids().for_each(|id| {
+                self.evicted_ids.remove(&id);
             });
         }
     }

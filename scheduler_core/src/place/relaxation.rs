@@ -1,7 +1,10 @@
-//! What would help a task that waits: each relaxation is tried by placing the job with it, alone.
+//! What would help a task that waits: each relaxation is tried by placing the job with it, alone, as it would be
+//! placed now. Only whether it had better wait for another hour is not asked.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
+use super::preempt::Evicted;
 use super::{Pending, Placer, Search, Start};
 use crate::relax;
 use crate::score::Scorer;
@@ -32,11 +35,17 @@ impl Placer<'_, '_> {
         let mut trial = std::mem::replace(&mut self.trial, Trial::new(cluster));
         let looks = cluster.nodes().count().max(1);
         let mut looks_left = self.looks_left;
+        let rules = Rules {
+            may_preempt: self.may_preempt,
+            // What falls for this job stands again; what falls for those before it does not.
+            evicted_ids: self.evicted[..start.evicted].iter().flat_map(Evicted::ids).collect(),
+            now_unix_s: self.now_unix_s,
+        };
         let found = relax::smallest(&mut trial, spec, group, |trial, changed| {
             looks_left = looks_left.checked_sub(looks)?;
             let changed = border::PendingJob { spec: Some(changed.clone()), explain: false, ..job.clone() };
-            let (plan, seat_looks) = alone(self.search, trial, self.scorer, &changed);
-            looks_left = looks_left.saturating_sub(seat_looks);
+            let (plan, left) = alone(self.search, trial, self.scorer, &changed, &rules, looks_left);
+            looks_left = left;
             let mine = |placements: &[border::Placement], site_id: Option<&str>| {
                 placements.iter().filter(is_mine).filter(|p| site_id.is_none_or(|id| p.site_id == id)).count()
             };
@@ -55,12 +64,21 @@ impl Placer<'_, '_> {
     }
 }
 
-/// Places one job on a trial, which is left as it was. Says too how many looks it took to seat it.
+/// What the changed job is placed by as well.
+struct Rules {
+    may_preempt: bool,
+    evicted_ids: BTreeSet<Arc<str>>,
+    now_unix_s: i64,
+}
+
+/// Places one job on a trial, which is left as it was. Says too how many looks are left of so many.
 fn alone(
     search: &mut dyn Search,
     trial: &mut Trial<'_>,
     scorer: &Scorer,
     job: &border::PendingJob,
+    rules: &Rules,
+    looks: usize,
 ) -> (border::Plan, usize) {
     let mark = trial.mark();
     let cluster = trial.cluster;
@@ -72,18 +90,18 @@ fn alone(
         draws: 0,
         looks_left: 0,
         seat_looks_left: SEAT_LOOKS_MAX,
-        defer_looks_left: 0,
-        preempt_looks_left: 0,
-        may_preempt: false,
+        defer_looks_left: 0, // so it starts now
+        preempt_looks_left: looks,
+        may_preempt: rules.may_preempt,
         proceed: &mut || true,
         goes_on: true,
         evicted: Vec::new(),
-        evicted_ids: BTreeSet::new(),
-        now_unix_s: 0,
+        evicted_ids: rules.evicted_ids.clone(),
+        now_unix_s: rules.now_unix_s,
         plan: border::Plan::default(),
     };
     let _ = placer.job(job); // a job that was refused has placed nothing
     placer.undo_to(mark);
     *trial = placer.trial;
-    (placer.plan, SEAT_LOOKS_MAX - placer.seat_looks_left)
+    (placer.plan, placer.preempt_looks_left.saturating_sub(SEAT_LOOKS_MAX - placer.seat_looks_left))
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use prost::Message;
 
+use super::in_play::InPlay;
 use super::search::Found;
 use crate::assignment::problem::{
     range, Class, Column, Device, Kind, Node, Problem, Task, DIMS, FIRST_DEVICE_DIM, NONE, REFUSED,
@@ -29,27 +30,6 @@ const COST_MAX: i64 = 1 << 42;
 /// What leaving a task out counts as: so many times the highest cost of any pair, for each
 /// step of priority.
 const UNPLACED_COSTS: i64 = 16;
-
-/// One task in play.
-pub struct InPlay<'a> {
-    pub job: &'a border::PendingJob,
-    pub spec: &'a api::JobSpec,
-    pub group: &'a api::TaskGroup,
-    pub demand: Arc<Demand>,
-    pub index: u32,
-    /// Where it runs now.
-    pub home: Option<Home<'a>>,
-    /// Whether it may stay there. Otherwise it keeps what it holds until it has moved.
-    pub stays: bool,
-}
-
-/// Where a running task is.
-#[derive(Clone)]
-pub struct Home<'a> {
-    pub allocation_id: &'a str,
-    pub at: At,
-    pub devices: Vec<api::DeviceShare>,
-}
 
 /// A problem with the names of its parts.
 pub struct Instance<'a> {
@@ -331,28 +311,10 @@ pub fn unplaced_microcny(spec: &api::JobSpec, highest: i64) -> i64 {
 }
 
 /// Devices as the bits of a seat; none when it cannot name one of them.
-fn bits(devices: &[api::DeviceShare]) -> Option<u64> {
+pub fn bits(devices: &[api::DeviceShare]) -> Option<u64> {
     devices.iter().try_fold(0, |held, share| Some(held | 1_u64.checked_shl(share.device_index)?))
 }
 
-/// Whether a running task may stay where it is: no constraint has come to forbid it.
-pub fn is_seat(cluster: &Cluster, demand: &Demand, home: &Home<'_>) -> bool {
-    let at_home = at_home(cluster, demand, home);
-    accepted(cluster, home.at, demand).contains(&at_home.model)
-        && bits(&home.devices).is_some()
-        && filter::admits_fixed(&at_home)
-}
-
-/// The task where it runs.
-pub fn at_home<'a>(cluster: &'a Cluster, demand: &'a Demand, home: &Home<'_>) -> Candidate<'a> {
-    let first = home.devices.first().and_then(|share| cluster.node(home.at).devices.get(share.device_index as usize));
-    candidate(cluster, home.at, demand, first.map(|device| device.model))
-}
-
-fn accepted(cluster: &Cluster, at: At, demand: &Demand) -> Vec<Option<usize>> {
-    models(cluster.node(at), demand).collect()
-}
-
-fn candidate<'a>(cluster: &'a Cluster, at: At, demand: &'a Demand, model: Option<usize>) -> Candidate<'a> {
+pub fn candidate<'a>(cluster: &'a Cluster, at: At, demand: &'a Demand, model: Option<usize>) -> Candidate<'a> {
     Candidate { at, site: cluster.site(at), node: cluster.node(at), demand, model, context: None }
 }

@@ -2,9 +2,9 @@
 //! with others, or with links, stay where it puts them, and the rest is arranged around them.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 
-use super::instance::{is_seat, Home, InPlay, Instance};
+use super::in_play::{pending_jobs, running, InPlay, Pending};
+use super::instance::Instance;
 use super::search::{solve, Found, Settings};
 use super::stop::{has_time, over, Progress, Reason, Stop};
 use super::unsearched::unsearched;
@@ -13,11 +13,10 @@ use crate::assignment::solution::Solution;
 use crate::cluster::Cluster;
 use crate::cost;
 use crate::error::CoreError;
-use crate::model::Task;
 use crate::place::place_while;
 use crate::score::Scorer;
 use crate::seed::seed;
-use crate::state::{Standing, State};
+use crate::state::State;
 use crate::threads::shared;
 use crate::validate;
 use crate::verify::verify;
@@ -43,25 +42,33 @@ pub fn optimize(
     stop: &mut dyn Stop,
 ) -> Result<border::OptimizeResponse, CoreError> {
     validate::policy(request.policy.as_ref())?;
+    validate::now(request.now_unix_s)?;
     validate::jobs(&request.jobs)?;
     let jobs: HashMap<&str, &border::PendingJob> = request.jobs.iter().map(|j| (j.job_id.as_str(), j)).collect();
-    let running = running(state, request, &jobs)?;
-    let pending = pending(request);
+    let (running, moves_max) = running(state, request, &jobs)?;
     let mut proceed = || has_time(Progress::default(), stop);
     let placing = border::PlaceRequest {
         evaluation_id: request.evaluation_id.clone(),
-        jobs: pending,
+        jobs: pending_jobs(request),
         // What runs is moved here, never evicted.
         policy: request.policy.clone().map(|policy| border::Policy { preempt: false, ..policy }),
-        ..Default::default()
+        now_unix_s: request.now_unix_s,
     };
     let scorer = Scorer::new(&state.snapshot(), &placing);
     let online = place_while(&state.snapshot(), &placing, &mut proceed)?;
-    let mut case = Case { state, request, jobs, lifted: state.fork(), pinned: Vec::new(), scorer, threads };
-    let (mut in_play, seats) = case.in_play(&placing.jobs, &online);
+    let Pending { mut in_play, seats, pinned, left_out } =
+        Pending::of(&placing.jobs, &jobs, &online, request.now_unix_s);
     in_play.extend(running);
-    case.lift(&in_play)?;
-    let cluster = case.lifted.snapshot();
+    let fixed = border::Plan {
+        evaluation_id: request.evaluation_id.clone(),
+        base_generation: state.generation(),
+        placements: pinned,
+        unplaced: left_out,
+        deferred: online.deferred.clone(),
+        ..Default::default()
+    };
+    let case = Case { state, request, jobs, fixed, scorer, threads };
+    let cluster = case.lifted(&in_play)?.snapshot();
     let policy = request.policy.clone().unwrap_or_default();
     let move_microcny = MOVE_MICROCNY.max(cost::migration_microcny_per_hour(&policy));
     let instance = match Instance::new(&cluster, &policy, in_play, move_microcny, threads, &mut proceed) {
@@ -75,11 +82,7 @@ pub fn optimize(
     drop(online);
     // Writing the answer takes about as long as reading the question did.
     stop.reserve(stop.elapsed_ms());
-    let settings = Settings {
-        seed: seed(&request.evaluation_id, state.generation()),
-        threads,
-        moves_max: request.moves_max.unwrap_or(u32::MAX),
-    };
+    let settings = Settings { seed: seed(&request.evaluation_id, state.generation()), threads, moves_max };
     let mut found = solve(start.clone(), settings, stop);
     let solution = std::mem::replace(&mut found.solution, Solution::new(&instance.problem));
     let repaired = case.repaired(&instance, &cluster, &policy, solution);
@@ -90,8 +93,8 @@ pub fn optimize(
     let stranded_at_start = at_start.as_ref().map_or(0, |planned| planned.stranded_microcny);
     let (best, planned) = repaired.unwrap_or_else(|| (start.clone(), at_start.unwrap_or_else(of_start)));
     Ok(border::OptimizeResponse {
-        start: Some(account(&start, stranded_at_start)),
-        found: Some(account(&best, planned.stranded_microcny)),
+        start: Some(account(&start, 0, stranded_at_start)),
+        found: Some(account(&best, planned.moves.len(), planned.stranded_microcny)),
         prices: instance.prices(&cluster, &found),
         ..answer(planned, &found)
     })
@@ -104,134 +107,25 @@ struct Planned {
     stranded_microcny: i128,
 }
 
-fn running<'a>(
-    state: &State,
-    request: &'a border::OptimizeRequest,
-    jobs: &HashMap<&str, &'a border::PendingJob>,
-) -> Result<Vec<InPlay<'a>>, CoreError> {
-    let cluster = state.snapshot();
-    let mut seen = HashSet::new();
-    let mut running = Vec::with_capacity(request.running.len());
-    for (i, task) in request.running.iter().enumerate() {
-        let refuse = |field: &str, detail: String| {
-            Err(CoreError::InvalidField { field: format!("running[{i}].{field}"), detail })
-        };
-        let id = task.allocation_id.as_str();
-        if !seen.insert(id) {
-            return refuse("allocation_id", format!("({id}) is sent twice; send it once"));
-        }
-        let Some(Standing { at, held, .. }) = state.allocation(id) else {
-            return refuse("allocation_id", format!("({id}) is not in the state; send what the state holds"));
-        };
-        let job = jobs.get(task.job_id.as_str());
-        let Some((job, spec)) = job.and_then(|job| Some((*job, job.spec.as_ref()?))) else {
-            return refuse("job_id", format!("({}) is not among the jobs; send the job as well", task.job_id));
-        };
-        let Some(group) = spec.task_groups.iter().find(|g| g.name == task.task_group) else {
-            return refuse("task_group", format!("({}) is no group of job {}", task.task_group, task.job_id));
-        };
-        let Task { demand, coupling } = Task::of(&job.job_id, spec, group);
-        if coupling.is_some() {
-            continue; // it stays where it is
-        }
-        let demand = demand.starting(request.now_unix_s);
-        let home = Home { allocation_id: id, at, devices: held.devices.clone() };
-        let stays = is_seat(&cluster, &demand, &home);
-        running.push(InPlay {
-            job,
-            spec,
-            group,
-            demand: Arc::new(demand),
-            index: task.task_index,
-            home: Some(home),
-            stays,
-        });
-    }
-    Ok(running)
-}
-
-/// The jobs with their pending tasks: all tasks where none are named, but those that run.
-fn pending(request: &border::OptimizeRequest) -> Vec<border::PendingJob> {
-    let mut running: HashSet<(&str, &str, u32)> = HashSet::new();
-    running.extend(request.running.iter().map(|r| (r.job_id.as_str(), r.task_group.as_str(), r.task_index)));
-    let jobs_that_run: HashSet<&str> = request.running.iter().map(|r| r.job_id.as_str()).collect();
-    let of_job = |job: &border::PendingJob| {
-        // What the start is explained by is no part of the answer.
-        let job = &border::PendingJob { explain: false, ..job.clone() };
-        if !jobs_that_run.contains(job.job_id.as_str()) {
-            return Some(job.clone());
-        }
-        let groups = job.spec.iter().flat_map(|spec| &spec.task_groups);
-        let all =
-            groups.map(|g| border::PendingTasks { task_group: g.name.clone(), task_indexes: (0..g.count).collect() });
-        let mut pending = if job.pending.is_empty() { all.collect() } else { job.pending.clone() };
-        for tasks in &mut pending {
-            let group = tasks.task_group.clone();
-            tasks.task_indexes.retain(|&i| !running.contains(&(job.job_id.as_str(), group.as_str(), i)));
-        }
-        pending.retain(|tasks| !tasks.task_indexes.is_empty());
-        (!pending.is_empty()).then(|| border::PendingJob { pending, ..job.clone() })
-    };
-    request.jobs.iter().filter_map(of_job).collect()
-}
-
 struct Case<'a> {
     state: &'a State,
     request: &'a border::OptimizeRequest,
     jobs: HashMap<&'a str, &'a border::PendingJob>,
-    /// The state with the pinned placements, and without what is in play.
-    lifted: State,
-    /// Placements of the start that nothing changes.
-    pinned: Vec<border::Placement>,
+    /// What nothing changes: placements that are pinned, tasks that wait and tasks that are left out.
+    fixed: border::Plan,
     scorer: Scorer,
     threads: usize,
 }
 
 impl<'a> Case<'a> {
-    /// The pending tasks that may go anywhere, with where the start puts them. The others are pinned.
-    fn in_play<'o>(
-        &mut self,
-        pending: &[border::PendingJob],
-        online: &'o border::Plan,
-    ) -> (Vec<InPlay<'a>>, Vec<Option<&'o border::Placement>>) {
-        type Id<'s> = (&'s str, &'s str, u32);
-        let placed: HashMap<Id<'_>, &border::Placement> =
-            online.placements.iter().map(|p| ((p.job_id.as_str(), p.task_group.as_str(), p.task_index), p)).collect();
-        let (mut in_play, mut seats) = (Vec::new(), Vec::new());
-        for waiting in pending {
-            let job = self.jobs[waiting.job_id.as_str()];
-            let Some(spec) = &job.spec else { continue };
-            for group in &spec.task_groups {
-                let named = waiting.pending.iter().filter(|p| p.task_group == group.name);
-                let indexes: Vec<u32> = if waiting.pending.is_empty() {
-                    (0..group.count).collect()
-                } else {
-                    named.flat_map(|p| p.task_indexes.iter().copied()).collect()
-                };
-                let Task { demand, coupling } = Task::of(&job.job_id, spec, group);
-                let demand = Arc::new(demand.starting(self.request.now_unix_s));
-                for index in indexes {
-                    let seat = placed.get(&(job.job_id.as_str(), group.name.as_str(), index)).copied();
-                    if coupling.is_some() {
-                        self.pinned.extend(seat.cloned());
-                        continue;
-                    }
-                    let demand = demand.clone();
-                    in_play.push(InPlay { job, spec, group, demand, index, home: None, stays: false });
-                    seats.push(seat);
-                }
-            }
-        }
-        (in_play, seats)
-    }
-
-    /// Pins what is pinned, and frees what the tasks in play hold.
-    fn lift(&mut self, in_play: &[InPlay<'a>]) -> Result<(), CoreError> {
-        let used = |p: &border::Placement| {
+    /// The state with what is pinned, and without what the tasks in play hold.
+    fn lifted(&self, in_play: &[InPlay<'a>]) -> Result<State, CoreError> {
+        let used = |(number, p): (usize, &border::Placement)| {
             let group = self.jobs.get(p.job_id.as_str()).and_then(|job| job.spec.as_ref());
             let group = group.and_then(|spec| spec.task_groups.iter().find(|g| g.name == p.task_group))?;
             Some(border::UsedResources {
-                allocation_id: format!("{}.{}.{}", p.job_id, p.task_group, p.task_index),
+                // No allocation of the state has such an id.
+                allocation_id: format!("\0{number}"),
                 node_id: p.node_id.clone(),
                 resources: group.resources.clone(),
                 devices: p.devices.clone(),
@@ -243,13 +137,14 @@ impl<'a> Case<'a> {
             })
         };
         let homes = in_play.iter().filter(|task| task.stays).filter_map(|task| task.home.as_ref());
+        let mut lifted = self.state.fork();
         let delta = border::Delta {
-            base_generation: self.lifted.generation(),
-            allocations: self.pinned.iter().filter_map(used).collect(),
+            base_generation: lifted.generation(),
+            allocations: self.fixed.placements.iter().enumerate().filter_map(used).collect(),
             removed_allocation_ids: homes.map(|home| home.allocation_id.to_string()).collect(),
             ..Default::default()
         };
-        self.lifted.apply(delta).map(|_| ())
+        lifted.apply(delta).map(|_| lifted)
     }
 
     /// The placements of a solution, which allocations move, and what it strands.
@@ -284,19 +179,14 @@ impl<'a> Case<'a> {
             }
             (plan, moves)
         };
-        let mut plan = border::Plan {
-            evaluation_id: self.request.evaluation_id.clone(),
-            base_generation: self.state.generation(),
-            placements: self.pinned.clone(),
-            ..Default::default()
-        };
+        let mut plan = self.fixed.clone();
         let mut moves = Vec::new();
         for (part, moved) in shared(self.threads, tasks.div_ceil(TASKS_PER_PART), part) {
             plan.placements.extend(part.placements);
             plan.unplaced.extend(part.unplaced);
             moves.extend(moved);
         }
-        let placements = &mut plan.placements[self.pinned.len()..];
+        let placements = &mut plan.placements[self.fixed.placements.len()..];
         let stranded_microcny = if self.scorer.prices_fragmentation() {
             instance.strand(cluster, &self.scorer, solution, placements)
         } else {
@@ -406,7 +296,7 @@ fn answer(planned: Planned, found: &Found<'_>) -> border::OptimizeResponse {
     }
 }
 
-fn account(solution: &Solution<'_>, stranded_microcny: i128) -> border::Account {
+fn account(solution: &Solution<'_>, moves: usize, stranded_microcny: i128) -> border::Account {
     let count = solution.problem.tasks.len() as u32;
     let placed = (0..count).filter(|&t| solution.is_placed(t));
     let cost: i128 = placed.clone().map(|t| i128::from(solution.cost_now(t))).sum();
@@ -415,7 +305,7 @@ fn account(solution: &Solution<'_>, stranded_microcny: i128) -> border::Account 
         cost_microcny_per_hour: narrow(cost + stranded_microcny),
         placed_task_count,
         unplaced_task_count: count - placed_task_count,
-        moved_task_count: solution.moved(),
+        moved_task_count: moves as u32,
         objective_microcny_per_hour: narrow(solution.total_microcny() + stranded_microcny),
     }
 }

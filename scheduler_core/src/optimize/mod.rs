@@ -10,6 +10,7 @@ mod apportion;
 mod construct;
 mod fill;
 mod guide;
+mod in_play;
 mod insert;
 mod instance;
 mod jobs;

@@ -3,7 +3,8 @@
 
 use std::collections::HashMap;
 
-use super::instance::{at_home, unplaced_microcny, InPlay};
+use super::in_play::{at_home, InPlay};
+use super::instance::unplaced_microcny;
 use super::jobs::{narrow, reason};
 use super::stop::Reason;
 use crate::cluster::Cluster;
@@ -39,24 +40,12 @@ pub fn unsearched(
     let account = border::Account {
         cost_microcny_per_hour: narrow(cost),
         placed_task_count: cost_of_all.iter().flatten().count() as u32,
-        unplaced_task_count: left_out.clone().count() as u32,
+        unplaced_task_count: left_out.count() as u32,
         moved_task_count: 0,
         objective_microcny_per_hour: narrow(cost + unplaced.sum::<i128>()),
     };
-    let waiting = left_out.filter(|task| task.home.is_none()).map(|task| border::UnplacedTask {
-        job_id: task.job.job_id.clone(),
-        task_group: task.group.name.clone(),
-        task_index: task.index,
-    });
-    let unplaced = waiting.collect();
     border::OptimizeResponse {
-        plan: Some(border::Plan {
-            evaluation_id: online.evaluation_id,
-            base_generation: online.base_generation,
-            placements: online.placements,
-            unplaced,
-            ..Default::default()
-        }),
+        plan: Some(online),
         start: Some(account),
         found: Some(account),
         stop_reason: reason(why).into(),

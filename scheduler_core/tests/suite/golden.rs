@@ -155,6 +155,7 @@ fn optimized(
         running: running.collect(),
         policy: placing.policy.clone(),
         moves_max: line.text("moves").map(|moves| moves.parse().expect("a count")),
+        now_unix_s: placing.now_unix_s,
         ..Default::default()
     };
     let answer = optimize(state, &request, 1, &mut Rounds(line.number("rounds"))).expect("in range");
@@ -169,6 +170,9 @@ fn optimized(
     };
     for p in plan.placements.iter().filter(|p| !moves(p)) {
         let _ = writeln!(out, "{}/{}[{}] on {}", p.job_id, p.task_group, p.task_index, p.node_id);
+    }
+    for d in &plan.deferred {
+        let _ = writeln!(out, "{}/{}[{}] at {}", d.job_id, d.task_group, d.task_index, d.start_unix_s);
     }
     for u in &plan.unplaced {
         let _ = writeln!(out, "{}/{}[{}] nowhere", u.job_id, u.task_group, u.task_index);

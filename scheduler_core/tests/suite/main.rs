@@ -8,6 +8,7 @@ mod cost;
 mod coupling;
 mod exhaustive;
 mod golden;
+mod in_play;
 mod index;
 mod optimize;
 mod preemption;

@@ -64,9 +64,13 @@ class OptimizeRequest(_message.Message):
     NOW_UNIX_S_FIELD_NUMBER: _builtins.int
     evaluation_id: _builtins.str
     moves_max: _builtins.int
-    """Most running tasks that may be moved; unset: any number."""
+    """Most running tasks that may be moved; unset: any number. Those that may not stay where they are come first,
+    by priority, and then in the order given.
+    """
     now_unix_s: _builtins.int
-    """Tasks cost what the hour of this time costs by the forecasts of their sites; 0: their flat figures."""
+    """Tasks cost what the hour of this time costs by the forecasts of their sites, and those that
+    had better wait for another hour are deferred, as `place` says; 0: the flat figures hold, and nothing is deferred.
+    """
     @_builtins.property
     def jobs(self) -> _containers.RepeatedCompositeFieldContainer[_engine_pb2.PendingJob]:
         """The jobs in play: their pending tasks are placed."""

@@ -60,7 +60,7 @@ class Fleet:
         # Nodes that something runs on, of sites that have not said hello to this leader, by site.
         self._expected: dict[str, set[str]] = {}
         self._capacity_of: dict[str, Amount] = {}  # by site
-        self._links: dict[tuple[str, str], Link] = {}
+        self._links: dict[str, dict[str, Link]] = {}  # by their ends
         # When each site was last heard, by both clocks; and the sites that have been silent for too long.
         self._heard: dict[str, tuple[float, Timestamp]] = {}
         self._given_up: set[str] = set()
@@ -144,7 +144,7 @@ class Fleet:
     def set_links(self, links: Sequence[Link]) -> None:
         """The newest measurements, or estimates."""
         for link in links:
-            self._links[link.from_id, link.to_site_id] = link
+            self._links.setdefault(link.from_id, {})[link.to_site_id] = link
         self._engine.update(links=links)
 
     def set_power(self, site_id: str, report: PowerReport) -> bool:
@@ -179,6 +179,14 @@ class Fleet:
         chosen = [self._nodes.get(site_id, {})] if site_id else self._nodes.values()
         by_id = {node_id: node for nodes in chosen for node_id, node in nodes.items()}
         return [by_id[node_id] for node_id in sorted(by_id)]
+
+    def all_links(self, from_id: str = "", behind: tuple[str, str] = ("", "")) -> Iterator[Link]:
+        """All links as they are, or those from one zone or site, in order of their ends, behind the one with
+        those ends: not to be changed, and not to be read over an await.
+        """
+        for start in [from_id] if from_id else sorted(self._links):
+            ends = self._links.get(start, {}) if start >= behind[0] else {}
+            yield from (ends[end] for end in sorted(ends) if (start, end) > behind)
 
     def is_reachable(self, site_id: str) -> bool:
         """Whether the site's agent reports."""
@@ -272,31 +280,36 @@ class Fleet:
 
     def links(self, from_id: str = "", tenant_id: str | None = None) -> list[Link]:
         """All links, or those from one zone or site, in order of their ends, with what is reserved."""
-        reserved_kbps = self._reserved_kbps(tenant_id)
+        return self.with_reserved(list(self.all_links(from_id)), tenant_id)
+
+    def with_reserved(self, links: Sequence[Link], tenant_id: str | None = None) -> list[Link]:
+        """Copies of some of `all_links`, with what is reserved on them."""
+        zones_to = {link.to_site_id for link in links if link.from_id in self.zones}
+        reserved_kbps = self._reserved_kbps(zones_to, tenant_id)
         shown = []
-        for key, link in sorted(self._links.items()):
-            if not from_id or key[0] == from_id:
-                shown.append(Link())
-                shown[-1].CopyFrom(link)
-                shown[-1].bandwidth_kbps_allocated = reserved_kbps[key]
+        for link in links:
+            shown.append(Link())
+            shown[-1].CopyFrom(link)
+            shown[-1].bandwidth_kbps_allocated = reserved_kbps[link.from_id, link.to_site_id]
         return shown
 
     def link(self, from_id: str, to_site_id: str) -> Link | None:
         """What is known of one link."""
-        return self._links.get((from_id, to_site_id))
+        return self._links.get(from_id, {}).get(to_site_id)
 
     def _holding_room(self, site_id: str, tenant_id: str | None) -> Iterator[Allocation]:
         for job, allocation in self._table.live_allocations(site_id):
             if (tenant_id is None or job.tenant_id == tenant_id) and holds_room(allocation):
                 yield allocation
 
-    def _reserved_kbps(self, tenant_id: str | None) -> Counter[tuple[str, str]]:
+    def _reserved_kbps(self, site_ids: Iterable[str], tenant_id: str | None) -> Counter[tuple[str, str]]:
+        """From each zone to each of the sites."""
         reserved_kbps: Counter[tuple[str, str]] = Counter()
-        for job, allocation in self._table.live_allocations():
-            if tenant_id is not None and job.tenant_id != tenant_id:
-                continue
-            for traffic in group_of(job, allocation).zone_traffic:
-                reserved_kbps[traffic.zone_id, allocation.site_id] += traffic.bandwidth_kbps
+        for site_id in site_ids:
+            for job, allocation in self._table.live_allocations(site_id):
+                if tenant_id is None or job.tenant_id == tenant_id:
+                    for traffic in group_of(job, allocation).zone_traffic:
+                        reserved_kbps[traffic.zone_id, site_id] += traffic.bandwidth_kbps
         return reserved_kbps
 
     def _with_usage(self, site: Site, tenant_id: str | None) -> Site:

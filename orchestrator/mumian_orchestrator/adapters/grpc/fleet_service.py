@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from itertools import islice
 
 from mumian.api.v1 import error_pb2
 from mumian.api.v1 import fleet_service_pb2 as pb
@@ -12,7 +13,7 @@ from mumian.api.v1.fleet_service_pb2_grpc import FleetServiceServicer
 from mumian_orchestrator.adapters.grpc.errors import Context, unary
 from mumian_orchestrator.domain.errors import RequestRefusedError
 from mumian_orchestrator.domain.identity import current_caller
-from mumian_orchestrator.domain.pages import page
+from mumian_orchestrator.domain.pages import key_of, page, size_of, token_of
 from mumian_orchestrator.domain.permissions import Permission, holds
 from mumian_orchestrator.services.disconnections import Disconnections
 from mumian_orchestrator.services.fleet import Fleet
@@ -65,14 +66,11 @@ class FleetService(FleetServiceServicer):
     async def ListLinks(self, request: pb.ListLinksRequest, context: Context) -> pb.ListLinksResponse:
         if request.from_id not in ("", *self._fleet.zones):
             self._known(request.from_id, "zone or site", self._fleet.zones)
-        links = self._fleet.links(request.from_id, _confined_to())
-        shown, token = page(
-            # "\0" sorts below every character of an id, so the keys are in the links' order.
-            links,
-            lambda link: f"{link.from_id}\0{link.to_site_id}",
-            request.page_size,
-            request.page_token,
-        )
+        size, (from_id, _, to_site_id) = size_of(request.page_size), key_of(request.page_token).partition("/")
+        found = list(islice(self._fleet.all_links(request.from_id, (from_id, to_site_id)), size + 1))
+        shown = self._fleet.with_reserved(found[:size], _confined_to())
+        more = len(found) > size
+        token = token_of(f"{shown[-1].from_id}/{shown[-1].to_site_id}") if more else ""
         return pb.ListLinksResponse(links=shown, next_page_token=token)
 
     def _known(self, site_id: str, wanted: str = "site", others: Iterable[str] = ()) -> str:

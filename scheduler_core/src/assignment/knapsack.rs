@@ -11,13 +11,14 @@ pub struct Item {
     pub gain: i64,
 }
 
+/// Gains up to so much are added up exactly in an f32, of which a processor compares several at once.
+const NARROW: i64 = 1 << 24;
+
 /// The tables, which are used again and again.
 #[derive(Default)]
 pub struct Knapsack {
-    narrow: Vec<i32>,
-    wide: Vec<i64>,
-    /// As `wide`, of the items from the last one on.
-    backward: Vec<i64>,
+    narrow: Tables<f32>,
+    wide: Tables<i64>,
     /// Entries of tables that have been filled so far: what it took.
     pub cells: u64,
 }
@@ -33,30 +34,23 @@ impl Knapsack {
             return all;
         }
         self.cells += items.len() as u64 * (capacity as u64 + 1);
-        if i32::try_from(all).is_ok() {
-            i64::from(best(&mut self.narrow, capacity, items, |gain| gain as i32, taken))
+        if all < NARROW {
+            self.narrow.best(capacity, items, taken)
         } else {
-            best(&mut self.wide, capacity, items, |gain| gain, taken)
+            self.wide.best(capacity, items, taken)
         }
     }
 
     /// What some of the items gain together at most where this one of them has to be taken, and where it must not
     /// be: for each item. All weights must be within the capacity; gains may be below 0 here.
     pub fn with_and_without(&mut self, capacity: usize, items: &[Item]) -> Vec<[i64; 2]> {
-        self.cells += 3 * items.len() as u64 * (capacity as u64 + 1);
-        fill_rows(&mut self.wide, capacity, items.iter(), |gain| gain);
-        fill_rows(&mut self.backward, capacity, items.iter().rev(), |gain| gain);
-        let width = capacity + 1;
-        let of = |i: usize, item: &Item| {
-            let before = &self.wide[i * width..][..width];
-            let after = &self.backward[(items.len() - 1 - i) * width..][..width];
-            let most = |capacity: usize| {
-                let rest = after[..=capacity].iter().rev();
-                before[..=capacity].iter().zip(rest).fold(i64::MIN, |most, (a, b)| most.max(a + b))
-            };
-            [item.gain + most(capacity - item.weight), most(capacity)]
-        };
-        items.iter().enumerate().map(|(i, item)| of(i, item)).collect()
+        let paying: Vec<Item> = items.iter().filter(|item| item.gain > 0).copied().collect();
+        self.cells += 3 * paying.len() as u64 * (capacity as u64 + 1);
+        if paying.iter().map(|item| item.gain).sum::<i64>() < NARROW {
+            self.narrow.with_and_without(capacity, items, &paying)
+        } else {
+            self.wide.with_and_without(capacity, items, &paying)
+        }
     }
 
     /// Nearly the most, in less time where there are many items: of what gains most for its weight, all but the
@@ -86,47 +80,131 @@ impl Knapsack {
     }
 }
 
-fn best<T>(rows: &mut Vec<T>, capacity: usize, items: &[Item], of: impl Fn(i64) -> T, taken: &mut Vec<u32>) -> T
-where
-    T: Copy + Default + PartialOrd + Add<Output = T>,
-{
-    fill_rows(rows, capacity, items.iter(), of);
-    let width = capacity + 1;
-    let mut left = capacity;
-    for (i, item) in items.iter().enumerate().rev() {
-        if rows[(i + 1) * width + left] > rows[i * width + left] {
-            left -= item.weight;
-            taken.push(item.task);
-        }
-    }
-    rows[items.len() * width + capacity]
+trait Number: Copy + Default + PartialOrd + Add<Output = Self> {
+    fn of(gain: i64) -> Self;
+    fn whole(self) -> i64;
 }
 
-/// Row i becomes what the first i items gain at most within each capacity.
-fn fill_rows<'i, T>(
-    rows: &mut Vec<T>,
-    capacity: usize,
-    items: impl ExactSizeIterator<Item = &'i Item>,
-    of: impl Fn(i64) -> T,
-) where
-    T: Copy + Default + PartialOrd + Add<Output = T>,
-{
-    let width = capacity + 1;
-    if rows.len() < (items.len() + 1) * width {
-        rows.resize((items.len() + 1) * width, T::default());
+impl Number for f32 {
+    fn of(gain: i64) -> Self {
+        gain as f32
     }
-    rows[..width].fill(T::default());
-    for (item, i) in items.zip(1..) {
-        let (before, row) = rows.split_at_mut(i * width);
-        let (before, row) = (&before[(i - 1) * width..], &mut row[..width]);
-        let weight = item.weight.min(width);
-        let gain = of(item.gain);
-        row[..weight].copy_from_slice(&before[..weight]);
-        for ((best, &rest), &without) in row[weight..].iter_mut().zip(before).zip(&before[weight..]) {
-            let with = rest + gain;
-            *best = if with > without { with } else { without };
+
+    fn whole(self) -> i64 {
+        self as i64
+    }
+}
+
+impl Number for i64 {
+    fn of(gain: i64) -> Self {
+        gain
+    }
+
+    fn whole(self) -> i64 {
+        self
+    }
+}
+
+/// Rows of what some of the items gain at most.
+#[derive(Default)]
+struct Tables<T> {
+    /// Of the first ones, by the capacity that they have.
+    forward: Vec<T>,
+    /// Of the last ones, by the capacity that they do not have.
+    backward: Vec<T>,
+}
+
+impl<T: Number> Tables<T> {
+    fn best(&mut self, capacity: usize, items: &[Item], taken: &mut Vec<u32>) -> i64 {
+        self.fill_forward(capacity, items);
+        let (rows, width) = (&self.forward, capacity + 1);
+        let mut left = capacity;
+        for (i, item) in items.iter().enumerate().rev() {
+            if rows[(i + 1) * width + left] > rows[i * width + left] {
+                left -= item.weight;
+                taken.push(item.task);
+            }
+        }
+        rows[items.len() * width + capacity].whole()
+    }
+
+    fn with_and_without(&mut self, capacity: usize, items: &[Item], paying: &[Item]) -> Vec<[i64; 2]> {
+        self.fill_forward(capacity, paying);
+        self.fill_backward(capacity, paying);
+        let (width, count) = (capacity + 1, paying.len());
+        let all = &self.forward[count * width..][..width];
+        let mut before = self.forward.chunks_exact(width);
+        let mut after = self.backward[..count * width].chunks_exact(width).rev();
+        let of_item = |item: &Item| {
+            if item.gain <= 0 {
+                return [item.gain + all[capacity - item.weight].whole(), all[capacity].whole()];
+            }
+            let (before, after) = (before.next().unwrap_or_default(), after.next().unwrap_or_default());
+            let with = most_of_sums(&before[..width - item.weight], &after[item.weight..]);
+            [item.gain + with.whole(), most_of_sums(before, after).whole()]
+        };
+        items.iter().map(of_item).collect()
+    }
+
+    /// Row i becomes what the first i items gain at most within each capacity.
+    fn fill_forward(&mut self, capacity: usize, items: &[Item]) {
+        let width = capacity + 1;
+        make_rows(&mut self.forward, items.len() + 1, width);
+        for (item, i) in items.iter().zip(1..) {
+            let (before, row) = rows(&mut self.forward, i, width);
+            let weight = item.weight.min(width);
+            row[..weight].copy_from_slice(&before[..weight]);
+            take_better(&mut row[weight..], before, &before[weight..], T::of(item.gain));
         }
     }
+
+    /// Row i becomes what the last i items gain at most where so much of the capacity is gone.
+    fn fill_backward(&mut self, capacity: usize, items: &[Item]) {
+        let width = capacity + 1;
+        make_rows(&mut self.backward, items.len() + 1, width);
+        for (item, i) in items.iter().rev().zip(1..) {
+            let (before, row) = rows(&mut self.backward, i, width);
+            let fits = width.saturating_sub(item.weight);
+            row[fits..].copy_from_slice(&before[fits..]);
+            take_better(&mut row[..fits], &before[width - fits..], before, T::of(item.gain));
+        }
+    }
+}
+
+fn make_rows<T: Number>(rows: &mut Vec<T>, count: usize, width: usize) {
+    if rows.len() < count * width {
+        rows.resize(count * width, T::default());
+    }
+    rows[..width].fill(T::default());
+}
+
+/// Row i and the one before it.
+fn rows<T>(rows: &mut [T], i: usize, width: usize) -> (&[T], &mut [T]) {
+    let (before, row) = rows.split_at_mut(i * width);
+    (&before[(i - 1) * width..], &mut row[..width])
+}
+
+fn take_better<T: Number>(best: &mut [T], rest: &[T], without: &[T], gain: T) {
+    for ((best, &rest), &without) in best.iter_mut().zip(rest).zip(without) {
+        let with = rest + gain;
+        *best = if with > without { with } else { without };
+    }
+}
+
+/// The most that two entries in the same place add up to; no entry is below 0. Several at once.
+fn most_of_sums<T: Number>(a: &[T], b: &[T]) -> T {
+    const LANES: usize = 8;
+    let mut most = [T::default(); LANES];
+    let raise = |most: &mut T, sum: T| *most = if sum > *most { sum } else { *most };
+    let (of_a, of_b) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
+    let rest = of_a.remainder().iter().zip(of_b.remainder());
+    for (a, b) in of_a.zip(of_b) {
+        (0..LANES).for_each(|i| raise(&mut most[i], a[i] + b[i]));
+    }
+    let mut top = T::default();
+    most.into_iter().for_each(|sum| raise(&mut top, sum));
+    rest.for_each(|(&a, &b)| raise(&mut top, a + b));
+    top
 }
 
 #[cfg(test)]

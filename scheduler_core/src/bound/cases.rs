@@ -1,10 +1,10 @@
-//! Where charges prove no more, cases do: some task stands on this node, or on that one, or is left out, and the least
-//! that is proved of any case is proved of all (branch and bound; Ross and Soland, "A branch and bound algorithm for
-//! the generalized assignment problem", Mathematical Programming 8, 1975). In each case the charges climb on, and what they
-//! prove to cost no less than what is known is closed (variable fixing; Posta, Ferland and Michelon, "An exact method with
-//! variable fixing for solving the generalized assignment problem", Computational Optimization and Applications 52, 2012).
+//! Where charges prove no more, cases do: some task stands on this node, or on that one, or is left out, and so on (branch
+//! and bound; Ross and Soland, "A branch and bound algorithm for the generalized assignment problem", Mathematical
+//! Programming 8, 1975). It is asked whether any solution costs no more than a limit a little above what is proved, then than a
+//! higher one: so what the charges of a case prove to cost more is closed, which leaves little of the case (variable fixing;
+//! Posta, Ferland and Michelon, "An exact method with variable fixing for solving the generalized assignment problem",
+//! Computational Optimization and Applications 52, 2012).
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::ascent::{whole, Ascent};
@@ -13,12 +13,13 @@ use super::open::Open;
 use super::CHARGE_SHIFT;
 use crate::threads::shared;
 
-/// Cases that are split at once.
-const AT_ONCE: usize = 8;
-/// From so many of them the way leads on downwards, which finds solutions, for about so many cells of knapsacks. With the
-/// others the least that is proved rises.
-const PLUNGES: usize = 2;
-const CELLS_PER_PLUNGE: u64 = 1 << 26;
+/// The least difference between what solutions cost.
+const ONE: i64 = 1 << CHARGE_SHIFT;
+/// The limit is above what is proved by this part of what is between that and what is known.
+const PARTS: i64 = 32;
+/// Cases that are looked into at once, for about so many cells of knapsacks each.
+const AT_ONCE: usize = 16;
+const CELLS_AT_ONCE: u64 = 1 << 22;
 /// More words of all cases would take too much memory.
 const WORDS_MAX: usize = 1 << 25;
 /// Where one step of the charges takes more cells of knapsacks, cases take too long.
@@ -47,124 +48,121 @@ impl Solved {
     }
 }
 
+/// What has come of a case.
 #[derive(Default)]
-struct Split {
-    cases: Vec<Case>,
+struct Look {
+    /// Into which it falls, the last one next.
+    left: Vec<Case>,
     solved: Option<Solved>,
     cells: u64,
 }
 
-/// The cases in which a solution may cost less than what is known.
+/// The cases in which a solution may cost no more than the limit.
 pub struct Cases {
-    /// By what is proved of them, and the order in which they came.
-    open: BTreeMap<(i64, u64), Case>,
-    /// How many there have been.
-    count: u64,
-    /// What solutions cost at least that are in none of them.
-    closed: i64,
-    open_max: usize,
+    charges: Arc<[f64]>,
+    /// No solution costs less, in parts: the limits before this one have shown it.
+    proved: i64,
+    limit: i64,
+    /// The last one is next: depth first.
+    left: Vec<Case>,
+    /// The least cost of a solution that the cases have come upon.
+    found: i64,
+    left_max: usize,
 }
 
 impl Cases {
-    /// One case, of all solutions.
+    /// None yet; these charges prove this value.
     pub fn new(knapsacks: &Knapsacks, value: i64, charges: &[f64]) -> Self {
-        let case = Case { value, charges: charges.into(), open: knapsacks.all_open() };
         let is_small = knapsacks.cells() <= CELLS_PER_STEP_MAX;
-        let open_max = if is_small { WORDS_MAX / (case.open.words() + charges.len()).max(1) } else { 0 };
-        let mut cases = Self { open: BTreeMap::new(), count: 0, closed: i64::MAX, open_max };
-        cases.add(case);
-        cases
-    }
-
-    fn add(&mut self, case: Case) {
-        self.count += 1;
-        self.open.insert((case.value, self.count), case);
+        let words = knapsacks.all_open().words() + charges.len();
+        let left_max = if is_small { WORDS_MAX / words.max(1) } else { 0 };
+        Self { charges: charges.into(), proved: value, limit: value, left: Vec::new(), found: i64::MAX, left_max }
     }
 
     /// No solution costs less, in parts.
     pub fn value(&self) -> i64 {
-        self.open.first_key_value().map_or(self.closed, |((value, _), _)| self.closed.min(*value))
+        self.proved
     }
 
-    /// Whether there is nothing to be split, or more than there is room or time for.
-    pub fn is_done(&self) -> bool {
-        self.open.is_empty() || self.open.len() > self.open_max
+    /// Whether there is more than there is room or time for.
+    pub fn is_too_large(&self) -> bool {
+        self.left.len() >= self.left_max
     }
 
-    /// Splits the cases of which least is proved, and says how many cells of knapsacks it took. Some solution costs
-    /// `known`; one that costs less may come with it. None, and nothing done, where `goes_on` says no.
-    pub fn split(
+    /// Looks into the next cases, and says how many cells of knapsacks it took. Some solution costs `known`, which is
+    /// more than is proved; one that costs less may come with it. None, and nothing done, where `goes_on` says no.
+    pub fn look(
         &mut self,
         knapsacks: &Knapsacks,
         known: i64,
         threads: usize,
         goes_on: &(dyn Fn() -> bool + Sync),
     ) -> Option<(u64, Option<Solved>)> {
-        let least: Vec<&Case> = self.open.values().take(AT_ONCE).collect();
-        let of = |i: usize| plunge(knapsacks, least[i], known, if i < PLUNGES { CELLS_PER_PLUNGE } else { 0 }, goes_on);
-        let splits = shared(threads, least.len(), of);
-        let splits = splits.into_iter().collect::<Option<Vec<Split>>>()?;
-        splits.iter().for_each(|_| {
-            self.open.pop_first();
-        });
-        // What is closed costs no less than what is known.
-        self.closed = self.closed.min(known);
+        let known = known.min(self.found);
+        if self.left.is_empty() {
+            self.limit = i64::MAX;
+            self.left.push(Case { value: self.proved, charges: self.charges.clone(), open: knapsacks.all_open() });
+        }
+        // Costs are whole, so that much at least is asked; of what has been closed nothing opens where the limit falls.
+        let least = (self.proved + ONE - 1) / ONE * ONE;
+        self.limit = self.limit.min(least + (known - least) / PARTS / ONE * ONE);
+        let next = self.left.len().saturating_sub(AT_ONCE);
+        let of = |i: usize| into(knapsacks, &self.left[next + i], self.limit, goes_on);
+        let looks = shared(threads, self.left.len() - next, of);
+        let looks = looks.into_iter().collect::<Option<Vec<Look>>>()?;
+        self.left.truncate(next);
         let (mut cells, mut best) = (0, None::<Solved>);
-        for split in splits {
-            cells += split.cells;
-            split.cases.into_iter().for_each(|case| self.add(case));
-            if let Some(solved) = split.solved {
-                self.closed = self.closed.min(solved.cost);
-                best = best.filter(|best| best.cost <= solved.cost).or(Some(solved));
-            }
+        for look in looks {
+            cells += look.cells;
+            self.left.extend(look.left);
+            best = look.solved.into_iter().chain(best).min_by_key(|solved| solved.cost);
+        }
+        self.found = best.iter().fold(self.found, |found, solved| found.min(solved.cost));
+        if self.left.is_empty() {
+            self.proved = (self.limit + ONE).min(self.found);
         }
         Some((cells, best))
     }
 }
 
-/// Splits a case, and goes on with the one that looks best of those into which the last one fell, for about so many
-/// cells.
-fn plunge(all: &Knapsacks, case: &Case, known: i64, cells: u64, goes_on: &(dyn Fn() -> bool + Sync)) -> Option<Split> {
-    let mut last = split(all, case, known, goes_on)?;
-    let mut beside = Vec::new();
-    while last.cells < cells {
-        let Some(least) = (0..last.cases.len()).min_by_key(|&i| last.cases[i].value) else { break };
-        let case = last.cases.swap_remove(least);
-        beside.append(&mut last.cases);
-        let next = split(all, &case, known, goes_on)?;
-        last = Split { cells: last.cells + next.cells, ..next };
+/// Goes depth first into a case, for about so many cells.
+fn into(all: &Knapsacks, case: &Case, limit: i64, goes_on: &(dyn Fn() -> bool + Sync)) -> Option<Look> {
+    let mut look = split(all, case, limit, goes_on)?;
+    while look.cells < CELLS_AT_ONCE && look.solved.is_none() {
+        let Some(next) = look.left.pop() else { break };
+        let more = split(all, &next, limit, goes_on)?;
+        look.left.extend(more.left);
+        (look.cells, look.solved) = (look.cells + more.cells, more.solved);
     }
-    last.cases.append(&mut beside);
-    Some(last)
+    Some(look)
 }
 
-/// The cases into which a case falls, as far as they may have solutions that cost less than what is known.
-fn split(all: &Knapsacks, case: &Case, known: i64, goes_on: &(dyn Fn() -> bool + Sync)) -> Option<Split> {
-    let mut split = Split::default();
-    let limit = known - (1 << CHARGE_SHIFT);
+/// The cases into which a case falls, as far as they may have solutions that cost no more than the limit.
+fn split(all: &Knapsacks, case: &Case, limit: i64, goes_on: &(dyn Fn() -> bool + Sync)) -> Option<Look> {
+    let mut look = Look { cells: 1, ..Look::default() };
     let mut open = case.open.clone();
     if case.value > limit {
-        return Some(split);
+        return Some(look);
     }
-    let Some(part) = all.within(&mut open) else { return Some(split) };
+    let Some(part) = all.within(&mut open) else { return Some(look) };
     let mut ascent = Ascent::new(case.charges.to_vec(), LENGTH, PATIENCE);
     for _ in 0..STEPS {
         let taken = part.take(&ascent.charges(), 1, goes_on)?;
-        split.cells += part.cells();
+        look.cells += part.cells();
         if taken.value > limit {
-            return Some(split);
+            return Some(look);
         }
         if taken.slope.iter().all(|&slope| slope == 0) {
             taken.pairs.iter().for_each(|&(n, task)| open.only(task, n));
             let places = (0..all.most().len() as u32).map(|task| open.places(task).next().unwrap_or(open.nowhere()));
-            split.solved = Some(Solved { cost: taken.value, places: places.collect() });
-            return Some(split);
+            look.solved = Some(Solved { cost: taken.value, places: places.collect() });
+            return Some(look);
         }
-        ascent.step(taken.value, &taken.slope, known, all.most());
+        ascent.step(taken.value, &taken.slope, limit + ONE, all.most());
     }
     let charges = whole(&ascent.best_charges);
     let by_place = part.by_place(&charges, ascent.best, goes_on)?;
-    split.cells += 3 * part.cells();
+    look.cells += 3 * part.cells();
     for (task, places) in &by_place {
         places.iter().filter(|(_, at)| *at > limit).for_each(|&(place, _)| open.close(*task, place));
     }
@@ -176,12 +174,14 @@ fn split(all: &Knapsacks, case: &Case, known: i64, goes_on: &(dyn Fn() -> bool +
     };
     let scores = by_place.iter().map(|of_task| (score(of_task), of_task));
     // While any task is not fixed there is one.
-    let Some((_, (task, places))) = scores.min_by(|a, b| a.0.total_cmp(&b.0)) else { return Some(split) };
+    let Some((_, (task, places))) = scores.min_by(|a, b| a.0.total_cmp(&b.0)) else { return Some(look) };
     let charges: Arc<[f64]> = ascent.best_charges.into();
-    for &(place, at) in places.iter().filter(|&&(place, _)| open.has(*task, place)) {
+    let mut places: Vec<(u32, i64)> = places.iter().filter(|&&(place, _)| open.has(*task, place)).copied().collect();
+    places.sort_by_key(|&(place, at)| (std::cmp::Reverse(at), place));
+    for (place, at) in places {
         let mut open = open.clone();
         open.only(*task, place);
-        split.cases.push(Case { value: at.max(value), charges: charges.clone(), open });
+        look.left.push(Case { value: at.max(value), charges: charges.clone(), open });
     }
-    Some(split)
+    Some(look)
 }

@@ -4,6 +4,8 @@
 //! which is solved exactly; whatever the charges are, no solution costs less than their sum without what
 //! the nodes gain.
 
+use std::sync::Arc;
+
 use super::open::Open;
 use super::CHARGE_SHIFT;
 use crate::assignment::knapsack::{Item, Knapsack};
@@ -52,7 +54,7 @@ pub struct Knapsacks {
     /// What the fixed ones cost, in 2^CHARGE_SHIFT parts.
     fixed: i64,
     /// Of each task: what leaving it out counts as, which is also what it may be charged at most.
-    most: Vec<f64>,
+    most: Arc<[f64]>,
 }
 
 /// What the nodes take at some charges.
@@ -115,11 +117,11 @@ impl Knapsacks {
         open
     }
 
-    /// With these pairs only, of all. Tasks with one place are fixed there, and pairs without room are closed.
+    /// With these pairs only. Tasks with one place are fixed there, and pairs without room are closed.
     /// None where there is no such solution.
     pub fn within(&self, open: &mut Open) -> Option<Self> {
         let mut left: Vec<usize> = self.nodes.iter().map(|node| node.capacity).collect();
-        let (mut fixed, mut tasks) = (0, self.tasks.clone());
+        let (mut fixed, mut tasks) = (self.fixed, self.tasks.clone());
         loop {
             for (n, node) in (0..).zip(&self.nodes) {
                 for pair in &node.pairs {

@@ -66,9 +66,9 @@ impl Proof {
         self.cells += cells as i64;
         while self.cells > 0 && !self.is_done {
             if let Some(cases) = &mut self.cases {
-                let (cells, solved) = cases.split(&self.knapsacks, known, threads, goes_on)?;
+                let (cells, solved) = cases.look(&self.knapsacks, known, threads, goes_on)?;
                 self.cells -= cells as i64;
-                self.is_done = cases.is_done();
+                self.is_done = cases.is_too_large();
                 if solved.as_ref().is_some_and(|solved| solved.cost < known) {
                     return solved;
                 }
@@ -78,13 +78,13 @@ impl Proof {
                 self.ascent.step(taken.value, &taken.slope, known, self.knapsacks.most());
                 if self.ascent.length < SHORTEST || taken.slope.iter().all(|&slope| slope == 0) {
                     let cases = Cases::new(&self.knapsacks, self.ascent.best, &self.ascent.best_charges);
-                    self.is_done = cases.is_done();
+                    self.is_done = cases.is_too_large();
                     self.cases = Some(cases);
                     // The rest was granted to the charges, and a search that comes first leaves less to split.
                     self.cells = 0;
                 }
-                self.is_done |= self.bound_microcny() >= known_microcny;
             }
+            self.is_done |= self.bound_microcny() >= known_microcny;
         }
         None
     }

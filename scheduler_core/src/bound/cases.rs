@@ -25,7 +25,7 @@ const WORDS_MAX: usize = 1 << 25;
 /// Where one step of the charges takes more cells of knapsacks, cases take too long.
 const CELLS_PER_STEP_MAX: u64 = 1 << 23;
 /// Steps of the charges in a case, how long the first is, and without how many gains they become shorter.
-const STEPS: usize = 24;
+const STEPS: usize = 12;
 const LENGTH: f64 = 0.5;
 const PATIENCE: u32 = 4;
 
@@ -170,7 +170,7 @@ fn split(all: &Knapsacks, case: &Case, limit: i64, goes_on: &(dyn Fn() -> bool +
     // Few cases that are far along on the way to the limit are best.
     let left = |at: i64| (limit - at).max(0) as f64 / (limit - value + 1) as f64;
     let score = |(task, places): &ByPlace| -> f64 {
-        places.iter().filter(|&&(place, _)| open.has(*task, place)).map(|&(_, at)| left(at).powi(8)).sum()
+        places.iter().filter(|&&(place, _)| open.has(*task, place)).map(|&(_, at)| left(at).powi(4)).sum()
     };
     let scores = by_place.iter().map(|of_task| (score(of_task), of_task));
     // While any task is not fixed there is one.

@@ -74,7 +74,10 @@ impl State {
             self.cluster.structure = next;
         }
         self.cluster.generation = next;
+        // A snapshot shares the sites until they change.
+        let unseen = (Arc::strong_count(&self.cluster.sites) == 1).then_some(current);
         self.change(delta);
+        self.cluster.memo.after_delta(&self.cluster, unseen);
         Ok(self.cluster.generation)
     }
 

@@ -85,11 +85,20 @@ fn decision() -> Box<dyn FnMut()> {
     keeping(move || planned(&state, &request))
 }
 
-/// The delta that commits one task.
+/// The delta that commits one task, after enough others that what the index remembers has caught up with the jobs
+/// that run: each lets one demand catch up.
 fn delta() -> Box<dyn FnMut()> {
     let (mut state, request) = running();
-    let mut delta = Some(live::commit(&request, &planned(&state, &request)));
-    keeping(move || delta.take().map(|delta| state.apply(delta)))
+    let mut commit = live::commit(&request, &planned(&state, &request));
+    let removed_allocation_ids: Vec<String> = commit.allocations.iter().map(|a| a.allocation_id.clone()).collect();
+    for _ in 0..jobs::TEMPLATES {
+        let base_generation = state.apply(commit.clone()).expect("the plan is of this generation");
+        let removed_allocation_ids = removed_allocation_ids.clone();
+        let end = border::Delta { base_generation, removed_allocation_ids, ..Default::default() };
+        commit.base_generation = state.apply(end).expect("they run");
+    }
+    let mut commit = Some(commit);
+    keeping(move || commit.take().map(|commit| state.apply(commit)))
 }
 
 /// The plan of all tasks, checked.

@@ -7,8 +7,8 @@ use crate::room::Glance;
 /// Entries that are kept: to read them all is cheaper than to look at all blocks, which they must who missed some.
 const FREED_MAX: usize = 16_384;
 
-/// A node that had more room for one model of device than before. A demand that was not asked for long reads
-/// thousands of them that are in no cache, so four share a line of it.
+/// A node that had more room for one model of device than before. Every demand reads all of them, so four share
+/// a line of cache.
 #[derive(Clone, Copy)]
 pub struct Freed {
     pub shelf: u32,

@@ -1,6 +1,6 @@
 //! Remembers the candidates of each demand seen lately, in order. What is remembered catches up
-//! with what changed since it was asked last, so a decision costs what changed and not what
-//! there is.
+//! with what changed since, so a decision costs what changed and not what there is; and it does so
+//! a little with every delta, so that a demand that is rarely asked has not missed much.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -30,6 +30,8 @@ pub trait Order {
     fn site_changed(&mut self, cluster: &Cluster, site: u32);
     /// Lets the candidates catch up; how many entries they are then.
     fn follow(&self, kept: &mut Self::Candidates, trial: &Trial<'_>, demand: &Demand, scorer: &Scorer) -> usize;
+    /// Lets candidates that will be asked some time catch up, as far as that takes microseconds.
+    fn refresh(&self, _kept: &mut Self::Candidates) {}
     /// The best of them that is admitted.
     fn best(&self, kept: &mut Self::Candidates, admits: Option<&dyn Fn(Found) -> Beside>) -> Option<Found>;
 }
@@ -44,6 +46,8 @@ pub struct Index<O: Order> {
     slot_of: HashMap<Arc<Demand>, usize>,
     entries: usize,
     asked: u64,
+    /// The slot that was refreshed last.
+    refreshed: usize,
 }
 
 struct Slot<C> {
@@ -64,6 +68,7 @@ impl<O: Order> Default for Index<O> {
             slot_of: HashMap::new(),
             entries: 0,
             asked: 0,
+            refreshed: 0,
         }
     }
 }
@@ -85,6 +90,23 @@ impl<O: Order> Index<O> {
         }
         self.generation = cluster.generation;
         true
+    }
+
+    /// After a delta: follows it, and refreshes the next demand, so that none is ever more deltas behind than
+    /// there are demands.
+    ///
+    /// `unseen` is the generation before the delta, where no snapshot of it is out: an index that was there may
+    /// go on without getting ahead of anybody whom it was not ahead of already.
+    pub fn after_delta(&mut self, cluster: &Cluster, unseen: Option<u64>) {
+        let Some(order) = &mut self.order else { return };
+        if unseen == Some(self.generation) && self.structure == cluster.structure {
+            catch_up(order, self.generation, cluster);
+            self.generation = cluster.generation;
+        }
+        self.refreshed = (self.refreshed + 1) % self.slots.len().max(1);
+        if let Some(slot) = self.slots.get_mut(self.refreshed) {
+            order.refresh(&mut slot.candidates);
+        }
     }
 
     /// A slot for a new demand: that of the one not asked for longest when there are too many.
@@ -153,5 +175,81 @@ impl<O: Order> Search for Index<O> {
         if let Some(order) = &mut self.order {
             order.load_changed(at, trial.node(at));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Index, Order};
+    use crate::cluster::{At, Cluster, NodeState};
+    use crate::filter::Beside;
+    use crate::model::Demand;
+    use crate::place::{Found, Search};
+    use crate::score::Scorer;
+    use crate::trial::Trial;
+    use crate::wire::mumian::api::v1 as api;
+    use crate::wire::mumian_core::v1 as border;
+
+    /// Counts how often each demand is refreshed.
+    struct Counted;
+
+    impl Order for Counted {
+        type Candidates = u32;
+        const ENTRIES_MAX: usize = 100;
+
+        fn of(_cluster: &Cluster) -> Self {
+            Self
+        }
+
+        fn load_changed(&mut self, _at: At, _node: &NodeState) {}
+        fn node_changed(&mut self, _at: At, _node: &NodeState) {}
+        fn site_changed(&mut self, _cluster: &Cluster, _site: u32) {}
+
+        fn follow(&self, _kept: &mut u32, _trial: &Trial<'_>, _demand: &Demand, _scorer: &Scorer) -> usize {
+            0
+        }
+
+        fn refresh(&self, kept: &mut u32) {
+            *kept += 1;
+        }
+
+        fn best(&self, _kept: &mut u32, _admits: Option<&dyn Fn(Found) -> Beside>) -> Option<Found> {
+            None
+        }
+    }
+
+    fn at(generation: u64) -> Cluster {
+        Cluster { generation, ..Default::default() }
+    }
+
+    /// An index of three demands at generation 1.
+    fn index() -> Index<Counted> {
+        let mut index = Index::default();
+        assert!(index.follow(&at(1), &Scorer::new(&at(1), &border::PlaceRequest::default())));
+        for cpu_milli in 0..3 {
+            let resources = Some(api::Resources { cpu_milli, ..Default::default() });
+            index.intern(&Demand::of(&api::JobSpec::default(), &api::TaskGroup { resources, ..Default::default() }));
+        }
+        index
+    }
+
+    #[test]
+    fn each_delta_refreshes_one_demand_and_all_have_their_turn() {
+        let mut index = index();
+        for times in 1..4 {
+            (0..3).for_each(|_| index.after_delta(&at(2), None));
+            assert!(index.slots.iter().all(|slot| slot.candidates == times));
+        }
+    }
+
+    #[test]
+    fn a_delta_is_followed_at_once_where_no_snapshot_is_left_behind() {
+        let mut index = index();
+        index.after_delta(&at(2), Some(1));
+        assert_eq!(index.generation, 2);
+        index.after_delta(&at(3), None);
+        assert_eq!(index.generation, 2);
+        index.after_delta(&at(4), Some(3)); // there may be one of generation 2
+        assert_eq!(index.generation, 2);
     }
 }

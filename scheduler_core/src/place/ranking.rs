@@ -103,6 +103,14 @@ impl Order for Blocks {
         ranking.ranked.len()
     }
 
+    /// Unless facts have changed: to rank anew takes too long for a delta, and the next facts may undo it.
+    fn refresh(&self, kept: &mut Option<Ranking>) {
+        if let Some(ranking) = kept.as_mut().filter(|ranking| ranking.facts == self.facts()) {
+            ranking.read_freed(self);
+            ranking.best(self);
+        }
+    }
+
     fn best(&self, kept: &mut Option<Ranking>, admits: Option<&dyn Fn(Found) -> Beside>) -> Option<Found> {
         let ranking = kept.as_mut()?;
         match admits {
@@ -129,7 +137,14 @@ impl Ranking {
     fn follow(&mut self, blocks: &Blocks, cluster: &Cluster, demand: &Demand, scorer: &Scorer) {
         if self.facts != blocks.facts() {
             self.rank(blocks, cluster, demand, scorer);
-        } else if let Some(freed) = blocks.freed.after(self.freed) {
+        } else {
+            self.read_freed(blocks);
+        }
+    }
+
+    /// Notes where there may be room again.
+    fn read_freed(&mut self, blocks: &Blocks) {
+        if let Some(freed) = blocks.freed.after(self.freed) {
             for freed in freed.filter(|freed| freed.room.admits(&self.ask)) {
                 let position = self.position_of[freed.shelf as usize];
                 if position != UNRANKED {
@@ -169,6 +184,7 @@ impl Ranking {
         }
         self.forget();
         self.facts = blocks.facts();
+        self.freed = blocks.freed.count();
     }
 
     /// The candidate with the best score: the cheapest, and of equally cheap ones the best fit.

@@ -19,8 +19,12 @@ enum Step {
     Link(api::Link),
     Site(Box<api::Site>),
     RemoveSite(usize),
-    /// Ask again on a snapshot taken before the newest delta.
-    Rewind,
+    /// Take a snapshot and hold it.
+    Hold,
+    /// Let go of a snapshot.
+    LetGo(usize),
+    /// Ask again on a snapshot that is held.
+    Rewind(usize),
     /// One of a few requests, so that the same demands are asked again.
     Place(usize),
 }
@@ -35,8 +39,22 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0_usize..3).prop_flat_map(common::link).prop_map(Step::Link),
         1 => (0_usize..3).prop_flat_map(common::site).prop_map(|site| Step::Site(Box::new(site))),
         1 => (0_usize..3).prop_map(Step::RemoveSite),
-        1 => Just(Step::Rewind),
+        1 => Just(Step::Hold),
+        1 => (0_usize..3).prop_map(Step::LetGo),
+        1 => (0_usize..3).prop_map(Step::Rewind),
         6 => (0_usize..3).prop_map(Step::Place),
+    ]
+}
+
+/// Those that change loads alone.
+fn load_step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        3 => any::<bool>().prop_map(Step::Commit),
+        3 => (1_usize..4).prop_map(Step::Free),
+        1 => Just(Step::Hold),
+        1 => (0_usize..3).prop_map(Step::LetGo),
+        1 => (0_usize..3).prop_map(Step::Rewind),
+        5 => (0_usize..3).prop_map(Step::Place),
     ]
 }
 
@@ -44,7 +62,7 @@ fn step() -> impl Strategy<Value = Step> {
 #[derive(Default)]
 struct World {
     state: State,
-    before: Cluster,
+    held: Vec<State>,
     committed: Vec<String>,
     requests: Vec<border::PlaceRequest>,
     request: border::PlaceRequest,
@@ -54,8 +72,7 @@ struct World {
 impl World {
     /// Applies a delta on top of the state; one that speaks of what is not there is passed over.
     fn apply(&mut self, delta: border::Delta) {
-        self.before = self.state.snapshot();
-        let base_generation = self.before.generation;
+        let base_generation = self.state.generation();
         let _ = self.state.apply(border::Delta { base_generation, ..delta });
     }
 
@@ -101,18 +118,24 @@ impl World {
             Step::RemoveSite(s) => {
                 self.apply(border::Delta { removed_site_ids: vec![format!("s{s}")], ..Default::default() });
             }
-            Step::Rewind => self.compare(&self.before.clone()),
+            Step::Hold => self.held.push(self.state.clone()),
+            Step::LetGo(number) if number < self.held.len() => drop(self.held.remove(number)),
+            Step::Rewind(number) if number < self.held.len() => self.compare(&self.held[number].clone()),
+            Step::LetGo(_) | Step::Rewind(_) => {}
             Step::Place(number) => {
                 self.request = self.requests[number].clone();
-                self.compare(&self.state.snapshot());
+                self.compare(&self.state.clone());
             }
         }
     }
 
-    fn compare(&mut self, cluster: &Cluster) {
-        self.plan = place(cluster, &self.request).expect("the request is in range");
-        let plain = place_by_scan(cluster, &self.request).expect("the request is in range");
-        assert_eq!(self.plan, plain);
+    fn compare(&mut self, state: &State) {
+        let place = |cluster: &Cluster| place(cluster, &self.request).expect("the request is in range");
+        let plan = place(&state.snapshot());
+        assert_eq!(plan, place(&state.fork().snapshot()), "a warm index answers as a cold one");
+        let plain = place_by_scan(&state.snapshot(), &self.request).expect("the request is in range");
+        assert_eq!(plan, plain);
+        self.plan = plan;
     }
 }
 
@@ -156,6 +179,27 @@ proptest! {
         steps in prop::collection::vec(step(), 0..32),
     ) {
         requests[1].policy = requests[0].policy.clone(); // the index starts anew with every other policy
+        let mut world = World { requests, ..World::default() };
+        world.apply(fleet);
+        world.take(Step::Place(0));
+        for step in steps {
+            world.take(step);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    /// Deltas let one demand after the other catch up: of so few, each is asked soon after it has.
+    #[test]
+    fn the_index_finds_what_the_scan_finds_of_demands_that_deltas_let_catch_up(
+        fleet in common::fleet(1, 3),
+        mut requests in prop::collection::vec(common::request(1, 1, 3), 3),
+        steps in prop::collection::vec(load_step(), 0..48),
+    ) {
+        let policy = border::Policy::default(); // by cost: others keep no log of what was freed
+        requests.iter_mut().for_each(|request| request.policy = Some(policy.clone()));
         let mut world = World { requests, ..World::default() };
         world.apply(fleet);
         world.take(Step::Place(0));

@@ -11,6 +11,7 @@ mod golden;
 mod in_play;
 mod index;
 mod optimize;
+mod panic;
 mod preemption;
 mod state;
 mod validation;

@@ -7,6 +7,7 @@ mod common;
 mod cost;
 mod coupling;
 mod exhaustive;
+mod filter;
 mod golden;
 mod in_play;
 mod index;

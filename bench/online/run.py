@@ -59,7 +59,7 @@ def report_size(report: Report, nodes: int, runs: list[dict[str, Any]]) -> None:
     for scan in ("first_fit", "best_fit", "numpy"):
         outcomes = [r["scans"][scan] for r in runs]
         report.line(f"{at}_bulk_{scan}", [o["placed"] / o["seconds"] for o in outcomes], "tasks/s")
-    for what in ("decision", "delta"):
+    for what in ("decision", "delta", "decision_beside_links", "delta_beside_links"):
         for percentile in ("p50", "p99"):
             values = [r[f"{what}_ns"][percentile] / 1000 for r in runs]
             report.line(f"{at}_{what}_{percentile}", values, "us")

@@ -1,26 +1,32 @@
 //! Work shared by threads in such a way that the outcome does not depend on how many there are.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 /// `of(i)` for every i below `count`, in that order. A panic in one of them is a panic here.
 pub fn shared<T: Send>(threads: usize, count: usize, of: impl Fn(usize) -> T + Sync) -> Vec<T> {
     let threads = threads.clamp(1, count.max(1));
     if threads == 1 {
         return (0..count).map(of).collect();
     }
-    // In turns, so that neighbours, which are often alike, do not all fall to one thread.
-    let part = |first: usize| (first..count).step_by(threads).map(&of).collect::<Vec<T>>();
-    let mut parts = std::thread::scope(|scope| {
-        let part = &part;
-        let running: Vec<_> = (1..threads).map(|first| scope.spawn(move || part(first))).collect();
-        let mut parts = vec![part(0).into_iter()];
+    // Who is done takes the next, so that nobody waits for one who had more to do.
+    let next = AtomicUsize::new(0);
+    let take = || {
+        let taken = std::iter::repeat_with(|| next.fetch_add(1, Ordering::Relaxed)).take_while(|&i| i < count);
+        taken.map(|i| (i, of(i))).collect::<Vec<(usize, T)>>()
+    };
+    let mut results = std::thread::scope(|scope| {
+        let running: Vec<_> = (1..threads).map(|_| scope.spawn(take)).collect();
+        let mut results = take();
         for thread in running {
             match thread.join() {
-                Ok(more) => parts.push(more.into_iter()),
+                Ok(more) => results.extend(more),
                 Err(panic) => std::panic::resume_unwind(panic),
             }
         }
-        parts
+        results
     });
-    (0..count).filter_map(|i| parts[i % threads].next()).collect()
+    results.sort_unstable_by_key(|(i, _)| *i);
+    results.into_iter().map(|(_, result)| result).collect()
 }
 
 #[cfg(test)]

@@ -10,11 +10,14 @@ use bench_online::{baselines, fleet, jobs, live};
 use fastrand::Rng;
 use prost::Message;
 use scheduler_core::place::place;
+use scheduler_core::wire::mumian::api::v1 as api;
 use scheduler_core::wire::mumian_core::v1 as border;
 use serde::Serialize;
 
 const DECISIONS: usize = 20_000;
 const WARM_UP_DECISIONS: usize = 5_000;
+/// Where links change, one does before so many decisions.
+const DECISIONS_PER_LINK: usize = 20;
 /// A scan that takes longer is judged by what it has placed until then, on the emptier fleet.
 const SCAN_LIMIT: Duration = Duration::from_secs(2);
 
@@ -36,6 +39,9 @@ struct Figures {
     /// A request of one task, and the delta that commits it and ends another allocation.
     decision_ns: Percentiles,
     delta_ns: Percentiles,
+    /// The same while round trips change.
+    decision_beside_links_ns: Percentiles,
+    delta_beside_links_ns: Percentiles,
     decisions: usize,
     decisions_placed: usize,
     scans: BTreeMap<&'static str, baselines::Outcome>,
@@ -104,7 +110,8 @@ fn measure(fleet: &border::Delta, request: &border::PlaceRequest, seed: u64) -> 
     let commit = live::commit(request, &plan);
     let mut running: Vec<String> = commit.allocations.iter().map(|a| a.allocation_id.clone()).collect();
     state.apply(commit).expect("the plan was made on this generation");
-    let (decision_ns, delta_ns, decisions_placed) = decisions(&mut state, &mut running, seed);
+    let (decision_ns, delta_ns, decisions_placed) = decisions(&mut state, &mut running, seed, &[]);
+    let (decision_beside_links_ns, delta_beside_links_ns, _) = decisions(&mut state, &mut running, seed, &fleet.links);
 
     let groups =
         || request.jobs.iter().flat_map(|j| j.spec.iter().flat_map(|s| s.task_groups.iter().map(move |g| (s, g))));
@@ -124,6 +131,8 @@ fn measure(fleet: &border::Delta, request: &border::PlaceRequest, seed: u64) -> 
         bulk_warm_cpu_seconds,
         decision_ns: Percentiles::of(decision_ns),
         delta_ns: Percentiles::of(delta_ns),
+        decision_beside_links_ns: Percentiles::of(decision_beside_links_ns),
+        delta_beside_links_ns: Percentiles::of(delta_beside_links_ns),
         decisions: DECISIONS,
         decisions_placed,
         scans: scans.into(),
@@ -137,19 +146,28 @@ fn cpu_seconds() -> f64 {
     ns as f64 / 1e9
 }
 
-/// One task comes and another ends, again and again, on the fleet as the bulk has filled it.
+/// One task comes and another ends, again and again, on the fleet as the bulk has filled it. Of these links one changes now
+/// and then.
 fn decisions(
     state: &mut scheduler_core::state::State,
     running: &mut Vec<String>,
     seed: u64,
+    links: &[api::Link],
 ) -> (Vec<u64>, Vec<u64>, usize) {
-    let mut rng = Rng::with_seed(seed ^ 0x006f_6e65);
+    let mut rng = Rng::with_seed(seed ^ 0x006f_6e65 ^ links.len() as u64);
     let catalogue = jobs::catalogue(seed);
     let (mut decision_ns, mut delta_ns) = (Vec::with_capacity(DECISIONS), Vec::with_capacity(DECISIONS));
     let mut placed = 0;
     for number in 0..WARM_UP_DECISIONS + DECISIONS {
+        if !links.is_empty() && number % DECISIONS_PER_LINK == 0 {
+            state.apply(changed_link(state.generation(), links, &mut rng)).expect("the link is there");
+        }
         let spec = jobs::draw(&catalogue, &mut rng).clone();
-        let job = border::PendingJob { job_id: format!("one-{number:06}"), spec: Some(spec), ..Default::default() };
+        let job = border::PendingJob {
+            job_id: format!("one-{}-{number:06}", links.len()),
+            spec: Some(spec),
+            ..Default::default()
+        };
         let request = border::PlaceRequest {
             evaluation_id: format!("one-{number}"),
             jobs: vec![job],
@@ -172,4 +190,11 @@ fn decisions(
         }
     }
     (decision_ns, delta_ns, placed)
+}
+
+/// One of the links, by up to a tenth slower.
+fn changed_link(base_generation: u64, links: &[api::Link], rng: &mut Rng) -> border::Delta {
+    let mut link = links[rng.usize(0..links.len())].clone();
+    link.rtt_p99_us += rng.u64(0..=link.rtt_p99_us / 10);
+    border::Delta { base_generation, links: vec![link], ..Default::default() }
 }

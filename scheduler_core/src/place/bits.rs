@@ -26,6 +26,10 @@ impl Bits {
         self.words[number / WORD] &= !(1 << (number % WORD));
     }
 
+    pub fn contains(&self, number: usize) -> bool {
+        self.words[number / WORD] >> (number % WORD) & 1 == 1
+    }
+
     /// The least number in the set that is not below `from`.
     pub fn next(&self, from: usize) -> Option<usize> {
         let first = self.words.get(from / WORD)? & (u64::MAX << (from % WORD));

@@ -21,11 +21,15 @@ pub struct Blocks {
     classes: Classes,
     /// By class.
     of_class: Vec<Vec<usize>>,
+    /// By site: blocks stay at theirs.
+    of_site: Vec<Vec<u32>>,
     /// By site and node.
     seats: Vec<Vec<Seat>>,
     pub freed: FreedLog,
     /// Counts the changes of facts.
     facts: u64,
+    /// Of each block the number of the newest. By itself, since every ranking reads it after each.
+    facts_of: Vec<u64>,
 }
 
 /// Where a node is.
@@ -44,8 +48,6 @@ pub struct Block {
     pub version: u64,
     /// The newest version in which a node had more room than before.
     pub freed: u64,
-    /// Number of the newest change of facts.
-    facts: u64,
 }
 
 /// A block as seen by tasks that are served by one model of its devices.
@@ -63,6 +65,7 @@ impl Blocks {
         let mut blocks = Self { facts: 1, ..Self::default() };
         for (s, site) in cluster.sites.iter().enumerate() {
             blocks.seats.push(vec![Seat::default(); site.nodes.len()]);
+            blocks.of_site.push(Vec::new());
             for (n, node) in site.nodes.iter().enumerate() {
                 blocks.seat(At { site: s as u32, node: n as u32 }, node);
             }
@@ -81,7 +84,7 @@ impl Blocks {
 
     /// The blocks whose facts changed after the first so many changes.
     pub fn facts_changed_after(&self, facts: u64) -> impl Iterator<Item = u32> + '_ {
-        (0..).zip(&self.blocks).filter(move |(_, block)| block.facts > facts).map(|(number, _)| number)
+        (0..).zip(&self.facts_of).filter(move |(_, newest)| **newest > facts).map(|(number, _)| number)
     }
 
     /// How many shelves the blocks have: one for each model of device of each, or else one.
@@ -116,8 +119,7 @@ impl Blocks {
     /// The facts of a site have changed.
     pub fn site_changed(&mut self, site: u32) {
         self.facts += 1;
-        let here = |block: &&mut Block| block.nodes.first().is_some_and(|at| at.site == site);
-        self.blocks.iter_mut().filter(here).for_each(|block| block.facts = self.facts);
+        self.of_site[site as usize].iter().for_each(|block| self.facts_of[*block as usize] = self.facts);
     }
 
     fn unseat(&mut self, at: At) {
@@ -129,7 +131,8 @@ impl Blocks {
             shelf.logged.swap_remove(index as usize);
         }
         block.version += 1;
-        block.facts = self.facts; // it may be empty now
+        block.freed = block.version; // what was found there goes by other indexes
+        self.facts_of[number as usize] = self.facts; // it may be empty now
         if let Some(moved) = block.nodes.get(index as usize) {
             self.seats[moved.site as usize][moved.node as usize].index = index;
         }
@@ -144,6 +147,8 @@ impl Blocks {
         let has_seat = |number: &&usize| self.blocks[**number].nodes.len() < BLOCK_NODES_MAX;
         let number = of_class.iter().rev().find(has_seat).copied().unwrap_or_else(|| {
             of_class.push(self.blocks.len());
+            self.of_site[at.site as usize].push(self.blocks.len() as u32);
+            self.facts_of.push(0);
             let block = Block::new(node, self.shelves);
             self.shelves += block.shelves.len() as u32;
             self.blocks.push(block);
@@ -158,7 +163,7 @@ impl Blocks {
         }
         block.version += 1;
         block.freed = block.version;
-        block.facts = self.facts;
+        self.facts_of[number] = self.facts;
         self.seats[at.site as usize][at.node as usize] = seat;
     }
 }
@@ -171,12 +176,17 @@ impl Block {
         }
         let shelf = |model| Shelf { model, rooms: Vec::with_capacity(BLOCK_NODES_MAX), logged: Vec::new() };
         let shelves = models.into_iter().map(shelf).collect();
-        Self { nodes: Vec::new(), first_shelf, shelves, version: 0, freed: 0, facts: 0 }
+        Self { nodes: Vec::new(), first_shelf, shelves, version: 0, freed: 0 }
     }
 
     /// A task that asks for no device is served by no model, and any will do.
     fn slot(&self, model: Option<usize>) -> usize {
         self.shelves.iter().position(|shelf| shelf.model == model).unwrap_or(0)
+    }
+
+    /// The numbers of its shelves.
+    pub fn shelves(&self) -> impl Iterator<Item = usize> {
+        (self.first_shelf as usize..).take(self.shelves.len())
     }
 
     /// The number of the shelf for tasks that are served by the model.

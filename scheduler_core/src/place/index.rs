@@ -30,8 +30,9 @@ pub trait Order {
     fn site_changed(&mut self, cluster: &Cluster, site: u32);
     /// Lets the candidates catch up; how many entries they are then.
     fn follow(&self, kept: &mut Self::Candidates, trial: &Trial<'_>, demand: &Demand, scorer: &Scorer) -> usize;
-    /// Lets candidates that will be asked some time catch up, as far as that takes microseconds.
-    fn refresh(&self, _kept: &mut Self::Candidates) {}
+    /// Lets candidates that will be asked some time catch up, as far as that takes microseconds. `cluster` is unset
+    /// where it is not the one that the order is of.
+    fn refresh(&self, _kept: &mut Self::Candidates, _cluster: Option<&Cluster>, _demand: &Demand, _scorer: &Scorer) {}
     /// The best of them that is admitted.
     fn best(&self, kept: &mut Self::Candidates, admits: Option<&dyn Fn(Found) -> Beside>) -> Option<Found>;
 }
@@ -98,14 +99,15 @@ impl<O: Order> Index<O> {
     /// `unseen` is the generation before the delta, where no snapshot of it is out: an index that was there may
     /// go on without getting ahead of anybody whom it was not ahead of already.
     pub fn after_delta(&mut self, cluster: &Cluster, unseen: Option<u64>) {
-        let Some(order) = &mut self.order else { return };
+        let (Some(order), Some(scorer)) = (&mut self.order, &self.scorer) else { return };
         if unseen == Some(self.generation) && self.structure == cluster.structure {
             catch_up(order, self.generation, cluster);
             self.generation = cluster.generation;
         }
         self.refreshed = (self.refreshed + 1) % self.slots.len().max(1);
         if let Some(slot) = self.slots.get_mut(self.refreshed) {
-            order.refresh(&mut slot.candidates);
+            let cluster = (self.generation == cluster.generation).then_some(cluster);
+            order.refresh(&mut slot.candidates, cluster, &slot.demand, scorer);
         }
     }
 
@@ -209,7 +211,7 @@ mod tests {
             0
         }
 
-        fn refresh(&self, kept: &mut u32) {
+        fn refresh(&self, kept: &mut u32, _cluster: Option<&Cluster>, _demand: &Demand, _scorer: &Scorer) {
             *kept += 1;
         }
 

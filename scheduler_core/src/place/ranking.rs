@@ -103,12 +103,14 @@ impl Order for Blocks {
         ranking.ranked.len()
     }
 
-    /// Unless facts have changed: to rank anew takes too long for a delta, and the next facts may undo it.
-    fn refresh(&self, kept: &mut Option<Ranking>) {
-        if let Some(ranking) = kept.as_mut().filter(|ranking| ranking.facts == self.facts()) {
-            ranking.read_freed(self);
-            ranking.best(self);
+    fn refresh(&self, kept: &mut Option<Ranking>, cluster: Option<&Cluster>, demand: &Demand, scorer: &Scorer) {
+        let Some(ranking) = kept else { return };
+        match cluster {
+            Some(cluster) => ranking.follow(self, cluster, demand, scorer),
+            None if ranking.facts == self.facts() => ranking.read_freed(self),
+            None => return, // it has no position for blocks that are new
         }
+        ranking.best(self);
     }
 
     fn best(&self, kept: &mut Option<Ranking>, admits: Option<&dyn Fn(Found) -> Beside>) -> Option<Found> {
@@ -135,11 +137,13 @@ impl Ranking {
 
     /// Takes note of all that has changed since it was asked last.
     fn follow(&mut self, blocks: &Blocks, cluster: &Cluster, demand: &Demand, scorer: &Scorer) {
+        if self.facts == 0 {
+            self.freed = blocks.freed.count(); // it is about to look at all blocks
+        }
         if self.facts != blocks.facts() {
             self.rank(blocks, cluster, demand, scorer);
-        } else {
-            self.read_freed(blocks);
         }
+        self.read_freed(blocks);
     }
 
     /// Notes where there may be room again.
@@ -166,25 +170,71 @@ impl Ranking {
     /// Asks the filters and the cost about each block with new facts.
     fn rank(&mut self, blocks: &Blocks, cluster: &Cluster, demand: &Demand, scorer: &Scorer) {
         let changed: Vec<u32> = blocks.facts_changed_after(self.facts).collect();
-        self.ranked.retain(|r| changed.binary_search(&r.block).is_err());
-        for block in changed {
+        let mut fresh = Vec::new();
+        for &block in &changed {
             let Some(&at) = blocks.block(block).nodes.first() else { continue };
             let (site, node) = (cluster.site(at), cluster.node(at));
             for model in models(node, demand) {
                 let c = Candidate { at, site, node, demand, model, context: None };
                 if filter::admits_fixed(&c) {
-                    self.ranked.push(Ranked { fixed: scorer.fixed(&c), block, model });
+                    fresh.push(Ranked { fixed: scorer.fixed(&c), block, model });
                 }
             }
         }
-        self.ranked.sort_unstable();
-        self.position_of = vec![UNRANKED; blocks.shelves()];
+        self.position_of.resize(blocks.shelves(), UNRANKED);
+        let before = if self.ranked.is_empty() { None } else { self.as_before(blocks, &changed, &fresh) };
+        if let Some(positions) = before {
+            positions.into_iter().for_each(|position| self.open.insert(position));
+        } else {
+            self.reorder(blocks, &changed, fresh);
+        }
+        self.facts = blocks.facts();
+    }
+
+    /// The positions of the changed blocks, where they are those that they had: most changes of a round trip are none
+    /// to most demands.
+    fn as_before(&self, blocks: &Blocks, changed: &[u32], fresh: &[Ranked]) -> Option<Vec<usize>> {
+        let shelves = changed.iter().flat_map(|&block| blocks.block(block).shelves());
+        let positions = shelves.map(|shelf| self.position_of[shelf]).filter(|position| *position != UNRANKED);
+        let positions: Vec<usize> = positions.map(|position| position as usize).collect();
+        let is_there = |r: &Ranked| {
+            let position = self.position_of[blocks.block(r.block).shelf(r.model)];
+            self.ranked.get(position as usize) == Some(r)
+        };
+        (positions.len() == fresh.len() && fresh.iter().all(is_there)).then_some(positions)
+    }
+
+    /// Puts the changed blocks where they belong now; what was found in the others is kept.
+    fn reorder(&mut self, blocks: &Blocks, changed: &[u32], mut fresh: Vec<Ranked>) {
+        fresh.sort_unstable();
+        if self.ranked.is_empty() {
+            self.ranked = fresh;
+            self.forget();
+        } else {
+            self.merge(changed, fresh);
+        }
+        self.position_of.fill(UNRANKED);
         for (position, r) in (0..).zip(&self.ranked) {
             self.position_of[blocks.block(r.block).shelf(r.model)] = position;
         }
-        self.forget();
-        self.facts = blocks.facts();
-        self.freed = blocks.freed.count();
+    }
+
+    fn merge(&mut self, changed: &[u32], fresh: Vec<Ranked>) {
+        let open = std::mem::take(&mut self.open);
+        let all = (0..).zip(std::mem::take(&mut self.ranked)).zip(std::mem::take(&mut self.seen));
+        let kept = all.filter(|((_, r), _)| changed.binary_search(&r.block).is_err());
+        let kept = kept.map(|((position, r), seen)| (r, seen, open.contains(position)));
+        let fresh = fresh.into_iter().map(|r| (r, Seen::default(), true));
+        let mut entries: Vec<(Ranked, Seen, bool)> = kept.chain(fresh).collect();
+        entries.sort_by_key(|(r, ..)| *r); // two runs in order, which this sort merges
+        self.open = Bits::all(entries.len());
+        for (position, (r, seen, is_open)) in entries.into_iter().enumerate() {
+            self.ranked.push(r);
+            self.seen.push(seen);
+            if !is_open {
+                self.open.remove(position);
+            }
+        }
     }
 
     /// The candidate with the best score: the cheapest, and of equally cheap ones the best fit.

@@ -41,6 +41,7 @@ pub struct Run {
 pub struct Demand {
     pub jurisdictions: Vec<String>,
     pub pue_max_permille: u32,
+    pub rent_max_microcny_per_hour: u64,
     pub operators_allowed: Vec<String>,
     pub operators_denied: Vec<String>,
     /// In thousandths of a core; an absent message asks for nothing.
@@ -67,6 +68,7 @@ impl Demand {
         let api::JobSpec {
             jurisdictions,
             pue_max_permille,
+            rent_max_microcny_per_hour,
             operators_allowed,
             operators_denied,
             deferral,
@@ -108,6 +110,7 @@ impl Demand {
         Self {
             jurisdictions: jurisdictions.clone(),
             pue_max_permille: *pue_max_permille,
+            rent_max_microcny_per_hour: *rent_max_microcny_per_hour,
             operators_allowed: operators_allowed.clone(),
             operators_denied: operators_denied.clone(),
             cpu_milli: resources.cpu_milli,

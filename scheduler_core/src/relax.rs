@@ -6,6 +6,7 @@ mod coupling;
 use std::collections::BTreeSet;
 
 use crate::cluster::NodeState;
+use crate::cost;
 use crate::filter::{FIXED_STAGES, STAGES};
 use crate::model::{models, Candidate, Demand, WHOLE_DEVICE_MILLI};
 use crate::trial::Trial;
@@ -106,6 +107,7 @@ fn neighbours(spec: &api::JobSpec, group: usize) -> Vec<api::Resources> {
 struct Wanted {
     budget_us: BTreeSet<u64>,
     pue_permille: BTreeSet<u64>,
+    rent_microcny: BTreeSet<u64>,
     cpu_milli: BTreeSet<u64>,
     memory_mib: BTreeSet<u64>,
     accelerator_milli: BTreeSet<u64>,
@@ -156,6 +158,9 @@ impl Wanted {
             api::Filter::PueCeiling => {
                 self.pue_permille.extend(site.pue.as_ref().map(|p| u64::from(p.average_permille)).filter(|p| *p > 0));
             }
+            api::Filter::RentCeiling => {
+                self.rent_microcny.insert(cost::posted_rent_microcny_per_hour(c));
+            }
             api::Filter::Arch => self.archs.extend(said(&c.node.node.arch)),
             api::Filter::Labels => {
                 let is_wrong = |(key, value): &(&String, &String)| c.node.node.labels.get(*key) != Some(*value);
@@ -198,6 +203,11 @@ impl Wanted {
         let pues = self.pue_permille.into_iter().take(VALUES_MAX).map(|to| {
             let field = "pue_max_permille".to_string();
             figure(F::PueCeiling, field, pue, to, thousandths, &|s| s.pue_max_permille = to as u32)
+        });
+        let rent = demand.rent_max_microcny_per_hour;
+        let rents = self.rent_microcny.into_iter().take(VALUES_MAX).map(|to| {
+            let field = "rent_max_microcny_per_hour".to_string();
+            figure(F::RentCeiling, field, rent, to, words::rent, &|s| s.rent_max_microcny_per_hour = to)
         });
         let cores = self.cpu_milli.into_iter().rev().take(VALUES_MAX).map(|to| {
             let set = |s: &mut api::JobSpec| resources(s, &|r| r.cpu_milli = to);
@@ -256,6 +266,7 @@ impl Wanted {
             memory.collect(),
             devices.collect(),
             pues.collect(),
+            rents.collect(),
             operators.collect(),
             jurisdictions.collect(),
             archs.collect(),

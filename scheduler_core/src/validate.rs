@@ -187,6 +187,7 @@ fn spec(at: fmt::Arguments<'_>, spec: &api::JobSpec) -> Result<(), CoreError> {
     if api::JobKind::try_from(spec.kind).is_err() {
         return refuse(format!("{at}.kind"), format!("({}) is none that is known; leave it out", spec.kind));
     }
+    at_most(format_args!("{at}.rent_max_microcny_per_hour"), spec.rent_max_microcny_per_hour, QUANTITY_MAX)?;
     list(format_args!("{at}.task_groups"), spec.task_groups.len())?;
     if let Some(deferral) = &spec.deferral {
         at_most(format_args!("{at}.deferral.finish_within_s"), deferral.finish_within_s, TIME_S_MAX as u64)?;

@@ -92,6 +92,11 @@ pub fn cny(microcny: u64) -> String {
     text[..kept].to_string()
 }
 
+/// "1.20 CNY/h".
+pub fn rent(microcny_per_hour: u64) -> String {
+    format!("{} CNY/h", cny(microcny_per_hour))
+}
+
 /// Seconds in their two largest units: "2 h 5 min".
 pub fn duration(seconds: u64) -> String {
     let (hours, minutes) = (seconds / 3600, seconds / 60);

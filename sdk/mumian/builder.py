@@ -73,6 +73,7 @@ def job(
     contract: str = "",
     jurisdictions: Sequence[str] = (),
     pue_max: Quantity | None = None,
+    rent_max: Quantity | None = None,
     operators_allowed: Sequence[str] = (),
     operators_denied: Sequence[str] = (),
     deferral: Deferral | None = None,
@@ -89,6 +90,7 @@ def job(
         contract: the number of the contract that it runs under; no two voucher policies pay for one.
         jurisdictions: where its data may be; "CN-GD" covers "CN-GD-GZ". Empty: anywhere.
         pue_max: the highest average PUE of a site, such as 1.25.
+        rent_max: the most that one task's rent may be an hour, in CNY at the site's own prices, such as 0.2.
         deferral: from `mumian.deferral`: a batch or gang job that may wait for cheaper hours.
         pinned: a service whose tasks are never moved to better places.
         on_disconnect: from `mumian.on_disconnect`: what becomes of tasks on a site that is cut off.
@@ -118,6 +120,8 @@ def job(
     )
     if pue_max is not None:
         spec.pue_max_permille = _parsed("pue_max", pue_max, quantities.pue_permille)
+    if rent_max is not None:
+        spec.rent_max_microcny_per_hour = _parsed("rent_max", rent_max, quantities.rent_microcny_per_hour)
     if not task_groups:
         raise invalid_field("task_groups", "is empty; add mumian.task_group(command=[...])")
     return spec

@@ -135,6 +135,15 @@ def money_microcny(value: Quantity) -> int:
     return microcny
 
 
+def rent_microcny_per_hour(value: Quantity) -> int:
+    """CNY an hour (0.2, "0.2 CNY/h") in micro-CNY, more than nothing."""
+    units = {"": 10**6, "CNY/h": 10**6}
+    microcny = _whole(_scaled(value, units, "CNY an hour, such as 0.2"), decimals="six")
+    if not microcny:
+        raise ValueError("must be positive; leave it out to take any rent")
+    return microcny
+
+
 class WholeNumber:
     """Parses a whole number from `least` to `most`."""
 

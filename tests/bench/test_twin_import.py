@@ -126,8 +126,10 @@ def test_promises_sites_and_what_nobody_measured_are_kept() -> None:
 
 def test_what_the_twin_cannot_replay_is_told() -> None:
     of_china = job(1, 0, [(0, 10)], jurisdictions=["CN"])
-    imported = scenario_of(recording([of_china, job(2, 0, [(0, 5)], kind=JOB_KIND_SERVICE)]), "replay", 10)
-    [told] = imported.left_out
+    thrifty = job(2, 0, [(0, 5)], kind=JOB_KIND_SERVICE, rent_max_microcny_per_hour=1)
+    imported = scenario_of(recording([of_china, thrifty]), "replay", 10)
+    told, ceiling = imported.left_out
+    assert ceiling == "1 jobs have a rent ceiling; it is left out"
     assert told.startswith("1 jobs are left out: jurisdictions ('CN') is unknown"), "no site is in China"
     assert [job_class["movable"] for job_class in imported.raw["jobs"]] == [1]  # type: ignore[attr-defined]
 

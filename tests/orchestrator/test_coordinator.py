@@ -221,6 +221,11 @@ async def test_another_tenant_sees_nothing(channel: grpc.aio.Channel, tenant: Te
         (lambda s: setattr(s, "name", "Bad Name"), "INVALID_FIELD", "name"),
         (lambda s: setattr(s, "priority", 101), "INVALID_FIELD", "priority"),
         (lambda s: setattr(s, "pue_max_permille", 125), "INVALID_FIELD", "pue_max_permille"),
+        (
+            lambda s: setattr(s, "rent_max_microcny_per_hour", 2**64 - 1),
+            "INVALID_FIELD",
+            "rent_max_microcny_per_hour",
+        ),
         (lambda s: setattr(s.task_groups[0], "count", 10**9), "INVALID_FIELD", "task_groups"),
         (lambda s: s.task_groups[0].ClearField("command"), "INVALID_FIELD", "task_groups[0].command"),
         (lambda s: s.jurisdictions.append(""), "INVALID_FIELD", "jurisdictions"),

@@ -32,6 +32,8 @@ from mumian import MumianError, quantities
         (quantities.share_permille, "95%", 950),
         (quantities.share_permille, 0.995, 995),
         (quantities.money_microcny, "0.000001", 1),
+        (quantities.rent_microcny_per_hour, 0.209, 209_000),
+        (quantities.rent_microcny_per_hour, "0.20 CNY/h", 200_000),
     ],
 )
 def test_a_quantity_becomes_the_apis_integer(parse: Any, value: Any, expected: int) -> None:
@@ -75,6 +77,24 @@ def test_a_wrong_value_names_the_field_the_value_and_advice(
     assert caught.value.reason == "INVALID_FIELD"
     assert caught.value.field_violations[0].field == field
     assert advice in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("rent_max", "advice"),
+    [
+        (-0.2, "such as 0.2"),
+        (float("nan"), "such as 0.2"),
+        ("cheap", "such as 0.2"),
+        ("0.2 USD", "such as 0.2"),
+        (0, "leave it out to take any rent"),
+        ("0.0000001", "six decimals"),
+        ("9999999", "more than can be asked for"),
+    ],
+)
+def test_a_wrong_rent_ceiling_is_named_with_advice(rent_max: Any, advice: str) -> None:
+    with pytest.raises(MumianError, match=advice) as caught:
+        mumian.job("job", mumian.task_group(command="x"), rent_max=rent_max)
+    assert caught.value.field_violations[0].field == "rent_max"
 
 
 def test_a_wrong_job_is_refused_in_the_same_way() -> None:

@@ -52,6 +52,7 @@ def test_every_key_fills_its_field(tmp_path: Path) -> None:
         priority: 70
         jurisdictions: [CN-GD, CN-HK]
         pue_max: 1.25
+        rent_max: 0.2
         operators: {allow: [a], deny: b}
         deferral: {finish_within: 8h, run_time: 90m}
         pinned: true
@@ -95,7 +96,7 @@ def test_every_key_fills_its_field(tmp_path: Path) -> None:
     expected = text_format.Parse(
         """
         name: "vr" kind: JOB_KIND_SERVICE priority: 70 jurisdictions: "CN-GD" jurisdictions: "CN-HK"
-        pue_max_permille: 1250 operators_allowed: "a" operators_denied: "b"
+        pue_max_permille: 1250 rent_max_microcny_per_hour: 200000 operators_allowed: "a" operators_denied: "b"
         deferral { finish_within_s: 28800 run_time_s: 5400 } pinned: true at_most_once: true
         update { max_parallel: 2 well_for_ms: 0 }
         on_disconnect {

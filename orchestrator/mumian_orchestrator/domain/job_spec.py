@@ -154,6 +154,11 @@ def _site_faults(spec: JobSpec) -> Iterator[FieldFault]:
             "pue_max_permille",
             f"({spec.pue_max_permille}) is below 1000: no site can use less than its IT; 1250 means 1.25",
         )
+    if spec.rent_max_microcny_per_hour > QUANTITY_MAX:
+        yield FieldFault(
+            "rent_max_microcny_per_hour",
+            f"({spec.rent_max_microcny_per_hour}) must be at most {QUANTITY_MAX}",
+        )
     for field in ("jurisdictions", "operators_allowed", "operators_denied"):
         if "" in getattr(spec, field):
             yield FieldFault(field, "holds an empty text; remove it, or leave the field out")
@@ -309,6 +314,7 @@ _JOB_RULES: Mapping[str, Callable[[JobSpec], Iterator[FieldFault]]] = {
     "project": _project_faults,
     "contract": _contract_faults,
     "pue_max_permille": _site_faults,
+    "rent_max_microcny_per_hour": _site_faults,
     "jurisdictions": _site_faults,
     "operators_allowed": _site_faults,
     "operators_denied": _site_faults,

@@ -42,6 +42,7 @@ _PROMISES = frozenset(
         explanation_pb2.FILTER_LATENCY_SLO,
         explanation_pb2.FILTER_GROUP_LATENCY,
         explanation_pb2.FILTER_PUE_CEILING,
+        explanation_pb2.FILTER_RENT_CEILING,
     }
 )
 
@@ -183,8 +184,10 @@ class Drift:
                 continue
             group = group_of(job, allocation)
             is_hard = group.HasField("latency_slo") and not group.latency_slo.soft_microcny_per_ms_hour
-            promised = is_hard or group.group_latencies or job.spec.pue_max_permille
-            if promised and self._fleet.is_reachable(allocation.site_id):
+            ceilings = job.spec.pue_max_permille or job.spec.rent_max_microcny_per_hour
+            if (is_hard or group.group_latencies or ceilings) and self._fleet.is_reachable(
+                allocation.site_id
+            ):
                 yield job, allocation
 
     async def replan_if_changed(self) -> None:

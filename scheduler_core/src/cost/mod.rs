@@ -10,7 +10,7 @@ pub mod rates;
 mod rent;
 
 use crate::fragmentation::Mix;
-use crate::model::Candidate;
+use crate::model::{Candidate, Run};
 use crate::wire::mumian::api::v1 as api;
 use crate::wire::mumian_core::v1 as border;
 
@@ -71,6 +71,11 @@ pub(crate) fn with_fragmentation(
 /// What the operator charges for the resources.
 pub fn rent_microcny_per_hour(candidate: &Candidate<'_>) -> u64 {
     rent::microcny_per_hour(candidate, &Rates::over(&candidate.site.site, candidate.demand.run))
+}
+
+/// The same at the prices that the site posts, whatever the hour makes of them.
+pub fn posted_rent_microcny_per_hour(candidate: &Candidate<'_>) -> u64 {
+    rent::microcny_per_hour(candidate, &Rates::over(&candidate.site.site, Run::default()))
 }
 
 /// a x b / divisor without overflow on the way; saturates.

@@ -17,6 +17,7 @@ mod memory;
 mod operator;
 mod power_cap;
 mod pue_ceiling;
+mod rent_ceiling;
 mod spread;
 mod together;
 
@@ -44,7 +45,7 @@ pub trait Filter: Sync {
 }
 
 /// All filters in the order in which they are asked.
-pub const STAGES: [&dyn Filter; 18] = [
+pub const STAGES: [&dyn Filter; 19] = [
     &health::Health,                      // a site that is gone makes every other question idle
     &operator::Operator,                  // who may hold the work at all: one comparison a site
     &jurisdiction::Jurisdiction,          // where the data may be: likewise
@@ -52,7 +53,8 @@ pub const STAGES: [&dyn Filter; 18] = [
     &arch::Arch,                          // what the machine is never changes
     &container_engine::ContainerEngine,   // nor, hardly, what is installed on it
     &labels::Labels,                      // nor, hardly, how it is labelled
-    &accelerator_model::AcceleratorModel, // the model decides the compute time, asked next
+    &accelerator_model::AcceleratorModel, // the model decides the rent and the compute time, asked next
+    &rent_ceiling::RentCeiling,           // a few products; prices change seldom, and no eviction cures them
     &latency_slo::LatencySlo,             // needs site and node; before capacity, since no eviction cures it
     &cpu::Cpu,                            // capacity after the facts: time cures it
     &memory::Memory,
@@ -66,9 +68,9 @@ pub const STAGES: [&dyn Filter; 18] = [
 ];
 
 /// Stages below this ask about what no booking changes; the next about the node's capacity.
-pub const FIXED_STAGES: usize = 9;
+pub const FIXED_STAGES: usize = 10;
 /// Stages from this on ask about what else is placed, and need a context.
-const COUPLING_STAGES: usize = 12;
+const COUPLING_STAGES: usize = 13;
 
 /// The position of the first filter that refuses the candidate; all of them when it is admitted.
 pub fn stage(candidate: &Candidate<'_>) -> usize {

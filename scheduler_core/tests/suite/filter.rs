@@ -135,6 +135,29 @@ fn the_average_pue_is_known_and_at_most_the_ceiling() {
 }
 
 #[test]
+fn the_rent_of_cores_memory_and_devices_is_at_most_the_ceiling() {
+    let ceiling = |c: &mut Case, microcny| {
+        c.site.prices = Some(api::Prices {
+            cpu_core_hour_microcny: 1000,
+            memory_gib_hour_microcny: 100,
+            accelerator_hour_microcny: [("910B".to_string(), 5000), ("H100".to_string(), 1)].into(),
+            energy_kwh_microcny: 1 << 30,
+            ..Default::default()
+        });
+        c.node.core_active_power_mw = 1 << 20;
+        c.spec.rent_max_microcny_per_hour = microcny;
+        c.asks_for_devices(2000, &[]);
+        (c.resources().cpu_milli, c.resources().memory_mib) = (1500, 2048);
+    };
+    assert_asks(api::Filter::RentCeiling, |c| ceiling(c, 11_700), |c| ceiling(c, 11_699));
+    let without_prices = |c: &mut Case| {
+        ceiling(c, 1);
+        c.site.prices = None;
+    };
+    assert_asks(api::Filter::RentCeiling, without_prices, |c| ceiling(c, 1));
+}
+
+#[test]
 fn the_architecture_is_one_of_those_named() {
     let archs = |c: &mut Case, archs: &[&str]| c.group().archs = archs.iter().map(|arch| (*arch).into()).collect();
     assert_asks(api::Filter::Arch, |c| archs(c, &["x86_64", "arm64"]), |c| archs(c, &["x86_64"]));

@@ -13,7 +13,7 @@
 //!     optimize rounds= moves=        (the global optimiser; what is `used` for its jobs may move)
 //!     policy objective= carbon= fragmentation= migration= horizon= preempt=
 //!     typical weight= cpu= memory= accelerators= models=
-//!     job ID kind= priority= jurisdictions= pue_max= operators= not_operators= created=
+//!     job ID kind= priority= jurisdictions= pue_max= rent_max= operators= not_operators= created=
 //!           finish_within= run_time=
 //!     group NAME count= cpu= memory= accelerators= models= archs= image= label.KEY= zones= budget=
 //!           client= users.ZONE= share= soft= compute= compute.model.MODEL= compute.arch.ARCH= pending=
@@ -413,6 +413,7 @@ fn job(line: &Line<'_>) -> border::PendingJob {
         priority: line.number("priority") as u32,
         jurisdictions: line.list("jurisdictions"),
         pue_max_permille: line.number("pue_max") as u32,
+        rent_max_microcny_per_hour: line.number("rent_max"),
         operators_allowed: line.list("operators"),
         operators_denied: line.list("not_operators"),
         deferral: line.text("finish_within").map(|_| api::Deferral {

@@ -254,6 +254,13 @@ fn a_zone_that_an_slo_names_twice_is_refused() {
 }
 
 #[test]
+fn a_rent_ceiling_beyond_any_quantity_is_refused() {
+    let mut asked = request(asking(1, 0), &[]);
+    asked.jobs[0].spec.as_mut().expect("made with one").rent_max_microcny_per_hour = (1 << 40) + 1;
+    assert_eq!(field_of(place::place(&Cluster::default(), &asked)), "jobs[0].spec.rent_max_microcny_per_hour");
+}
+
+#[test]
 fn a_kind_or_an_objective_that_nobody_knows_is_refused() {
     let mut asked = request(asking(1, 0), &[]);
     asked.jobs[0].spec.as_mut().expect("made with one").kind = 77;

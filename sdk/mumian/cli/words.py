@@ -10,6 +10,7 @@ _KEYS = {
     explanation_pb2.FILTER_OPERATOR: "operators",
     explanation_pb2.FILTER_JURISDICTION: "jurisdictions",
     explanation_pb2.FILTER_PUE_CEILING: "pue_max",
+    explanation_pb2.FILTER_RENT_CEILING: "rent_max",
     explanation_pb2.FILTER_ARCH: "archs",
     explanation_pb2.FILTER_LABELS: "labels",
     explanation_pb2.FILTER_CONTAINER_ENGINE: "image",
@@ -26,6 +27,7 @@ _KEYS = {
 }
 _FILTERS = {
     explanation_pb2.FILTER_PUE_CEILING: "PUE",
+    explanation_pb2.FILTER_RENT_CEILING: "rent",
     explanation_pb2.FILTER_LATENCY_SLO: "latency",
     explanation_pb2.FILTER_CPU: "CPU",
     explanation_pb2.FILTER_ACCELERATOR_MODEL: "model",

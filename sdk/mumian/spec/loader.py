@@ -317,6 +317,7 @@ _JOB: dict[str, Reader] = {
     "priority": scalar("priority", WholeNumber(1, builder.PRIORITY_MAX)),
     "jurisdictions": texts("jurisdictions"),
     "pue_max": scalar("pue_max_permille", quantities.pue_permille),
+    "rent_max": scalar("rent_max_microcny_per_hour", quantities.rent_microcny_per_hour),
     "operators": _read_operators,
     "deferral": within("deferral", _read_deferral),
     "pinned": truth("pinned"),

@@ -193,6 +193,8 @@ def _jobs(
     starts: dict[_Kind, list[float]] = defaultdict(list)
     offers = _offers(recording)
     for job in recording.jobs:
+        if job.spec.rent_max_microcny_per_hour:
+            left_out["jobs have a rent ceiling; it is left out"] += 1
         for kind, groups in _kinds(job, zones, left_out):
             try:
                 offers.check(Fields({}, ""), kind)

@@ -229,12 +229,17 @@ pub fn with_coupling((group, coupled): (api::TaskGroup, api::TaskGroup)) -> api:
 pub fn job(id: usize, groups: usize, tasks: u32) -> impl Strategy<Value = border::PendingJob> {
     let group = move |g, n| (group(g, tasks), coupled(g, n)).prop_map(with_coupling);
     let groups = (1..=groups).prop_flat_map(move |n| (0..n).map(|g| group(g, n)).collect::<Vec<_>>());
-    let limits = (prop::bool::weighted(0.2), prop::bool::weighted(0.2), select(vec![0_u32, 0, 0, 1200]));
+    let limits = (
+        prop::bool::weighted(0.2),
+        prop::bool::weighted(0.2),
+        select(vec![0_u32, 0, 0, 1200]),
+        select(vec![0_u64, 0, 0, 0, 1200, 6000]),
+    );
     let deferral = prop::option::weighted(0.3, (0_u64..400, 1_u64..150)).prop_map(|minutes| {
         minutes.map(|(finish, run)| api::Deferral { finish_within_s: finish * 60, run_time_s: run * 60 })
     });
     let job = (groups, any::<bool>(), 0_u32..3, limits, deferral);
-    job.prop_map(move |(task_groups, gang, priority, (here, op1, pue), deferral)| {
+    job.prop_map(move |(task_groups, gang, priority, (here, op1, pue, rent), deferral)| {
         let kind = if gang { api::JobKind::Gang } else { api::JobKind::Batch };
         let spec = api::JobSpec {
             kind: kind.into(),
@@ -243,6 +248,7 @@ pub fn job(id: usize, groups: usize, tasks: u32) -> impl Strategy<Value = border
             jurisdictions: if here { vec!["CN-GD".into()] } else { vec![] },
             operators_denied: if op1 { vec!["op1".into()] } else { vec![] },
             pue_max_permille: pue,
+            rent_max_microcny_per_hour: rent,
             deferral,
             ..Default::default()
         };

@@ -49,6 +49,8 @@ class _FilterEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Filter.ValueTy
     """between architecture and labels"""
     FILTER_TOGETHER: _Filter.ValueType  # 31
     """after spread"""
+    FILTER_RENT_CEILING: _Filter.ValueType  # 32
+    """between accelerator model and latency"""
 
 class Filter(_Filter, metaclass=_FilterEnumTypeWrapper):
     """The hard constraints, in the order in which they are asked."""
@@ -77,6 +79,8 @@ FILTER_CONTAINER_ENGINE: Filter.ValueType  # 30
 """between architecture and labels"""
 FILTER_TOGETHER: Filter.ValueType  # 31
 """after spread"""
+FILTER_RENT_CEILING: Filter.ValueType  # 32
+"""between accelerator model and latency"""
 Global___Filter: _TypeAlias = Filter  # noqa: Y015
 
 @_typing.final

@@ -199,6 +199,7 @@ class JobSpec(_message.Message):
     PROJECT_FIELD_NUMBER: _builtins.int
     UPDATE_FIELD_NUMBER: _builtins.int
     CONTRACT_FIELD_NUMBER: _builtins.int
+    RENT_MAX_MICROCNY_PER_HOUR_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     kind: Global___JobKind.ValueType
     priority: _builtins.int
@@ -215,6 +216,10 @@ class JobSpec(_message.Message):
     """Of the tenant's own naming; quotas may be set for it. Empty: none."""
     contract: _builtins.str
     """The number of the tenant's contract that it runs under; vouchers never pay for one contract twice."""
+    rent_max_microcny_per_hour: _builtins.int
+    """The most that one task's rent may be: cores, memory and accelerators at the prices that its site posts, or its
+    operator's price list in force. The hour's part of the site's rent, energy and carbon do not count. 0: any.
+    """
     @_builtins.property
     def task_groups(self) -> _containers.RepeatedCompositeFieldContainer[Global___TaskGroup]: ...
     @_builtins.property
@@ -259,10 +264,11 @@ class JobSpec(_message.Message):
         project: _builtins.str = ...,
         update: Global___UpdatePolicy | None = ...,
         contract: _builtins.str = ...,
+        rent_max_microcny_per_hour: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["deferral", b"deferral", "on_disconnect", b"on_disconnect", "update", b"update"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_most_once", b"at_most_once", "contract", b"contract", "deferral", b"deferral", "jurisdictions", b"jurisdictions", "kind", b"kind", "name", b"name", "on_disconnect", b"on_disconnect", "operators_allowed", b"operators_allowed", "operators_denied", b"operators_denied", "pinned", b"pinned", "priority", b"priority", "project", b"project", "pue_max_permille", b"pue_max_permille", "task_groups", b"task_groups", "update", b"update"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_most_once", b"at_most_once", "contract", b"contract", "deferral", b"deferral", "jurisdictions", b"jurisdictions", "kind", b"kind", "name", b"name", "on_disconnect", b"on_disconnect", "operators_allowed", b"operators_allowed", "operators_denied", b"operators_denied", "pinned", b"pinned", "priority", b"priority", "project", b"project", "pue_max_permille", b"pue_max_permille", "rent_max_microcny_per_hour", b"rent_max_microcny_per_hour", "task_groups", b"task_groups", "update", b"update"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

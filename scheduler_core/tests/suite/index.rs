@@ -70,6 +70,14 @@ struct World {
 }
 
 impl World {
+    /// All steps on a fleet that the first request was placed on.
+    fn pass(fleet: border::Delta, requests: Vec<border::PlaceRequest>, steps: Vec<Step>) {
+        let mut world = Self { requests, ..Self::default() };
+        world.apply(fleet);
+        world.take(Step::Place(0));
+        steps.into_iter().for_each(|step| world.take(step));
+    }
+
     /// Applies a delta on top of the state; one that speaks of what is not there is passed over.
     fn apply(&mut self, delta: border::Delta) {
         let base_generation = self.state.generation();
@@ -160,12 +168,7 @@ proptest! {
         steps in prop::collection::vec(step(), 0..16),
     ) {
         request.jobs.iter_mut().for_each(|job| job.explain = false); // it is slow, and the other test has it
-        let mut world = World { requests: vec![request; 3], ..World::default() };
-        world.apply(fleet);
-        world.take(Step::Place(0));
-        for step in steps {
-            world.take(step);
-        }
+        World::pass(fleet, vec![request; 3], steps);
     }
 }
 
@@ -179,12 +182,7 @@ proptest! {
         steps in prop::collection::vec(step(), 0..32),
     ) {
         requests[1].policy = requests[0].policy.clone(); // the index starts anew with every other policy
-        let mut world = World { requests, ..World::default() };
-        world.apply(fleet);
-        world.take(Step::Place(0));
-        for step in steps {
-            world.take(step);
-        }
+        World::pass(fleet, requests, steps);
     }
 }
 
@@ -200,11 +198,6 @@ proptest! {
     ) {
         let policy = border::Policy::default(); // by cost: others keep no log of what was freed
         requests.iter_mut().for_each(|request| request.policy = Some(policy.clone()));
-        let mut world = World { requests, ..World::default() };
-        world.apply(fleet);
-        world.take(Step::Place(0));
-        for step in steps {
-            world.take(step);
-        }
+        World::pass(fleet, requests, steps);
     }
 }

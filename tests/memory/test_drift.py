@@ -158,6 +158,24 @@ async def test_a_price_that_has_changed_for_good_moves_what_pays_and_one_that_fl
         assert where(city, job_id) == ["dear"], "what has moved stays for half an hour"
 
 
+async def test_a_site_whose_rent_rises_above_the_ceiling_is_left_for_one_within_it() -> None:
+    config = dataclasses.replace(CONFIG, reoptimize_interval_s=0)
+    async with city_of(MemoryCluster(), config) as city:
+        for site, core_microcny in (("cheap", 500_000), ("dear", 900_000)):
+            city.sites[site].site.prices.cpu_core_hour_microcny = core_microcny
+            await city.sites[site].connect()
+        spec = spec_of("web", kind=job_pb2.JOB_KIND_SERVICE)
+        spec.rent_max_microcny_per_hour = spec.task_groups[0].resources.cpu_milli * 1_000_000 // 1000
+        job_id = await running(city, spec)
+        assert where(city, job_id) == ["cheap"]
+        city.sites["cheap"].site.prices.cpu_core_hour_microcny = 2_000_000
+        await city.sites["cheap"].connect(*_statuses(city, job_id, "cheap"))
+        await asyncio.sleep(120)
+        assert where(city, job_id) == ["dear"]
+        told = [event.reason for event in await city.services.admission.events("acme", job_id)]
+        assert any("its promise had not held for" in reason and "rent " in reason for reason in told), told
+
+
 def _statuses(city: Web, job_id: str, site_id: str) -> list[AllocationStatus]:
     return [
         status_of(a.id, a.state, start_time=a.start_time)
